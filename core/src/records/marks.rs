@@ -215,7 +215,10 @@ impl ReaderMarks {
         if stored.is_empty() || mutant::is(Mutant::MarksNotStored) {
             return Ok(ReaderMarks::new(range));
         }
-        let marks = ReaderMarks::decode(stored, range)?;
+        let marks = ReaderMarks::decode(stored)?;
+        if marks.range != range {
+            return Err(Malformed);
+        }
         let is_rewound = position < marks.at && !mutant::is(Mutant::MarksKeptOverRewind);
         Ok(match is_rewound {
             true => ReaderMarks::new(range),

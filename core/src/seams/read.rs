@@ -12,7 +12,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 use crate::lease::Progress;
 use crate::position::Position;
-use crate::shard::{Shard, ShardId};
+use crate::shard::ShardId;
 
 /// What a reader gives.
 #[derive(Debug)]
@@ -55,9 +55,9 @@ pub enum OpenAt {
     After {
         /// How far reading is, and what its reader knew there.
         progress: Progress,
-        /// The final progress of the shard's parents when nothing of the shard was read yet: the reader begins with
-        /// their marks, restricted to the range of its shard.
-        parents: Vec<(Shard, Progress)>,
+        /// The last progress of the shard's parents when nothing of the shard was read yet: the reader begins with their
+        /// marks, restricted to the range of its shard. A parent has ended, or is gone from the map with what was not read.
+        parents: Vec<(ShardId, Progress)>,
     },
     /// At this record, which is the first one read. Such a reader knows nothing of what came before: it is for a look.
     At(Position),

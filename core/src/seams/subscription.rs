@@ -69,8 +69,8 @@ pub struct Claim {
     pub readers: Arc<dyn Readers>,
     /// Its ledger.
     pub ledger: Arc<dyn Ledger>,
-    /// The final progress of its parents, where the source knows it.
-    pub parents: Vec<(Shard, Progress)>,
+    /// The last progress of its parents, where the source knows it.
+    pub parents: Vec<(ShardId, Progress)>,
 }
 
 /// What happens to claims.

@@ -15,7 +15,7 @@ use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::transform::{self, Transform};
 use hydrant_core::workers::contain;
-use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, Shard, ShardId};
+use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
@@ -109,12 +109,12 @@ impl SourceRebuild {
         Ok(buffer)
     }
 
-    /// The final progress of the parents of a shard of which nothing was read before.
+    /// The last progress of the parents of a shard of which nothing was read before.
     async fn parents(
         &self,
         stream_shard: &StreamShard,
         from: &Progress,
-    ) -> Result<Vec<(Shard, Progress)>> {
+    ) -> Result<Vec<(ShardId, Progress)>> {
         let mut parents = Vec::new();
         if from.to != Position::Begin {
             return Ok(parents);
@@ -125,8 +125,7 @@ impl SourceRebuild {
         };
         for parent in &shard.parents {
             let chain = Chain::new(&self.lake, &self.names, &stream_shard.stream, parent);
-            if let (Some(parent), ChainTip::Record(last)) = (shards.get(parent), chain.tip().await?)
-            {
+            if let ChainTip::Record(last) = chain.tip().await? {
                 let progress = Progress {
                     to: last.interval(&last.nonce)?.to,
                     marks: last.marks,

@@ -326,7 +326,7 @@ pub(super) async fn children_know_what_the_readers_of_their_parents_knew(harness
     for child in parents {
         let at = OpenAt::After {
             progress: Progress::default(),
-            parents: vec![(parent.clone(), parent_read.last.clone())],
+            parents: vec![(parent.id.clone(), parent_read.last.clone())],
         };
         let reading = read_from(&stream, &child.id, at).await;
         let known = all[..10]
@@ -334,7 +334,7 @@ pub(super) async fn children_know_what_the_readers_of_their_parents_knew(harness
             .filter(|one| child.range.contains(route(one)));
         assert_eq!(reading.dropped(), known.count() as u64);
         found.extend(reading.payloads());
-        final_progress.push((child, reading.last.clone()));
+        final_progress.push((child.id.clone(), reading.last.clone()));
     }
     send(&*writer, &merged, sending(0, 20)).await;
     let at = OpenAt::After {

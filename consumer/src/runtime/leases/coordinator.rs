@@ -405,11 +405,15 @@ impl LeaseCoordinator {
             progress.is_some_and(|progress| progress.to == Position::End)
                 || without_row.contains(id)
         };
+        let is_held = |id: &ShardId| {
+            let seen = self.rows.get(id).filter(|seen| self.counts(&seen.row));
+            seen.is_some_and(|seen| self.holder(seen).is_some())
+        };
         let workable = self.map.all().iter().filter_map(|shard| {
             let seen = self.rows.get(&shard.id)?;
             let blocked = !self.counts(&seen.row)
                 || seen.row.has_ended()
-                || !lineage::parents_have_ended(shard, &self.map, ended);
+                || !lineage::parents_are_done(shard, &self.map, ended, is_held);
             if blocked {
                 return None;
             }
@@ -507,7 +511,7 @@ impl LeaseCoordinator {
             shard: shard.id.clone(),
             budget: self.setup.budget.clone(),
         });
-        let parents = self.ended_parents(&shard);
+        let parents = self.last_of_parents(&shard);
         let granted = GrantedLease {
             claim: claim.clone(),
             lease: Arc::clone(&held),
@@ -523,15 +527,12 @@ impl LeaseCoordinator {
         })));
     }
 
-    /// Returns the final progress of a shard's parents, as far as there are rows of it.
-    fn ended_parents(&self, shard: &Shard) -> Vec<(Shard, Progress)> {
-        let parents = shard.parents.iter().filter_map(|id| {
-            let row = &self.rows.get(id)?.row;
-            let ended = self.counts(row) && row.has_ended();
-            let progress = row.progress.clone().filter(|_| ended)?;
-            Some((lineage::parent(id, shard, &self.map), progress))
-        });
-        parents.collect()
+    /// Returns the last progress of a shard's parents, as far as there are rows of it.
+    fn last_of_parents(&self, shard: &Shard) -> Vec<(ShardId, Progress)> {
+        let parents = shard.parents.iter();
+        parents
+            .filter_map(|id| Some((id.clone(), self.progress_of(id)?.clone())))
+            .collect()
     }
 
     /// Hands over or declines the shards that other workers ask this worker for.

@@ -1,7 +1,7 @@
 //! The order of parents and children: which shards may be worked on, and where an app starts in a new shard.
 //!
 //! A child is worked on once the ends of all its parents are in the ledger. A parent that the stream's map no longer
-//! has is gone with its data and is not waited for. A shard that was created after the app started is read from its
+//! has is gone with its data and is waited for only while a worker holds it; the child goes on from its last marks. A shard that was created after the app started is read from its
 //! beginning, whatever `--start` says, because its records are newer than those that the app was reading in the
 //! parent. Rows are created children first. A missing row whose parent has one therefore means that the shard was
 //! created after the app started, even across a crash.
@@ -42,16 +42,16 @@ pub(crate) fn ended_without_rows<'a>(
     above
 }
 
-/// Whether every parent of `shard` has ended or is missing from the map.
-pub(crate) fn parents_have_ended(
+/// Whether every parent of `shard` has ended, or is missing from the map and held by no worker, which might still publish.
+pub(crate) fn parents_are_done(
     shard: &Shard,
     map: &ShardMap,
     has_ended: impl Fn(&ShardId) -> bool,
+    is_held: impl Fn(&ShardId) -> bool,
 ) -> bool {
-    shard
-        .parents
-        .iter()
-        .all(|parent| map.get(parent).is_none() || has_ended(parent))
+    let is_gone = |id: &ShardId| map.get(id).is_none() && !is_held(id);
+    let mut parents = shard.parents.iter();
+    parents.all(|parent| has_ended(parent) || is_gone(parent))
 }
 
 /// Returns a parent of `shard`, also one that the map no longer has.
@@ -150,11 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parent_is_not_waited_for() {
+    fn a_parent_that_is_gone_is_waited_for_only_while_it_is_held() {
         let map = ShardMap::new(vec![shard("a", &[]), shard("b", &["a", "gone"])]);
         let child = map.get(&"b".into()).unwrap();
-        assert!(!parents_have_ended(child, &map, |_| false));
-        assert!(parents_have_ended(child, &map, |id| id.as_str() == "a"));
+        let (none, all) = (|_: &ShardId| false, |_: &ShardId| true);
+        let a = |id: &ShardId| id.as_str() == "a";
+        assert!(!parents_are_done(child, &map, none, none));
+        assert!(!parents_are_done(child, &map, a, all));
+        assert!(parents_are_done(child, &map, a, none));
+        assert!(parents_are_done(child, &map, all, all));
     }
 
     #[test]

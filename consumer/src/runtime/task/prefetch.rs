@@ -12,7 +12,7 @@ use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
-use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{OpenAt, Read, Readers};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -34,7 +34,7 @@ pub(crate) struct Prefetch {
     shard: ShardId,
     /// Where the app began, for a shard of which nothing was read.
     begun: Progress,
-    parents: Vec<(Shard, Progress)>,
+    parents: Vec<(ShardId, Progress)>,
     /// What was handed out.
     place: Place,
     running: Option<ReadAhead>,
@@ -46,7 +46,7 @@ impl Prefetch {
         readers: &Arc<dyn Readers>,
         shard: &ShardId,
         progress: &Progress,
-        parents: Vec<(Shard, Progress)>,
+        parents: Vec<(ShardId, Progress)>,
     ) -> Self {
         Prefetch {
             readers: Arc::clone(readers),

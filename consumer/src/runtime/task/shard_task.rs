@@ -26,7 +26,7 @@ use hydrant_core::error::{Disposition, Error, Result, Rewound};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::retry::is_logged;
-use hydrant_core::shard::Shard;
+use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stage::{Flush, Opened};
 use hydrant_core::stream::{Read, Readers};
 use hydrant_core::subscription::{Claim, ClaimId, Ledger};
@@ -56,7 +56,9 @@ pub(crate) struct ShardTask {
     pub(super) shard: Shard,
     pub(super) ledger: Arc<dyn Ledger>,
     readers: Arc<dyn Readers>,
-    parents: Vec<(Shard, Progress)>,
+    parents: Vec<(ShardId, Progress)>,
+    /// A parent that the stream has, and of whose progress nothing is left.
+    forgotten: Option<ShardId>,
     pub(super) control: watch::Receiver<TaskOrder>,
     pub(super) created_after_start: bool,
     /// Failures since a publish moved on last.
@@ -103,6 +105,7 @@ impl ShardTask {
             ledger,
             readers,
             parents,
+            forgotten: None,
             control,
             created_after_start,
             failures: 0,
@@ -241,22 +244,25 @@ impl ShardTask {
         Ok(progress)
     }
 
-    /// Returns the final progress of the shard's parents when nothing of it was read: from the source, and where that has
-    /// none any more from the output. The parents have ended, so no owner is in the way.
-    async fn parents_before(&self, progress: &Progress) -> Result<Vec<(Shard, Progress)>> {
+    /// Returns the last progress of the shard's parents when nothing of it was read: from the source, and where that has
+    /// none any more from the output. The parents are done, so no owner is in the way.
+    async fn parents_before(&mut self, progress: &Progress) -> Result<Vec<(ShardId, Progress)>> {
         let mut parents = Vec::new();
+        self.forgotten = None;
         if progress.to != Position::Begin {
             return Ok(parents);
         }
         for id in &self.shard.parents {
-            if let Some(known) = self.parents.iter().find(|(parent, _)| parent.id == *id) {
+            if let Some(known) = self.parents.iter().find(|(parent, _)| parent == id) {
                 parents.push(known.clone());
                 continue;
             }
             let map = self.shared.spec.stream.shards().await?;
             let parent = lineage::parent(id, &self.shard, &map);
             if let Some(known) = self.shared.output.resume(&parent).await? {
-                parents.push((parent, known));
+                parents.push((id.clone(), known));
+            } else if map.get(id).is_some() {
+                self.forgotten = Some(id.clone());
             }
         }
         Ok(parents)
@@ -429,7 +435,29 @@ impl ShardTask {
         Ok(())
     }
 
+    /// Refuses to read a shard without the marks of its parents from a stream whose readers need them.
+    fn check_marks(&self, read: &Read) -> Result<()> {
+        let has_marks = match read {
+            Read::Batch(batch) => batch.marks.is_some(),
+            Read::Gap { marks, .. } | Read::End { marks, .. } => !marks.is_empty(),
+            Read::Idle { .. } => false,
+        };
+        let Some(parent) = self.forgotten.as_ref().filter(|_| has_marks) else {
+            return Ok(());
+        };
+        Err(Error::refused(format!(
+            "the row of shard `{parent}` is gone from the leases of app `{app}`, and with it what tells copies in its child \
+             `{child}` from new records: restore the row, or send all records again, as new ones, with \
+             `hydrant stream reprocess {url} --app {app} --from {from}`",
+            child = self.shard.id,
+            app = self.shared.spec.app,
+            url = self.shared.spec.stream.url(),
+            from = self.shared.spec.start,
+        )))
+    }
+
     async fn push(&mut self, attempt: &mut Attempt, read: Read) -> Result<()> {
+        self.check_marks(&read)?;
         if !self.ledger.is_held() {
             return Err(Error::Fenced {
                 app: self.shared.spec.app.clone(),

@@ -244,3 +244,80 @@ async fn children_are_read_from_their_beginning(start: Start) {
     assert_eq!(places(&stream, "low"), [Position::Begin]);
     assert!(world.leases.row("a").is_none());
 }
+
+/// A parent that the map has no more is not done while a worker may have records of it that are not published.
+#[tokio::test(start_paused = true)]
+async fn children_of_a_shard_that_is_gone_wait_for_its_holder() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 10, 0);
+    world.stream.append("b", 10, 0);
+    let mut stage = Exact::new(&world.log);
+    (stage.every, stage.slow) = (Duration::from_secs(3600), Duration::from_secs(60));
+    let (stream, mut spec) = world.marked(stage);
+    spec.exit_at_end = false;
+    let worker = RunningWorker::start(spec);
+    until("both shards", || stream.opened().len() == 2).await;
+    pass(Duration::from_secs(1)).await;
+    world.stream.merge_into("a", "b", "both");
+    for parent in ["a", "b"] {
+        stream.forget(parent);
+    }
+    world.stream.append("both", 5, 0);
+    // While the ends are published, and after it with the marks of both.
+    pass(Duration::from_secs(30)).await;
+    assert!(world.log.records().is_empty());
+    until("the child", || !places(&stream, "both").is_empty()).await;
+    worker.drained().await.unwrap();
+    world.assert_exact();
+}
+
+/// Past a parent that is gone a child begins with the last marks that are known.
+#[tokio::test(start_paused = true)]
+async fn a_child_of_a_shard_that_was_not_read_to_its_end_begins_with_the_last_marks() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 5, 0);
+    let stage = PlainStage::new(&world.log);
+    let (_, mut spec) = world.marked(stage);
+    spec.exit_at_end = false;
+    let worker = RunningWorker::start(spec);
+    until("the ledger", || world.leases.to("a") == p(4)).await;
+    drop(worker);
+    world.stream.append("a", 5, 0);
+    world.stream.split_into("a", "low", "high");
+    world.stream.append("low", 5, 0);
+    let stage = PlainStage::new(&world.log);
+    let (stream, spec) = world.marked(stage);
+    stream.forget_after("a", p(4));
+    RunningWorker::start(spec).ended().await.unwrap();
+    assert_eq!(world.log.records().len(), 10);
+    let progress = world.leases.row("low").unwrap().progress.unwrap();
+    assert_eq!(progress.marks, b"a@4 low@4 ");
+}
+
+/// Without the marks of its parent a child would let copies through.
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_parent_lost_its_row_is_not_read_without_marks() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 5, 0);
+    world.stream.split_into("a", "low", "high");
+    world.stream.append("low", 5, 0);
+    let stage = PlainStage::new(&world.log);
+    let (_, spec) = world.marked(stage);
+    RunningWorker::start(spec).ended().await.unwrap();
+    // `high` had no records, so that it begins only now.
+    assert_eq!(world.leases.to("high"), Position::Begin);
+    world.leases.take_away("a");
+    world.stream.append("high", 5, 0);
+    let stage = PlainStage::new(&world.log);
+    let (stream, spec) = world.marked(stage);
+    stream
+        .forgives
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let error = RunningWorker::start(spec).ended().await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert!(
+        error.to_string().contains("the row of shard `a`"),
+        "{error}"
+    );
+    assert_eq!(world.log.records().len(), 10);
+}

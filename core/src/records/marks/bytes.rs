@@ -1,8 +1,11 @@
 //! The byte form of a reader's marks: what lies beside a position in a checkpoint or a commit record.
 //!
-//! A version; the position; then each origin: writer (once for a row of shards), shard, segments. Of a segment: its last
-//! hash (but for the last one, which ends with the shard's range), when the origin ended, and its set. Places are coded
+//! A version; the position; the range; then each origin: writer (once for a row of shards), shard, segments. Of a segment:
+//! its last hash (but for the last one, which ends with the range), when the origin ended, and its set. Places are coded
 //! as distances from the place before, so that a set takes a few bytes more than its first place.
+//!
+//! The range is that of the shard whose reader knows this. A child begins with the marks of parents that the map may no
+//! longer have, so nothing else says it.
 
 use super::known::{Edge, KnownSet};
 use super::{HashSegment, OriginName, ReaderMarks};
@@ -34,6 +37,8 @@ impl ReaderMarks {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
         varint::put_position(out, self.at);
+        varint::put_u128(out, self.range.first);
+        varint::put_u128(out, self.range.last);
         varint::put_u64(out, self.origins.len() as u64);
         let mut writer = None;
         for ((writer_of, shard), segments) in &self.origins {
@@ -67,17 +72,22 @@ impl ReaderMarks {
         }
     }
 
-    /// Reads the byte form of a shard that owns `range`.
+    /// Reads the byte form.
     ///
-    /// Fails when the bytes are of another version or of another range, are cut short or go on behind the marks, or
-    /// hold what no marks hold.
-    pub fn decode(bytes: &[u8], range: HashRange) -> Result<Self, Malformed> {
+    /// Fails when the bytes are of another version, are cut short or go on behind the marks, or hold what no marks hold.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         if reader.byte()? != FORMAT {
             return Err(Malformed);
         }
+        let at = reader.position()?;
+        let (first, last) = (reader.u128()?, reader.u128()?);
+        if last < first {
+            return Err(Malformed);
+        }
+        let range = HashRange { first, last };
         let mut marks = ReaderMarks::new(range);
-        marks.at = reader.position()?;
+        marks.at = at;
         let mut last: Option<OriginName> = None;
         for _ in 0..reader.u64()? {
             let writer = match (reader.byte()?, &last) {

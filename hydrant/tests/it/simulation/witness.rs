@@ -233,7 +233,7 @@ impl ReaderWitness {
         OpenAt::After {
             progress: read_to(shard),
             parents: parents
-                .map(|parent| (parent.clone(), ended(read_to(parent))))
+                .map(|parent| (parent.id.clone(), ended(read_to(parent))))
                 .collect(),
         }
     }
@@ -455,7 +455,7 @@ pub(super) async fn read_all(
     for shard in map.all() {
         let parents = shard.parents.iter().filter_map(|parent| {
             let progress = final_progress.get(parent)?.clone();
-            Some((map.get(parent)?.clone(), ended(progress)))
+            Some((parent.clone(), ended(progress)))
         });
         let at = OpenAt::After {
             progress: Progress::default(),

@@ -43,11 +43,12 @@ impl FoundRecords {
     pub(super) async fn read(stream: &MemoryStream) -> Self {
         let mut found = FoundRecords::default();
         let budget = Budget::new(1 << 30);
-        let mut ends: BTreeMap<ShardId, (Shard, Progress)> = BTreeMap::new();
+        let mut ends: BTreeMap<ShardId, Progress> = BTreeMap::new();
         let shards = stream.states().await.unwrap();
         // Children are named after their parents.
         for shard in shards.iter().map(|state| &state.shard) {
-            let parents = shard.parents.iter().map(|parent| ends[parent].clone());
+            let parents = shard.parents.iter();
+            let parents = parents.map(|parent| (parent.clone(), ends[parent].clone()));
             let at = OpenAt::After {
                 progress: Progress::default(),
                 parents: parents.collect(),
@@ -63,7 +64,7 @@ impl FoundRecords {
                             marks,
                             ..Progress::default()
                         };
-                        ends.insert(shard.id.clone(), (shard.clone(), end));
+                        ends.insert(shard.id.clone(), end);
                         break;
                     }
                     gap @ Read::Gap { .. } => panic!("{gap:?}"),

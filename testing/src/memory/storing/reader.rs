@@ -89,13 +89,9 @@ impl SiftingReader {
         budget: &Budget,
     ) -> Result<Self> {
         let (mut first, mut since) = (Position::Begin, None);
-        let restored = |shard: &Shard, progress: &hydrant_core::lease::Progress| {
-            let marks = ReaderMarks::restored(&progress.marks, shard.range, progress.to);
+        let readable = |id: &ShardId, marks: Result<ReaderMarks, _>| {
             marks.map_err(|error| {
-                Error::fatal(format!(
-                    "the marks of shard `{}` are damaged: {error}",
-                    shard.id
-                ))
+                Error::fatal(format!("the marks of shard `{id}` are damaged: {error}"))
             })
         };
         let cursor = match at {
@@ -113,12 +109,21 @@ impl SiftingReader {
                         Some(Start::Latest) => Some(shared.now()),
                         Some(Start::At(micros)) => Some(micros),
                     };
+                    let map = shared.lock().map();
+                    debug_assert!(
+                        parents.iter().all(|(id, progress)| {
+                            progress.to == Position::End || map.get(id).is_none()
+                        }),
+                        "a parent that is there has ended"
+                    );
                     let parents = parents
                         .iter()
-                        .map(|(shard, progress)| restored(shard, progress));
+                        .filter(|(_, progress)| !progress.marks.is_empty())
+                        .map(|(id, progress)| readable(id, ReaderMarks::decode(&progress.marks)));
                     ReaderMarks::of_child(shard.range, &parents.collect::<Result<Vec<_>>>()?)
                 } else {
-                    restored(shard, &progress)?
+                    let marks = ReaderMarks::restored(&progress.marks, shard.range, progress.to);
+                    readable(&shard.id, marks)?
                 };
                 Cursor {
                     after: progress.to,
