@@ -15,5 +15,4 @@ mod subscription;
 pub(crate) use held_lease::SILENT;
 pub(crate) use private_leases::PrivateLeases;
 pub use settings::LeaseSettings;
-pub(crate) use settings::LeaseSetup;
 pub(crate) use subscription::LeasedSubscription;

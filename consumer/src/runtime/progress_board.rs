@@ -54,8 +54,6 @@ pub struct Summary {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ShardStatus {
     pub(crate) summary: ShardSummary,
-    /// The position up to which everything was pushed to the stage.
-    pub(crate) pushed: Position,
     /// Where the app began in the shard, where the stream keeps that as it was asked for.
     pub(crate) began: Option<Start>,
     /// When the reader ran out of records; `None` while it has some.

@@ -20,16 +20,15 @@ pub(crate) struct RunContext {
     pub(crate) output: OutputIdentity,
     pub(crate) board: ProgressBoard,
     pub(crate) transaction: Option<Arc<Transaction>>,
-    /// The stalled shards, each with the report that was logged and the error that the run ends with.
-    corrupt: Mutex<BTreeMap<ShardId, (String, Error)>>,
+    /// The stalled shards, each with the error that was logged, and that the run ends with.
+    corrupt: Mutex<BTreeMap<ShardId, Error>>,
     checkpoint: Duration,
     began: Instant,
 }
 
 impl RunContext {
     /// Creates the context of a run that begins now; `checkpoint` is the pace of its ledgers.
-    pub(crate) fn new(spec: RunSpec, checkpoint: Duration) -> Self {
-        let output = OutputIdentity::of(&spec.stage);
+    pub(crate) fn new(spec: RunSpec, output: OutputIdentity, checkpoint: Duration) -> Self {
         let transaction = match spec.stage.scope() {
             Scope::Shard => None,
             Scope::Worker => Some(Transaction::new(Arc::clone(&spec.stage))),
@@ -58,11 +57,10 @@ impl RunContext {
     /// Records that a shard is stalled at corrupt data, and logs it unless the same error was logged before.
     pub(crate) fn note_stalled(&self, shard: &ShardId, error: Error) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = corrupt.get(shard).map(|(report, _)| report.as_str());
-        let report = error.report();
-        if known != Some(report.as_str()) {
+        let known = corrupt.get(shard).map(Error::report);
+        if known != Some(error.report()) {
             let error = log_shard_error(shard, "is stalled", error);
-            corrupt.insert(shard.clone(), (report, error));
+            corrupt.insert(shard.clone(), error);
         }
     }
 
@@ -81,7 +79,7 @@ impl RunContext {
     /// Removes the first stalled shard and returns its error.
     pub(crate) fn take_stalled(&self) -> Option<Error> {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt.pop_first().map(|(_, (_, error))| error)
+        corrupt.pop_first().map(|(_, error)| error)
     }
 }
 

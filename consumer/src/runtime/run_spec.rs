@@ -39,8 +39,6 @@ pub struct RunSpec {
     /// The shortest time between two writes of a ledger. Default: as the lease store says, 1 s beside the embedded log.
     /// Cost: what is read again after a death.
     pub checkpoint: Option<Duration>,
-    /// How long a drain may take. Default: no limit of its own; a process limits all of its parts together.
-    pub drain_timeout: Option<Duration>,
     /// The shutdown of the process.
     pub shutdown: Shutdown,
 }
@@ -70,7 +68,6 @@ impl RunSpec {
             leases: LeaseSettings::default(),
             pin: None,
             checkpoint: None,
-            drain_timeout: None,
             shutdown,
         }
     }

@@ -1,15 +1,15 @@
 //! Runs a stage over a stream: starts one task for each claim that the subscription grants, until the end.
 //!
 //! A run ends
-//! - by a drain: reading stops, every task publishes, writes its ledger and gives its claim back at once. Tasks that
-//!   need longer than the drain timeout are aborted, which is an error;
+//! - by a drain: reading stops, every task publishes, writes its ledger and gives its claim back at once. The process
+//!   limits the time of that: when it stops at once, the tasks that are left are aborted, which is an error;
 //! - with `exit_at_end`, when [`super::end_of_stream`] finds that the end is reached: then by a drain;
 //! - by an error of a shard or of the subscription that no retry can fix: the run drains and ends with the first such
 //!   error. The other shards lose nothing, and a restart by a process manager does not hide the fault. Corrupt data
 //!   is the exception: its shard is stalled, the others continue, and the run ends with that error when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::end_of_stream::{EndObservation, EndWatch};
-use super::leases::{LeaseSetup, LeasedSubscription, PrivateLeases};
+use super::leases::{LeasedSubscription, PrivateLeases};
 use super::output_identity::OutputIdentity;
 use super::progress_board::Summary;
 use super::run_context::{RunContext, log_shard_error};
@@ -47,11 +47,11 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         Assignment::Broker(_) => Pace::LOCAL,
     };
     let checkpoint = spec.checkpoint.unwrap_or(pace.checkpoint);
+    let output = OutputIdentity::of(&spec.stage);
     let mut first_shards = BTreeSet::new();
     let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
         Assignment::Broker(subscription) => {
             if spec.start == Start::Latest {
-                let output = OutputIdentity::of(&spec.stage);
                 let progress = subscription.progress().await?;
                 if !progress.iter().any(|(_, progress)| output.owns(progress)) {
                     let all = initial_shards.all().iter();
@@ -60,7 +60,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
             }
             (subscription, false)
         }
-        Assignment::Leases(_) if OutputIdentity::of(&spec.stage).commits_progress() => {
+        Assignment::Leases(_) if output.commits_progress() => {
             return Err(Error::refused(format!(
                 "the output commits how far `{}` is read, but its shards are shared by leases, which would never hear of a \
                  shard's end: read a stream whose broker hands the shards out",
@@ -68,30 +68,20 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
             )));
         }
         Assignment::Leases(store) => {
-            let leased = LeaseSetup {
-                stream: Arc::clone(&spec.stream),
-                store,
-                app: spec.app.clone(),
-                worker,
-                start: spec.start,
-                stage: Arc::clone(&spec.stage),
-                settings: spec.leases,
-                budget: spec.context.budget.clone(),
-                random: spec.context.random.clone(),
-            };
-            (Box::new(LeasedSubscription::start(leased).await?), true)
+            let leased = LeasedSubscription::start(spec.clone(), worker, store).await?;
+            (Box::new(leased), true)
         }
     };
     let measure_every = spec.stream.states_every();
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
     let supervisor = Supervisor {
-        shared: Arc::new(RunContext::new(spec, checkpoint)),
+        shared: Arc::new(RunContext::new(spec, output, checkpoint)),
         by_leases,
         first_shards,
         tasks: JoinSet::new(),
         active: BTreeMap::new(),
         waiting: BTreeMap::new(),
-        drain: None,
+        draining: false,
         failure: None,
         end,
         measure_at: Some(clock::now() + measure_every),
@@ -130,7 +120,7 @@ struct Supervisor {
     active: BTreeMap<ShardId, ActiveClaim>,
     /// Claims granted while the task of the shard's former claim has not ended.
     waiting: BTreeMap<ShardId, Claim>,
-    drain: Option<Drain>,
+    draining: bool,
     failure: Option<Error>,
     end: EndWatch,
     measure_at: Option<Instant>,
@@ -145,26 +135,6 @@ struct Supervisor {
     subscription: Box<dyn Subscription>,
 }
 
-/// A drain under way.
-#[derive(Clone, Copy, Debug)]
-struct Drain {
-    until: Option<Instant>,
-}
-
-impl Drain {
-    /// Begins a drain that may take `timeout`.
-    fn new(timeout: Option<Duration>) -> Self {
-        Drain {
-            until: timeout.map(|timeout| clock::now() + timeout),
-        }
-    }
-
-    /// Returns when the remaining tasks are aborted.
-    fn until(&self) -> Option<Instant> {
-        self.until
-    }
-}
-
 /// A reading of stream and ledgers, which may take long.
 enum Observation {
     Measured,
@@ -175,12 +145,11 @@ impl Supervisor {
     async fn run(mut self) -> Result<Summary> {
         let shutdown = self.shared.spec.shutdown.clone();
         loop {
-            if self.drain.is_some() && self.tasks.is_empty() {
+            if self.draining && self.tasks.is_empty() {
                 break;
             }
-            let draining = self.drain.is_some();
+            let draining = self.draining;
             let shared = Arc::clone(&self.shared);
-            let drain_until = self.drain.as_ref().and_then(Drain::until);
             let revoke_until = self.active.values().filter_map(|active| active.until).min();
             // Every arm is cancel-safe: watches, joins, sleeps, a notification and the subscription's receive. No
             // body waits for a store or a stream, so that no arm delays the others.
@@ -193,13 +162,6 @@ impl Supervisor {
                 }
                 () = shutdown.draining(), if !draining => self.begin_drain(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
-                () = clock::sleep_until(drain_until), if draining => {
-                    let left = self.active.len();
-                    self.tasks.shutdown().await;
-                    self.active.clear();
-                    self.fail(timed_out(left));
-                    break;
-                }
                 () = clock::sleep_until(revoke_until) => self.cut_off(),
                 () = clock::sleep_until(self.retry_at) => self.retry_at = None,
                 event = self.subscription.next(), if !self.subscription_failed && self.retry_at.is_none() => {
@@ -217,9 +179,6 @@ impl Supervisor {
         self.observations.abort_all();
         // Without an answer the summary has the lag that was measured before.
         drop(tokio::time::timeout(MEASURED_WITHIN, measure(&self.shared)).await);
-        for claim in std::mem::take(&mut self.waiting).into_values() {
-            self.releases.spawn(release(claim, None));
-        }
         while self.releases.join_next().await.is_some() {}
         if let Err(error) = self.subscription.close().await {
             tracing::warn!("subscription: {}", error.report());
@@ -244,33 +203,27 @@ impl Supervisor {
                 _ => {
                     self.subscription_failed = true;
                     self.fail(error);
-                    self.begin_drain();
                 }
             },
         }
     }
 
+    /// Ends the run with the first error.
     fn fail(&mut self, error: Error) {
         if self.failure.is_none() {
             self.failure = Some(error);
         } else {
             tracing::error!("{}", error.report());
         }
+        self.begin_drain();
     }
 
     fn begin_drain(&mut self) {
-        if self.drain.is_some() {
+        if std::mem::replace(&mut self.draining, true) {
             return;
         }
-        self.drain = Some(Drain::new(self.shared.spec.drain_timeout));
         for active in self.active.values() {
-            active.control.send_if_modified(|control| {
-                let changes = *control == TaskOrder::Run;
-                if changes {
-                    *control = TaskOrder::Drain;
-                }
-                changes
-            });
+            active.order(TaskOrder::Drain);
         }
         self.subscription.stop_claiming();
         for claim in std::mem::take(&mut self.waiting).into_values() {
@@ -281,7 +234,7 @@ impl Supervisor {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Granted(claim) => {
-                if self.drain.is_some() {
+                if self.draining {
                     self.releases.spawn(release(claim, None));
                 } else if self.active.contains_key(&claim.id.shard) {
                     self.waiting.insert(claim.id.shard.clone(), claim);
@@ -297,13 +250,7 @@ impl Supervisor {
                 if let Some(active) = self.current(&claim) {
                     active.answer_with(answer);
                     active.until = Some(until);
-                    active.control.send_if_modified(|control| {
-                        let changes = *control == TaskOrder::Run;
-                        if changes {
-                            *control = TaskOrder::Revoke;
-                        }
-                        changes
-                    });
+                    active.order(TaskOrder::Revoke);
                 } else if let Some(waiting) = self.take_waiting(&claim) {
                     self.releases.spawn(release(waiting, Some(answer)));
                 } else {
@@ -410,7 +357,7 @@ impl Supervisor {
         match outcome {
             TaskOutcome::Ended => tracing::info!(%shard, "the shard has ended"),
             TaskOutcome::Released => {
-                if self.drain.is_none() {
+                if !self.draining {
                     self.shared.note_resumed(&shard);
                 }
                 tracing::debug!(%shard, "the shard was given back");
@@ -425,12 +372,9 @@ impl Supervisor {
                 self.begin_drain();
             }
         }
+        // None waits once a drain has begun.
         if let Some(claim) = self.waiting.remove(&shard) {
-            if self.drain.is_some() {
-                self.releases.spawn(release(claim, None));
-            } else {
-                self.spawn(claim);
-            }
+            self.spawn(claim);
         }
     }
 
@@ -479,10 +423,7 @@ impl Supervisor {
             Ok(false) => {}
             Err(error) => match error.disposition() {
                 Disposition::Retry { .. } => tracing::warn!("end of stream: {}", error.report()),
-                _ => {
-                    self.fail(error);
-                    self.begin_drain();
-                }
+                _ => self.fail(error),
             },
         }
     }
@@ -499,13 +440,21 @@ async fn measure(shared: &RunContext) {
     }
 }
 
-fn lock(answers: &ClaimAnswers) -> MutexGuard<'_, Vec<ClaimAnswer>> {
-    answers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl ActiveClaim {
     fn answer_with(&self, answer: ClaimAnswer) {
-        lock(&self.answers).push(answer);
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.push(answer);
+    }
+
+    /// Gives the task its first order to end; a later one changes nothing.
+    fn order(&self, order: TaskOrder) {
+        self.control.send_if_modified(|control| {
+            let changes = *control == TaskOrder::Run;
+            if changes {
+                *control = order;
+            }
+            changes
+        });
     }
 }
 
@@ -515,12 +464,4 @@ async fn release(claim: Claim, _answer: Option<ClaimAnswer>) {
     if let Err(error) = ledger.release().await {
         tracing::debug!(shard = %id.shard, "release: {}", error.report());
     }
-}
-
-/// Returns the error of a drain that took too long.
-fn timed_out(shards: usize) -> Error {
-    Error::fatal(format!(
-        "the drain took too long: {shards} shards were aborted; what they had not published is read \
-         again at the next start"
-    ))
 }

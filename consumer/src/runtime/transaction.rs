@@ -21,22 +21,14 @@ use hydrant_core::stage::{Flush, Stage};
 use hydrant_core::subscription::ClaimId;
 use tokio::sync::{Notify, watch};
 
-/// The numbers of publishes that succeeded and failed so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PublishCounts {
-    /// Publishes that succeeded.
-    pub(crate) commits: u64,
-    /// Publishes that failed and discarded what was pushed before them.
-    pub(crate) aborts: u64,
-}
-
 /// Publishes for all claims of a worker.
 pub(crate) struct Transaction {
     stage: Arc<dyn Stage>,
     gate: tokio::sync::Mutex<()>,
     claims: Mutex<MemberClaims>,
     left: Notify,
-    counts: watch::Sender<PublishCounts>,
+    /// The publishes that failed so far and discarded what was pushed before them; a change also tells of one that succeeded.
+    aborts: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -50,31 +42,27 @@ struct MemberClaims {
 pub(crate) struct Membership {
     transaction: Arc<Transaction>,
     claim: ClaimId,
-    aborts: u64,
-    counts: watch::Receiver<PublishCounts>,
+    /// The aborts when the half was opened.
+    opened_at: u64,
+    aborts: watch::Receiver<u64>,
 }
 
 impl Membership {
     /// Whether a publish has failed since the half was opened.
     pub(crate) fn is_void(&self) -> bool {
-        self.counts.borrow().aborts != self.aborts
+        *self.aborts.borrow() != self.opened_at
     }
 
     /// Resolves when a publish has succeeded or failed since the last call. Cancel-safe.
     pub(crate) async fn changed(&mut self) {
         // The sender lives in the transaction, which is held here.
-        drop(self.counts.changed().await);
+        drop(self.aborts.changed().await);
     }
 
     /// Resolves when a publish has failed since the half was opened. Cancel-safe.
     pub(crate) async fn voided(&self) {
-        let aborts = self.aborts;
-        drop(
-            self.counts
-                .clone()
-                .wait_for(|counts| counts.aborts != aborts)
-                .await,
-        );
+        let mut aborts = self.aborts.clone();
+        drop(aborts.wait_for(|aborts| *aborts != self.opened_at).await);
     }
 
     /// Publishes what all claims have pushed, unless another claim has just done so up to `pushed`.
@@ -93,16 +81,16 @@ impl Membership {
         {
             return Ok(published);
         }
-        transaction.old_halves_left(self.aborts).await;
+        transaction.old_halves_left(self.opened_at).await;
         // The outcome of a dropped publish is unknown, so it counts as failed.
         let mut failure = AbortGuard {
-            counts: &transaction.counts,
+            aborts: &transaction.aborts,
             armed: true,
         };
         let published = transaction.stage.publish_all(why).await?;
         failure.armed = false;
         transaction.claims().published.extend(published);
-        transaction.counts.send_modify(|counts| counts.commits += 1);
+        transaction.aborts.send_modify(|_| ());
         Ok(self.take())
     }
 
@@ -138,7 +126,7 @@ impl Transaction {
             gate: tokio::sync::Mutex::new(()),
             claims: Mutex::default(),
             left: Notify::new(),
-            counts: watch::Sender::new(PublishCounts::default()),
+            aborts: watch::Sender::default(),
         })
     }
 
@@ -153,17 +141,17 @@ impl Transaction {
 
     /// Adds a claim, before it opens its half of the stage.
     pub(crate) fn join(self: &Arc<Self>, claim: &ClaimId) -> Membership {
-        let counts = self.counts.subscribe();
-        let aborts = counts.borrow().aborts;
+        let aborts = self.aborts.subscribe();
+        let opened_at = *aborts.borrow();
         let mut claims = self.claims();
         claims.published.remove(claim);
-        claims.members.insert(claim.clone(), aborts);
+        claims.members.insert(claim.clone(), opened_at);
         drop(claims);
         Membership {
             transaction: Arc::clone(self),
             claim: claim.clone(),
+            opened_at,
             aborts,
-            counts,
         }
     }
 
@@ -184,14 +172,14 @@ impl Transaction {
 }
 
 struct AbortGuard<'a> {
-    counts: &'a watch::Sender<PublishCounts>,
+    aborts: &'a watch::Sender<u64>,
     armed: bool,
 }
 
 impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.counts.send_modify(|counts| counts.aborts += 1);
+            self.aborts.send_modify(|aborts| *aborts += 1);
         }
     }
 }

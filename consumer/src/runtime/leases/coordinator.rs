@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, Progress, Swap};
+use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Swap};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event};
@@ -20,8 +20,9 @@ use super::held_lease::{HeldLease, LeaseLedger, LeaseState};
 use super::lineage;
 use super::readers::LeasedReaders;
 use super::renewals::Renewals;
-use super::settings::{AT_ONCE, LeaseSetup, LeaseTimes, limited};
+use super::settings::{AT_ONCE, LeaseTimes, limited};
 use crate::runtime::output_identity::OutputIdentity;
+use crate::runtime::run_spec::RunSpec;
 
 /// A lease row as this worker observed it.
 pub(super) struct ObservedRow {
@@ -50,7 +51,8 @@ pub(crate) enum LeaseCommand {
 
 /// Coordinates the leases of one worker.
 pub(crate) struct LeaseCoordinator {
-    pub(super) setup: LeaseSetup,
+    pub(super) spec: RunSpec,
+    store: Arc<dyn LeaseStore>,
     pub(super) times: LeaseTimes,
     pub(super) output: OutputIdentity,
     pub(super) generations: Arc<Generations>,
@@ -77,19 +79,23 @@ pub(crate) struct LeaseCoordinator {
 impl LeaseCoordinator {
     /// Creates the coordinator of a worker, which reports what happens through `events`.
     pub(crate) fn new(
-        setup: LeaseSetup,
+        spec: RunSpec,
+        worker: String,
+        store: Arc<dyn LeaseStore>,
         generations: Arc<Generations>,
+        stopping: Arc<AtomicBool>,
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
-        let times = setup.settings.at(setup.store.pace());
+        let times = spec.leases.at(store.pace());
         LeaseCoordinator {
-            output: OutputIdentity::of(&setup.stage),
+            output: OutputIdentity::of(&spec.stage),
             generations,
             times,
             renewals: Renewals::new(times),
-            me: setup.worker.clone(),
-            setup,
+            me: worker,
+            spec,
+            store,
             map: ShardMap::default(),
             map_is_stale: true,
             rows: BTreeMap::new(),
@@ -98,7 +104,7 @@ impl LeaseCoordinator {
             leases: BTreeMap::new(),
             pending: VecDeque::new(),
             claiming: true,
-            stopping: Arc::default(),
+            stopping,
             grants: 0,
             asked: None,
             nudge: Arc::new(Notify::new()),
@@ -107,42 +113,33 @@ impl LeaseCoordinator {
         }
     }
 
-    /// Returns the flag that stops the taking of leases.
-    pub(crate) fn stopping(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.stopping)
-    }
-
     fn may_take(&self) -> bool {
         self.claiming && !self.stopping.load(Ordering::Relaxed)
     }
 
-    fn patience(&self) -> Duration {
-        self.times.patience()
-    }
-
     /// Works in rounds until a command closes the subscription.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<LeaseCommand>) {
-        let store = Arc::clone(&self.setup.store);
-        let stream = Arc::clone(&self.setup.stream);
+        let store = Arc::clone(&self.store);
+        let stream = Arc::clone(&self.spec.stream);
         let nudge = Arc::clone(&self.nudge);
         let mut due = clock::now();
         let mut earliest = due;
         loop {
             if clock::now() >= due {
-                let half = self.times.observe() / 2;
+                let half = self.times.observe / 2;
                 let mut pause = self.times.round_gap();
                 if let Err(error) = self.round().await {
                     match error.disposition() {
                         Disposition::Retry { after } => {
                             // The rows that the failed round wrote must not wake the next round at once.
                             pause = pause.max(after.min(half));
-                            tracing::warn!(app = self.setup.app, "leases: {}", error.report());
+                            tracing::warn!(app = self.spec.app, "leases: {}", error.report());
                         }
                         _ => self.pending.push_back(Err(error)),
                     }
                 }
                 earliest = clock::now() + pause;
-                let jitter = self.setup.random.below(half.as_micros() as u64 + 1);
+                let jitter = self.spec.context.random.below(half.as_micros() as u64 + 1);
                 due = clock::now() + half + Duration::from_micros(jitter);
                 if let Some(free) = self.next_free() {
                     due = due.min(free.max(earliest));
@@ -185,7 +182,7 @@ impl LeaseCoordinator {
 
     async fn round(&mut self) -> Result<()> {
         if self.map_is_stale {
-            self.map = limited(self.patience(), self.setup.stream.shards()).await?;
+            self.map = limited(self.times.patience(), self.spec.stream.shards()).await?;
             self.map_is_stale = false;
         }
         self.read_rows().await?;
@@ -202,10 +199,10 @@ impl LeaseCoordinator {
     }
 
     async fn read_rows(&mut self) -> Result<()> {
-        let rows = limited(self.patience(), self.setup.store.list()).await;
+        let rows = limited(self.times.patience(), self.store.list()).await;
         self.note_look();
         let rows = rows?;
-        let mine = self.setup.stream.id();
+        let mine = self.spec.stream.id();
         let foreign = rows
             .iter()
             .find(|row| row.stream.as_ref().is_some_and(|id| id != mine));
@@ -222,7 +219,7 @@ impl LeaseCoordinator {
 
     /// The refusal of a row of another stream, or of an earlier one of the same name.
     fn foreign(&self, row: &Lease) -> Error {
-        let (app, mine) = (&self.setup.app, self.setup.stream.id());
+        let (app, mine) = (&self.spec.app, self.spec.stream.id());
         let theirs = row.stream.as_ref().unwrap_or(mine);
         let what = match theirs.name == mine.name {
             true => format!("an earlier stream `{}`, which was made again", theirs.name),
@@ -241,14 +238,14 @@ impl LeaseCoordinator {
             return Ok(());
         }
         // Another worker may have made a row by a newer map than ours.
-        self.map = limited(self.patience(), self.setup.stream.shards()).await?;
+        self.map = limited(self.times.patience(), self.spec.stream.shards()).await?;
         let gone = self.rows.values().filter(|seen| self.is_needless(seen));
         let gone: Vec<Lease> = gone.map(|seen| seen.row.clone()).collect();
         for row in gone {
-            let remove = self.setup.store.remove(&row);
-            match limited(self.patience(), remove).await? {
+            let remove = self.store.remove(&row);
+            match limited(self.times.patience(), remove).await? {
                 Swap::Swapped | Swap::Beaten(None) => {
-                    let (app, shard) = (&self.setup.app, &row.shard);
+                    let (app, shard) = (&self.spec.app, &row.shard);
                     tracing::debug!(app, %shard, "removed the lease of a shard that is gone");
                     self.rows.remove(&row.shard);
                 }
@@ -288,7 +285,7 @@ impl LeaseCoordinator {
         &mut self,
         swaps: Vec<(Option<Lease>, Lease)>,
     ) -> (Vec<Lease>, Result<()>) {
-        let (store, patience) = (Arc::clone(&self.setup.store), self.patience());
+        let (store, patience) = (Arc::clone(&self.store), self.times.patience());
         let store = &store;
         let mut answers = futures::stream::iter(swaps)
             .map(|(seen, next)| async move {
@@ -369,7 +366,7 @@ impl LeaseCoordinator {
             .collect();
         let mut dead = BTreeSet::new();
         for name in names {
-            let is_gone = limited(self.patience(), self.setup.store.is_gone(&name)).await;
+            let is_gone = limited(self.times.patience(), self.store.is_gone(&name)).await;
             self.note_look();
             if is_gone? {
                 dead.insert(name);
@@ -436,7 +433,10 @@ impl LeaseCoordinator {
         let mut tried = BTreeSet::new();
         let mut step = 1;
         loop {
-            let takes = self.view().shards_to_take(&self.setup.random).into_iter();
+            let takes = self
+                .view()
+                .shards_to_take(&self.spec.context.random)
+                .into_iter();
             let new: Vec<_> = takes
                 .filter(|shard| !tried.contains(shard))
                 .take(step)
@@ -459,7 +459,7 @@ impl LeaseCoordinator {
                 epoch: row.epoch + 1,
                 counter: row.counter + 1,
                 wanted: None,
-                stream: Some(self.setup.stream.id().clone()),
+                stream: Some(self.spec.stream.id().clone()),
                 progress: self.signed(row),
                 ..row.clone()
             };
@@ -469,7 +469,7 @@ impl LeaseCoordinator {
         let taken = clock::now();
         let (swapped, outcome) = self.swap_all(takes).await;
         if !swapped.is_empty() {
-            let (app, shards) = (&self.setup.app, swapped.len());
+            let (app, shards) = (&self.spec.app, swapped.len());
             tracing::info!(app, shards, "leases taken");
         }
         for row in swapped {
@@ -495,21 +495,21 @@ impl LeaseCoordinator {
             shard: shard.id.clone(),
             grant: self.grants,
         };
-        tracing::debug!(app = self.setup.app, shard = %shard.id, epoch = row.epoch, "lease taken");
+        tracing::debug!(app = self.spec.app, shard = %shard.id, epoch = row.epoch, "lease taken");
         let held = Arc::new(HeldLease::new(
-            &self.setup.app,
+            &self.spec.app,
             &self.me,
             row,
             taken,
-            Arc::clone(&self.setup.store),
+            Arc::clone(&self.store),
             self.times,
             Arc::clone(&self.nudge),
         ));
         self.renewals.add(&held);
         let readers = Arc::new(LeasedReaders {
-            stream: Arc::clone(&self.setup.stream),
+            stream: Arc::clone(&self.spec.stream),
             shard: shard.id.clone(),
-            budget: self.setup.budget.clone(),
+            budget: self.spec.context.budget.clone(),
         });
         let parents = self.last_of_parents(&shard);
         let granted = GrantedLease {
@@ -557,7 +557,7 @@ impl LeaseCoordinator {
                 }));
             }
         }
-        let patience = self.patience();
+        let patience = self.times.patience();
         for shard in declined {
             if let Some(granted) = self.leases.get(&shard) {
                 Self::try_update(patience, &granted.lease, |row| row.wanted = None).await;
@@ -586,7 +586,7 @@ impl LeaseCoordinator {
             .filter(|(_, granted)| granted.leaving.is_some_and(|until| until <= now))
             .map(|(shard, _)| shard.clone())
             .collect();
-        let patience = self.patience();
+        let patience = self.times.patience();
         for shard in late {
             if let Some(granted) = self.leases.remove(&shard) {
                 self.pending.push_back(Ok(lost(granted.claim)));
@@ -615,7 +615,7 @@ impl LeaseCoordinator {
                 return Ok(());
             }
         }
-        let Some((shard, holder)) = self.view().shard_to_ask_for(&self.setup.random) else {
+        let Some((shard, holder)) = self.view().shard_to_ask_for(&self.spec.context.random) else {
             return Ok(());
         };
         let Some(seen) = self.rows.get(&shard) else {
@@ -624,9 +624,9 @@ impl LeaseCoordinator {
         let mut next = seen.row.clone();
         next.counter += 1;
         next.wanted = Some(self.me.clone());
-        tracing::debug!(app = self.setup.app, %shard, holder, "asking for a lease");
-        let swap = self.setup.store.swap(Some(&seen.row), &next);
-        match limited(self.patience(), swap).await? {
+        tracing::debug!(app = self.spec.app, %shard, holder, "asking for a lease");
+        let swap = self.store.swap(Some(&seen.row), &next);
+        match limited(self.times.patience(), swap).await? {
             Swap::Swapped => {
                 self.observe(next);
                 self.asked = Some((shard, clock::now()));
@@ -649,13 +649,13 @@ impl LeaseCoordinator {
             next.counter += 1;
             next.wanted = None;
             // If the store does not answer, the shard stays reserved for this worker for a moment.
-            let swap = self.setup.store.swap(Some(&seen.row), &next);
-            drop(limited(self.patience(), swap).await);
+            let swap = self.store.swap(Some(&seen.row), &next);
+            drop(limited(self.times.patience(), swap).await);
         }
     }
 
     async fn release_all(&mut self) {
-        let patience = self.patience();
+        let patience = self.times.patience();
         futures::stream::iter(std::mem::take(&mut self.leases).into_values())
             .map(|granted| async move {
                 Self::try_update(patience, &granted.lease, |row| row.owner = None).await;

@@ -4,7 +4,6 @@
 //! owner and epoch means that an answer was lost, that a write of this worker was dropped half way, or that another
 //! worker asked for the shard: the change is made again on top of it. Another owner or epoch is final.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -32,6 +31,7 @@ pub(crate) enum LeaseState {
 }
 
 /// A lease of this worker, from the time it is taken until it is lost or given back.
+#[derive(Debug)]
 pub(crate) struct HeldLease {
     app: String,
     me: String,
@@ -45,18 +45,10 @@ pub(crate) struct HeldLease {
     status: Mutex<LeaseStatus>,
 }
 
+#[derive(Debug)]
 struct LeaseStatus {
     state: LeaseState,
     renewed_at: Instant,
-}
-
-impl fmt::Debug for HeldLease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
-            .field("app", &self.app)
-            .field("shard", &self.shard)
-            .finish()
-    }
 }
 
 impl HeldLease {
@@ -184,16 +176,6 @@ impl HeldLease {
             }
         }
     }
-
-    /// Gives the lease back with the progress in its row. Does nothing when the lease is already gone.
-    pub(crate) async fn give_back(&self) -> Result<()> {
-        let freed = self.update(|row| row.owner = None).await;
-        self.nudge.notify_one();
-        match freed {
-            Ok(_) | Err(Error::Fenced { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// The ledger of a claim: the progress in the row of a held lease.
@@ -218,8 +200,14 @@ impl Ledger for LeaseLedger {
         Ok(())
     }
 
+    /// Leaves the progress in the row. Does nothing when the lease is already gone.
     async fn release(&self) -> Result<()> {
-        self.0.give_back().await
+        let freed = self.0.update(|row| row.owner = None).await;
+        self.0.nudge.notify_one();
+        match freed {
+            Ok(_) | Err(Error::Fenced { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn is_held(&self) -> bool {
@@ -312,7 +300,7 @@ mod tests {
         ];
         for take in takes {
             let store = MemoryLeases::new();
-            let held = held(&store).await;
+            let held = Arc::new(held(&store).await);
             change(&store, take).await;
             let before = store.row("a");
             assert!(matches!(
@@ -320,7 +308,7 @@ mod tests {
                 Err(Error::Fenced { .. })
             ));
             assert!(matches!(held.state(), LeaseState::Lost(_)));
-            held.give_back().await.unwrap();
+            LeaseLedger(held).release().await.unwrap();
             assert_eq!(store.row("a"), before);
         }
     }

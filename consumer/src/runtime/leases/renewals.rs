@@ -57,7 +57,7 @@ async fn renew(lease: Weak<HeldLease>, times: LeaseTimes, at_once: Arc<Semaphore
                 held.lose(SILENT);
             }
             drop(held);
-            clock::sleep(times.observe() / 2).await;
+            clock::sleep(times.observe / 2).await;
         }
     }
 }

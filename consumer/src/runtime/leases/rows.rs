@@ -90,7 +90,7 @@ impl LeaseCoordinator {
         Error::refused(format!(
             "app `{}` already works for {} (worker `{worker}`) and cannot work for {mine} at the same time: give this one \
              another name with `--app NAME`, or start it after the other one has ended",
-            self.setup.app, output.name,
+            self.spec.app, output.name,
         ))
     }
 
@@ -105,10 +105,10 @@ impl LeaseCoordinator {
         shard: &Shard,
         created_after_start: bool,
     ) -> Result<Option<Progress>> {
-        let start = lineage::start_in(self.setup.start, created_after_start);
+        let start = lineage::start_in(self.spec.start, created_after_start);
         let found = match start {
             Some(start) => {
-                let find = self.setup.stream.start(&shard.id, start);
+                let find = self.spec.stream.start(&shard.id, start);
                 Some(limited(self.times.patience(), find).await?)
             }
             None => None,
@@ -140,7 +140,7 @@ impl LeaseCoordinator {
             let mut row = Lease::new(shard.id.clone());
             let generation = self.generations.of(&shard.id);
             row.generation = generation.number;
-            row.stream = Some(self.setup.stream.id().clone());
+            row.stream = Some(self.spec.stream.id().clone());
             row.progress = match generation.beginning() {
                 Some(beginning) => Some(self.output.sign(beginning)),
                 None => self.start_of(shard, under_way).await?,
@@ -205,11 +205,11 @@ impl LeaseCoordinator {
             };
             match is_again {
                 true => tracing::info!(
-                    app = self.setup.app, shard = %shard.id, generation = next.generation,
+                    app = self.spec.app, shard = %shard.id, generation = next.generation,
                     "sending records again {generation}, as new ones",
                 ),
                 false => tracing::warn!(
-                    app = self.setup.app, shard = %shard.id,
+                    app = self.spec.app, shard = %shard.id,
                     "the stored progress belongs to another output, {}: it does not count for this one and is dropped",
                     row.output().map_or("an output without identity", |output| &output.name),
                 ),
@@ -231,7 +231,7 @@ impl LeaseCoordinator {
             }
             let parent = lineage::parent(id, shard, &self.map);
             let knows = limited(self.times.patience(), self.output.knows(&parent));
-            if self.setup.start == Start::Latest && knows.await? {
+            if self.spec.start == Start::Latest && knows.await? {
                 return Ok(true);
             }
         }

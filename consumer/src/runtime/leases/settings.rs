@@ -1,15 +1,10 @@
-//! The times and limits of a worker's leases, and what its subscription is made of.
+//! The times and limits of a worker's leases.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
-use hydrant_core::Random;
-use hydrant_core::budget::Budget;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{LeaseStore, Pace};
-use hydrant_core::stage::Stage;
-use hydrant_core::stream::{SharedStream, Start};
+use hydrant_core::lease::Pace;
 
 /// The times and limits of leases, as far as they are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +52,12 @@ impl LeaseSettings {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeaseTimes {
     pub(crate) lease_time: Duration,
-    observe: Duration,
+    /// The longest time between two readings of all rows.
+    pub(crate) observe: Duration,
     pub(crate) handover: Duration,
 }
 
 impl LeaseTimes {
-    /// The longest time between two readings of all rows.
-    pub(crate) fn observe(&self) -> Duration {
-        self.observe
-    }
-
     /// How long a call of the store may take before it is dropped; the next round sees whether it took effect.
     pub(crate) fn patience(&self) -> Duration {
         self.renew_after()
@@ -80,35 +71,13 @@ impl LeaseTimes {
 
     /// The shortest time between two rounds, however often the store reports changes.
     pub(crate) fn round_gap(&self) -> Duration {
-        self.observe() / 20
+        self.observe / 20
     }
 
     /// How long a shard that was handed over stays reserved for the worker that asked.
     pub(crate) fn reserve(&self) -> Duration {
-        self.observe() * 3
+        self.observe * 3
     }
-}
-
-/// What a leased subscription is made of.
-#[derive(Debug)]
-pub(crate) struct LeaseSetup {
-    /// The stream to read.
-    pub(crate) stream: SharedStream,
-    /// The stream's lease store for the app.
-    pub(crate) store: Arc<dyn LeaseStore>,
-    /// The name of the app.
-    pub(crate) app: String,
-    /// The name of the worker, which no other one has.
-    pub(crate) worker: String,
-    /// Where the app starts without progress.
-    pub(crate) start: Start,
-    /// The stage that the shards are read for: only progress of its output counts.
-    pub(crate) stage: Arc<dyn Stage>,
-    pub(crate) settings: LeaseSettings,
-    /// The budget that readers take their memory from.
-    pub(crate) budget: Budget,
-    /// Chance for jitter and tie-breaks.
-    pub(crate) random: Random,
 }
 
 /// How many swaps may run at once: with a remote store hundreds of leases fit into a third of a lease time, and a
@@ -153,7 +122,7 @@ mod tests {
             (Some(seconds(1)), Pace::LOCAL, seconds(1), seconds(1) / 5),
         ] {
             let times = set(given).at(pace);
-            assert_eq!((times.lease_time, times.observe()), (lease_time, observe));
+            assert_eq!((times.lease_time, times.observe), (lease_time, observe));
         }
     }
 }

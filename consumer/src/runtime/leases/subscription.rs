@@ -16,7 +16,6 @@
 //!   `leases/rows.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,8 +33,8 @@ use tokio::task::JoinSet;
 
 use super::coordinator::{LeaseCommand, LeaseCoordinator};
 use super::lineage;
-use super::settings::LeaseSetup;
 use crate::runtime::output_identity::OutputIdentity;
+use crate::runtime::run_spec::RunSpec;
 
 /// Events that wait for the runtime, which polls all the time. More events wait in the coordinator's own queue.
 const EVENTS: usize = 16;
@@ -56,27 +55,29 @@ pub(crate) struct LeasedSubscription {
     _keeper: JoinSet<()>,
 }
 
-impl fmt::Debug for LeasedSubscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LeasedSubscription")
-            .field("store", &self.store)
-            .finish()
-    }
-}
-
 impl LeasedSubscription {
     /// Registers the worker and starts to take leases.
-    pub(crate) async fn start(leased: LeaseSetup) -> Result<Self> {
-        let enlisted = leased.store.enlist(&leased.worker).await?;
+    pub(crate) async fn start(
+        spec: RunSpec,
+        worker: String,
+        store: Arc<dyn LeaseStore>,
+    ) -> Result<Self> {
+        let enlisted = store.enlist(&worker).await?;
         // A registered worker keeps the generations from changing.
-        let generations = Arc::new(leased.store.generations().await?);
+        let generations = Arc::new(store.generations().await?);
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
-        let (stream, store) = (Arc::clone(&leased.stream), Arc::clone(&leased.store));
-        let output = OutputIdentity::of(&leased.stage);
-        let coordinator =
-            LeaseCoordinator::new(leased, Arc::clone(&generations), event_sender, enlisted);
-        let stopping = coordinator.stopping();
+        let (stream, output) = (Arc::clone(&spec.stream), OutputIdentity::of(&spec.stage));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let coordinator = LeaseCoordinator::new(
+            spec,
+            worker,
+            Arc::clone(&store),
+            Arc::clone(&generations),
+            Arc::clone(&stopping),
+            event_sender,
+            enlisted,
+        );
         let mut tasks = JoinSet::new();
         tasks.spawn(coordinator.run(command_receiver));
         Ok(LeasedSubscription {
@@ -114,16 +115,11 @@ impl Subscription for LeasedSubscription {
             let map = stream.shards().await?;
             let owned = |id: &ShardId| progress.get(id).filter(|found| output.owns(found));
             let ended = lineage::ended_without_rows(&map, |id| has_row.contains(id), owned);
-            progress.extend(ended.into_iter().map(|id| {
-                let to = Position::End;
-                (
-                    id,
-                    output.sign(Progress {
-                        to,
-                        ..Progress::default()
-                    }),
-                )
-            }));
+            let end = output.sign(Progress {
+                to: Position::End,
+                ..Progress::default()
+            });
+            progress.extend(ended.into_iter().map(|id| (id, end.clone())));
             Ok(progress.into_iter().collect())
         }
         .boxed()

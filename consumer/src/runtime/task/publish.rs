@@ -4,6 +4,7 @@
 use hydrant_core::clock;
 use hydrant_core::error::{Disposition, Result};
 use hydrant_core::lease::Progress;
+use hydrant_core::retry::retry_forever;
 use hydrant_core::stage::Flush;
 
 use super::attempt::Attempt;
@@ -26,21 +27,15 @@ impl ShardTask {
     }
 
     pub(super) async fn publish(&mut self, attempt: &mut Attempt, why: Flush) -> Result<()> {
-        let budget = &self.shared.spec.context.budget;
-        let progress = match &attempt.membership {
-            None => {
-                let publish = attempt.stage.publish(why);
-                Some(shedding(&mut attempt.prefetch, budget, publish).await?)
-            }
-            Some(membership) => {
-                shedding(
-                    &mut attempt.prefetch,
-                    budget,
-                    membership.publish(why, attempt.pushed),
-                )
-                .await?
+        let (stage, pushed) = (&mut attempt.stage, attempt.pushed);
+        let publish = async {
+            match &attempt.membership {
+                None => stage.publish(why).await.map(Some),
+                Some(membership) => membership.publish(why, pushed).await,
             }
         };
+        let budget = &self.shared.spec.context.budget;
+        let progress = shedding(&mut attempt.prefetch, budget, publish).await?;
         attempt.pressed_since = None;
         self.published(attempt, progress, why).await
     }
@@ -193,19 +188,11 @@ impl ShardTask {
     }
 
     pub(super) async fn give_back(&mut self) -> TaskOutcome {
-        for n in 0.. {
-            match self.ledger.release().await {
-                Ok(()) => return TaskOutcome::Released,
-                Err(error) => match error.disposition() {
-                    Disposition::Retry { after } => {
-                        let pause = PACE.delay(n, &self.shared.spec.context.random).max(after);
-                        clock::sleep(pause).await;
-                    }
-                    Disposition::Fenced => return TaskOutcome::Lost,
-                    _ => return TaskOutcome::Failed(error),
-                },
-            }
+        let random = &self.shared.spec.context.random;
+        match retry_forever("giving a shard back", random, || self.ledger.release()).await {
+            Ok(()) => TaskOutcome::Released,
+            Err(error) if error.disposition() == Disposition::Fenced => TaskOutcome::Lost,
+            Err(error) => TaskOutcome::Failed(error),
         }
-        TaskOutcome::Released
     }
 }

@@ -38,7 +38,7 @@ use super::place::Trail;
 use super::prefetch::{Prefetch, shedding};
 use super::progress_writer::ProgressWriter;
 use super::silent_ledger::SilentLedger;
-use super::start_position::{StartPoint, StartRules, Unconfirmed};
+use super::start_position::Unconfirmed;
 use crate::runtime::leases::{SILENT, lineage};
 use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;
@@ -114,22 +114,13 @@ impl ShardTask {
         }
     }
 
-    /// Works until the claim ends.
+    /// Works until the claim ends, in one attempt after the other.
     pub(crate) async fn work(mut self) -> TaskOutcome {
         self.status(|status| {
             status.active = true;
             status.checkpointed = false;
             status.idle_since = None;
         });
-        let outcome = self.attempts().await;
-        self.status(|status| {
-            status.active = false;
-            status.held_bytes = 0;
-        });
-        outcome
-    }
-
-    async fn attempts(&mut self) -> TaskOutcome {
         loop {
             let error = match self.attempt().await {
                 Ok(outcome) => return outcome,
@@ -202,46 +193,18 @@ impl ShardTask {
             return error;
         };
         let Rewound { start, at, .. } = *rewound;
-        let (spec, shard) = (&self.shared.spec, &self.shard.id);
+        let (app, shard) = (&self.shared.spec.app, &self.shard.id);
         Error::refused(format!(
             "app `{app}` reads shard `{shard}` from {at}, but its output begins after {start}, where the app began \
-             earlier: the records in between can no longer be added. Send all records again, as new ones, with `hydrant stream reprocess {url} --app {app} --from {from}`",
-            app = spec.app,
-            url = spec.stream.url(),
-            from = spec.start,
+             earlier: the records in between can no longer be added. Send all records again, as new ones, with `{}`",
+            self.reprocess(),
         ))
     }
 
-    /// Finds the start position, and stores it before the first output if a restart could not find it again.
-    async fn begin(&mut self) -> Result<Progress> {
+    fn reprocess(&self) -> String {
         let spec = &self.shared.spec;
-        let rules = StartRules {
-            app: &spec.app,
-            start: spec.start,
-            pin: spec.pin.as_deref(),
-            output: &self.shared.output,
-            created_after_start: self.created_after_start,
-        };
-        let StartPoint {
-            mut progress,
-            unconfirmed,
-            in_ledger,
-        } = rules
-            .begin(&spec.stream, &*spec.stage, &self.shard, &*self.ledger)
-            .await?;
-        self.unconfirmed = self.unconfirmed.max(unconfirmed);
-        if progress.to < self.min_position {
-            // No batch has handed out the marks of that place.
-            progress.to = self.min_position;
-            progress.marks.clear();
-            progress.arrival = None;
-        }
-        let nothing = self.shared.output.sign(Progress::default());
-        let unsaid = in_ledger.is_none() && progress == nothing;
-        if !unsaid && in_ledger.as_ref() != Some(&progress) {
-            self.ledger.write(&progress).await?;
-        }
-        Ok(progress)
+        let (url, app, from) = (spec.stream.url(), &spec.app, spec.start);
+        format!("hydrant stream reprocess {url} --app {app} --from {from}")
     }
 
     /// Returns the last progress of the shard's parents when nothing of it was read: from the source, and where that has
@@ -290,7 +253,6 @@ impl ShardTask {
         let prefetch = Prefetch::after(&self.readers, &shard.id, &progress, parents);
         let (to, began) = (progress.to, progress.began);
         self.status(|status| {
-            status.pushed = to;
             status.summary.to = to;
             status.began = began;
             status.checkpointed = true;
@@ -447,12 +409,10 @@ impl ShardTask {
         };
         Err(Error::refused(format!(
             "the row of shard `{parent}` is gone from the leases of app `{app}`, and with it what tells copies in its child \
-             `{child}` from new records: restore the row, or send all records again, as new ones, with \
-             `hydrant stream reprocess {url} --app {app} --from {from}`",
-            child = self.shard.id,
+             `{child}` from new records: restore the row, or send all records again, as new ones, with `{remedy}`",
             app = self.shared.spec.app,
-            url = self.shared.spec.stream.url(),
-            from = self.shared.spec.start,
+            child = self.shard.id,
+            remedy = self.reprocess(),
         )))
     }
 
@@ -494,9 +454,8 @@ impl ShardTask {
         if idle.is_some() {
             self.unconfirmed.end_at(attempt.pushed);
         }
-        let (pushed, checkpointed) = (attempt.pushed, attempt.is_checkpointed());
+        let checkpointed = attempt.is_checkpointed();
         self.status(|status| {
-            status.pushed = pushed;
             // A shard whose push waits is not idle until the push has returned.
             status.idle_since = None;
             status.checkpointed = checkpointed;

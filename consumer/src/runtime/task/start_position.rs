@@ -9,7 +9,7 @@
 //! confirmed and in the ledger. Then the pin is removed. So a ledger without a pin may continue under any policy,
 //! from its `to` on. A ledger with a pin may continue only under that policy: another worker may have put unconfirmed
 //! records past `to` into the output, and the output drops them when they are sent again, whatever another policy
-//! would make of them. An output that reports the progress itself ([`Stage::resume`]) holds nothing past it, so it
+//! would make of them. An output that reports the progress itself ([`Stage::resume`](hydrant_core::stage::Stage::resume)) holds nothing past it, so it
 //! needs no pin.
 //!
 //! A successor cannot know how far its predecessor got, only that it did not pass the tip at the take-over. From
@@ -19,13 +19,10 @@
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Pin, Progress};
 use hydrant_core::position::Position;
-use hydrant_core::shard::{Shard, ShardId};
-use hydrant_core::stage::Stage;
-use hydrant_core::stream::{SharedStream, Start};
-use hydrant_core::subscription::Ledger;
+use hydrant_core::stream::Start;
 
+use super::shard_task::ShardTask;
 use crate::runtime::leases::lineage;
-use crate::runtime::output_identity::OutputIdentity;
 
 /// Up to where the output may hold unconfirmed records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,42 +57,43 @@ impl Unconfirmed {
 }
 
 /// Where a claim begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StartPoint {
+struct StartPoint {
     /// The progress to begin after, with the pin that the ledger must hold from now on.
-    pub(crate) progress: Progress,
+    progress: Progress,
     /// What the output may hold unconfirmed.
-    pub(crate) unconfirmed: Unconfirmed,
+    unconfirmed: Unconfirmed,
     /// What the ledger holds: if it differs from `progress`, it must be written at once.
-    pub(crate) in_ledger: Option<Progress>,
+    in_ledger: Option<Progress>,
 }
 
-/// The rules that decide where claims begin.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StartRules<'a> {
-    pub(crate) app: &'a str,
-    /// Where the app starts without progress.
-    pub(crate) start: Start,
-    /// The digest of the policy to work under.
-    pub(crate) pin: Option<&'a str>,
-    /// The output of this worker.
-    pub(crate) output: &'a OutputIdentity,
-    /// The shard was created after the app started: it is read from its beginning if `start` is the latest record.
-    pub(crate) created_after_start: bool,
-}
+impl ShardTask {
+    /// Finds the start position, and stores it before the first output if a restart could not find it again.
+    pub(super) async fn begin(&mut self) -> Result<Progress> {
+        let StartPoint {
+            mut progress,
+            unconfirmed,
+            in_ledger,
+        } = self.start_point().await?;
+        self.unconfirmed = self.unconfirmed.max(unconfirmed);
+        if progress.to < self.min_position {
+            // What the reader had seen there nobody has said.
+            progress.to = self.min_position;
+            progress.marks.clear();
+            progress.arrival = None;
+        }
+        let nothing = self.shared.output.sign(Progress::default());
+        let unsaid = in_ledger.is_none() && progress == nothing;
+        if !unsaid && in_ledger.as_ref() != Some(&progress) {
+            self.ledger.write(&progress).await?;
+        }
+        Ok(progress)
+    }
 
-impl StartRules<'_> {
-    /// Decides where a claim of `shard` begins, from the output, the ledger and the stream, in this order.
-    pub(crate) async fn begin(
-        &self,
-        stream: &SharedStream,
-        stage: &dyn Stage,
-        shard: &Shard,
-        ledger: &dyn Ledger,
-    ) -> Result<StartPoint> {
-        let StartRules { output, .. } = self;
-        let resumed = stage.resume(shard).await?;
-        let in_ledger = ledger.read().await?;
+    /// Decides where the claim begins, from the output, the ledger and the stream, in this order.
+    async fn start_point(&self) -> Result<StartPoint> {
+        let (spec, output, shard) = (&self.shared.spec, &self.shared.output, &self.shard);
+        let resumed = spec.stage.resume(shard).await?;
+        let in_ledger = self.ledger.read().await?;
         let known = in_ledger.clone().filter(|known| output.owns(known));
         if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
@@ -113,12 +111,12 @@ impl StartRules<'_> {
                         ..resumed
                     }
                 }
-                (None, Some(known)) if self.start == Start::Latest => Progress {
+                (None, Some(known)) if spec.start == Start::Latest => Progress {
                     to: known.to,
                     began: known.began,
                     ..Progress::default()
                 },
-                (None, _) => self.start_of(stream, shard).await?,
+                (None, _) => self.start_of_app().await?,
             };
             return Ok(StartPoint {
                 progress: output.sign(progress),
@@ -128,22 +126,22 @@ impl StartRules<'_> {
         }
         let progress = match known {
             Some(known) => known,
-            None => self.start_of(stream, shard).await?,
+            None => self.start_of_app().await?,
         };
         let mut progress = output.sign(progress);
         let mut unconfirmed = Unconfirmed::default();
-        progress.pin = match (progress.pin.take(), self.pin) {
+        progress.pin = match (progress.pin.take(), spec.pin.as_deref()) {
             (None, None) => None,
             (None, Some(digest)) => Some(Pin {
                 digest: digest.to_owned(),
                 after: progress.to,
             }),
             (Some(pinned), Some(digest)) if pinned.digest == digest => {
-                let tip = stream.state(&shard.id).await?.tip;
+                let tip = spec.stream.state(&shard.id).await?.tip;
                 unconfirmed = tip.map_or(Unconfirmed::UntilIdle, Unconfirmed::Through);
                 Some(pinned)
             }
-            (Some(pinned), _) => return Err(self.refusal(&shard.id, &pinned)),
+            (Some(pinned), _) => return Err(self.refusal(&pinned)),
         };
         debug_assert!(
             progress
@@ -159,23 +157,23 @@ impl StartRules<'_> {
         })
     }
 
-    /// Returns the progress of an app that starts in `shard` now.
-    async fn start_of(&self, stream: &SharedStream, shard: &Shard) -> Result<Progress> {
-        Ok(
-            match lineage::start_in(self.start, self.created_after_start) {
-                Some(start) => stream.start(&shard.id, start).await?,
-                None => Progress::default(),
-            },
-        )
+    /// Returns the progress of an app that starts in the shard now.
+    async fn start_of_app(&self) -> Result<Progress> {
+        let spec = &self.shared.spec;
+        match lineage::start_in(spec.start, self.created_after_start) {
+            Some(start) => spec.stream.start(&self.shard.id, start).await,
+            None => Ok(Progress::default()),
+        }
     }
 
-    fn refusal(&self, shard: &ShardId, pinned: &Pin) -> Error {
-        let StartRules { app, .. } = self;
+    fn refusal(&self, pinned: &Pin) -> Error {
+        let (spec, shard) = (&self.shared.spec, &self.shard.id);
         Error::refused(format!(
-            "app `{app}` worked on shard `{shard}` under policy `{}` and did not stop cleanly; now it has {}: start it \
+            "app `{}` worked on shard `{shard}` under policy `{}` and did not stop cleanly; now it has {}: start it \
              once more with the former policy, let it catch up and stop it with SIGTERM, then change the policy",
+            spec.app,
             pinned.digest,
-            match self.pin {
+            match &spec.pin {
                 Some(digest) => format!("policy `{digest}`"),
                 None => "none".to_owned(),
             },

@@ -1,6 +1,7 @@
 use super::*;
 use hydrant_core::admin::{Retention, Trim};
 use hydrant_core::error::Error;
+use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::Start;
 
 #[tokio::test(start_paused = true)]
@@ -57,19 +58,21 @@ async fn a_drain_publishes_everything_and_releases() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_ends_at_its_timeout() {
+async fn a_drain_ends_when_the_process_stops_at_once() {
     let mut world = World::new(1, true);
     world.stream.append("a", 1, 0);
     let mut stage = Exact::new(&world.log);
     stage.slow = Duration::from_secs(3600);
-    let mut spec = world.spec(stage);
-    spec.drain_timeout = Some(Duration::from_secs(5));
-    let worker = RunningWorker::start(spec);
+    let worker = RunningWorker::start(world.spec(stage));
     pass(Duration::from_secs(1)).await;
+    worker.shutdown.advance(Phase::Draining);
+    pass(Duration::from_secs(5)).await;
+    assert!(!worker.has_ended());
     let began = clock::now();
-    let error = worker.drained().await.unwrap_err();
-    assert!(error.to_string().contains("drain"), "{error}");
-    assert!(clock::now() - began < Duration::from_secs(6));
+    worker.shutdown.advance(Phase::Aborting);
+    let error = worker.ended().await.unwrap_err();
+    assert!(error.to_string().contains("stopped at once"), "{error}");
+    assert!(clock::now() - began < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,29 +110,18 @@ async fn a_drained_worker_hands_over_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_zombies_ledger_writes_are_fenced() {
-    use hydrant_core::budget::Budget;
     use hydrant_core::error::Error;
     use hydrant_core::lease::Progress;
-    use hydrant_core::stream::Start;
     use hydrant_core::subscription::{Event, Subscription};
 
-    use crate::runtime::leases::{LeaseSetup, LeasedSubscription};
+    use crate::runtime::leases::LeasedSubscription;
 
-    let world = World::new(1, false);
-    let leased = |worker: &str, seed| LeaseSetup {
-        stream: Arc::clone(&world.stream) as _,
-        store: Arc::new(world.leases.clone()),
-        app: "app".to_owned(),
-        worker: worker.to_owned(),
-        start: Start::Earliest,
-        stage: Arc::new(PlainStage::new(&world.log)),
-        settings: crate::runtime::LeaseSettings::default(),
-        budget: Budget::new(1 << 20),
-        random: hydrant_core::Random::seeded(seed),
+    let mut world = World::new(1, false);
+    let mut start = |worker: &str| {
+        let store = Arc::new(world.leases.clone());
+        LeasedSubscription::start(world.plain(), worker.to_owned(), store)
     };
-    let mut zombie = LeasedSubscription::start(leased("zombie", 1))
-        .await
-        .unwrap();
+    let mut zombie = start("zombie").await.unwrap();
     let Event::Granted(old) = zombie.next().await.unwrap() else {
         panic!()
     };
@@ -143,9 +132,7 @@ async fn a_zombies_ledger_writes_are_fenced() {
     old.ledger.write(&progress(3)).await.unwrap();
     // Its coordinator stops, its task continues.
     drop(zombie);
-    let mut second = LeasedSubscription::start(leased("second", 2))
-        .await
-        .unwrap();
+    let mut second = start("second").await.unwrap();
     let Event::Granted(new) = second.next().await.unwrap() else {
         panic!()
     };

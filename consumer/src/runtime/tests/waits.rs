@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hydrant_core::Budget;
 use hydrant_core::error::Error;
-use hydrant_core::stream::{SharedStream, Start};
+use hydrant_core::stream::SharedStream;
 use hydrant_core::subscription::{Claim, Event, Subscription};
 
 use super::*;
 use crate::runtime::LeaseSettings;
-use crate::runtime::leases::{LeaseSetup, LeasedSubscription};
+use crate::runtime::leases::LeasedSubscription;
 use crate::runtime::testing::BrokerStream;
 
 impl World {
@@ -241,9 +240,16 @@ async fn records_read_after_the_lease_time_are_not_pushed() {
 }
 
 /// Counts what happens to the claims of one worker, which hands over what it is asked for.
-async fn claim_and_count_losses(leased: LeaseSetup, held: &AtomicUsize, lost: &AtomicUsize) {
+async fn claim_and_count_losses(
+    spec: RunSpec,
+    store: MemoryLeases,
+    held: &AtomicUsize,
+    lost: &AtomicUsize,
+) {
     let mut claims: BTreeMap<_, Claim> = BTreeMap::new();
-    let mut subscription = LeasedSubscription::start(leased).await.unwrap();
+    let (worker, store) = (spec.worker.clone(), Arc::new(store));
+    let subscription = LeasedSubscription::start(spec, worker, store).await;
+    let mut subscription = subscription.unwrap();
     loop {
         let event = tokio::select! {
             biased;
@@ -288,18 +294,11 @@ async fn leases_are_renewed_while_hundreds_are_taken_from_a_slow_store() {
     world.write_time(Duration::from_millis(1_000));
     let (held, lost) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worker = |seed| {
-        let leased = LeaseSetup {
-            stream: Arc::clone(&stream),
-            store: Arc::new(world.leases.clone()),
-            app: "app".to_owned(),
-            worker: format!("w{seed}"),
-            start: Start::Earliest,
-            stage: Arc::new(PlainStage::new(&world.log)),
-            settings: LeaseSettings::default(),
-            budget: Budget::new(1 << 20),
-            random: hydrant_core::Random::seeded(seed),
-        };
-        claim_and_count_losses(leased, &held, &lost)
+        let stage = Arc::new(PlainStage::new(&world.log));
+        let (context, stream) = (context(seed, 1 << 20), Arc::clone(&stream));
+        let mut spec = RunSpec::new(context, stream, "app", stage, Shutdown::new());
+        spec.worker = format!("w{seed}");
+        claim_and_count_losses(spec, world.leases.clone(), &held, &lost)
     };
     let watched = async {
         until("all shards are held", || {
