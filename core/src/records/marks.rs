@@ -24,6 +24,7 @@ mod bytes;
 mod known;
 #[cfg(test)]
 mod tests;
+mod wrong;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -196,7 +197,7 @@ impl ReaderMarks {
             {
                 segments.push(HashSegment::unknown(range.last));
             }
-            merged_wrongly(&mut segments);
+            wrong::merge(&mut segments);
             child.keep(origin.clone(), segments);
         }
         child.find_first_end();
@@ -402,11 +403,8 @@ impl Touch {
             if !mutant::is(Mutant::ClaimOfWholeSegments) {
                 self.cut(part, range.first);
             }
-            let first_sight = mutant::is(Mutant::FirstSightKnowsBefore);
             for segment in covered(&mut self.segments, part, range.first) {
-                if first_sight && segment.known.is_empty() {
-                    segment.known.add(Edge::BEGIN, Edge::after(claim.from));
-                }
+                wrong::first_sight(segment, claim);
                 if let Some(low) = entry.low {
                     segment.known.add(Edge::BEGIN, Edge::after(low));
                 }
@@ -438,20 +436,12 @@ impl Touch {
         origin_gaps: &mut u64,
     ) -> ItemVerdict {
         if !item.is_record
-            && let Some(verdict) = self.take_unit_by_lane(item, entry, range)
+            && let Some(verdict) = wrong::unit_by_lane(&mut self.segments, item, entry, range)
         {
             return verdict;
         }
         if !range.contains(item.route) {
-            if mutant::is(Mutant::FilteredMoveMarks) {
-                let past = Edge::past(item.origin);
-                let segments = self.segments.iter_mut();
-                segments.for_each(|segment| segment.known.add(Edge::BEGIN, past));
-            }
-            return match mutant::is(Mutant::RangeNotFiltered) {
-                true => ItemVerdict::Kept,
-                false => ItemVerdict::Elsewhere,
-            };
+            return wrong::foreign(&mut self.segments, item).unwrap_or(ItemVerdict::Elsewhere);
         }
         let mut origin = self.judged_as.unwrap_or(item.origin);
         if mutant::is(Mutant::OutputIndexIgnored) {
@@ -473,43 +463,6 @@ impl Touch {
             _ => segment.known.add(edge, past),
         }
         ItemVerdict::Kept
-    }
-
-    /// What becomes of a unit when it counts by the range of its lane instead of by its route, in a broken variant.
-    fn take_unit_by_lane(
-        &mut self,
-        item: &TagItem,
-        entry: &TagEntry,
-        range: HashRange,
-    ) -> Option<ItemVerdict> {
-        let by_any = mutant::is(Mutant::UnitKnownByAnySegment);
-        let by_all = mutant::is(Mutant::UnitKnownByAllSegments);
-        if !(by_any || by_all || mutant::is(Mutant::UnitKnownByFirstSegment)) {
-            return None;
-        }
-        let first = entry.claims.iter().map(|claim| claim.range.first).min()?;
-        let last = entry.claims.iter().map(|claim| claim.range.last).max()?;
-        let lane = HashRange { first, last };
-        if lane.intersect(range) != Some(lane) {
-            return Some(ItemVerdict::Elsewhere);
-        }
-        let mut places: Vec<_> = covered(&mut self.segments, lane, range.first).collect();
-        if !by_any && !by_all {
-            places.truncate(1);
-        }
-        let edge = Edge::before(item.origin);
-        let knows = |segment: &&mut HashSegment| segment.known.contains(edge);
-        let is_known = match by_all {
-            true => places.iter().all(knows),
-            false => places.iter().any(knows),
-        };
-        if is_known {
-            return Some(ItemVerdict::Duplicate);
-        }
-        for segment in places {
-            segment.known.add(edge, Edge::past(item.origin));
-        }
-        Some(ItemVerdict::Kept)
     }
 
     /// Adds what the claims of an entry cover; answers whether the origin ends there.
@@ -562,24 +515,4 @@ fn restricted(segments: &[HashSegment], part: HashRange) -> impl Iterator<Item =
         last: segment.last.min(part.last),
         ..segment.clone()
     })
-}
-
-/// Gives all segments of a merged shard one set, in a broken variant.
-fn merged_wrongly(segments: &mut [HashSegment]) {
-    let (by_max, by_min) = (
-        mutant::is(Mutant::MergedByMax),
-        mutant::is(Mutant::MergedByMin),
-    );
-    if !(by_max || by_min) {
-        return;
-    }
-    let tops = segments.iter().map(|segment| segment.known.top());
-    let top = match by_max {
-        true => tops.max(),
-        false => tops.min(),
-    };
-    for segment in segments {
-        segment.known = KnownSet::default();
-        segment.known.add(Edge::BEGIN, top.unwrap_or(Edge::BEGIN));
-    }
 }
