@@ -132,7 +132,6 @@ impl EndWatch {
         &mut self,
         shared: &RunContext,
         observed: Result<EndObservation>,
-        by_leases: bool,
     ) -> Result<bool> {
         self.looking = false;
         let EndObservation {
@@ -150,8 +149,9 @@ impl EndWatch {
             .into_iter()
             .map(|(shard, progress)| (shard, progress.to))
             .collect();
-        if !by_leases {
-            published.extend(board.checkpointed());
+        for (shard, to) in board.checkpointed() {
+            let known = published.entry(shard).or_default();
+            *known = to.max(*known);
         }
         let published = |id: &ShardId| published.get(id).copied().unwrap_or_default();
         let tips: Vec<_> = states

@@ -78,10 +78,7 @@ impl ProgressBoard {
     /// Changes the status of a shard.
     pub(crate) fn update<T>(&self, shard: &ShardId, edit: impl FnOnce(&mut ShardStatus) -> T) -> T {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        if !shards.contains_key(shard) {
-            shards.insert(shard.clone(), ShardStatus::default());
-        }
-        let status = shards.get_mut(shard).expect("the shard was inserted above");
+        let status = shards.entry(shard.clone()).or_default();
         let before = status.checkpointed && status.idle_since.is_some();
         let answer = edit(status);
         if !before && status.checkpointed && status.idle_since.is_some() {

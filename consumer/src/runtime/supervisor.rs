@@ -49,7 +49,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
     let checkpoint = spec.checkpoint.unwrap_or(pace.checkpoint);
     let output = OutputIdentity::of(&spec.stage);
     let mut first_shards = BTreeSet::new();
-    let (subscription, by_leases): (Box<dyn Subscription>, bool) = match assignment {
+    let subscription: Box<dyn Subscription> = match assignment {
         Assignment::Broker(subscription) => {
             if spec.start == Start::Latest {
                 let progress = subscription.progress().await?;
@@ -58,7 +58,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
                     first_shards = all.map(|shard| shard.id.clone()).collect();
                 }
             }
-            (subscription, false)
+            subscription
         }
         Assignment::Leases(_) if output.commits_progress() => {
             return Err(Error::refused(format!(
@@ -68,15 +68,13 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
             )));
         }
         Assignment::Leases(store) => {
-            let leased = LeasedSubscription::start(spec.clone(), worker, store).await?;
-            (Box::new(leased), true)
+            Box::new(LeasedSubscription::start(spec.clone(), worker, store).await?)
         }
     };
     let measure_every = spec.stream.states_every();
     let end = EndWatch::new(spec.exit_at_end, spec.idle);
     let supervisor = Supervisor {
         shared: Arc::new(RunContext::new(spec, output, checkpoint)),
-        by_leases,
         first_shards,
         tasks: JoinSet::new(),
         active: BTreeMap::new(),
@@ -112,7 +110,6 @@ type ClaimAnswers = Arc<Mutex<Vec<ClaimAnswer>>>;
 
 struct Supervisor {
     shared: Arc<RunContext>,
-    by_leases: bool,
     /// The shards that existed when the app began, if it begins at the latest record. Under leases the rows say where it
     /// did, and a row without progress means the beginning; with a broker an app with progress in any shard began before.
     first_shards: BTreeSet<ShardId>,
@@ -413,7 +410,7 @@ impl Supervisor {
                 self.measure_at = Some(clock::now() + every);
                 return;
             }
-            Ok(Observation::End(looked)) => self.end.judge(&self.shared, looked, self.by_leases),
+            Ok(Observation::End(looked)) => self.end.judge(&self.shared, looked),
             Err(_) => Err(Error::fatal(
                 "reading the state of the stream panicked, which is a fault of hydrant",
             )),

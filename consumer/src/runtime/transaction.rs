@@ -83,12 +83,9 @@ impl Membership {
         }
         transaction.old_halves_left(self.opened_at).await;
         // The outcome of a dropped publish is unknown, so it counts as failed.
-        let mut failure = AbortGuard {
-            aborts: &transaction.aborts,
-            armed: true,
-        };
+        let failure = AbortGuard(&transaction.aborts);
         let published = transaction.stage.publish_all(why).await?;
-        failure.armed = false;
+        std::mem::forget(failure);
         transaction.claims().published.extend(published);
         transaction.aborts.send_modify(|_| ());
         Ok(self.take())
@@ -171,16 +168,12 @@ impl Transaction {
     }
 }
 
-struct AbortGuard<'a> {
-    aborts: &'a watch::Sender<u64>,
-    armed: bool,
-}
+/// Counts an abort when it is dropped.
+struct AbortGuard<'a>(&'a watch::Sender<u64>);
 
 impl Drop for AbortGuard<'_> {
     fn drop(&mut self) {
-        if self.armed {
-            self.aborts.send_modify(|aborts| *aborts += 1);
-        }
+        self.0.send_modify(|aborts| *aborts += 1);
     }
 }
 

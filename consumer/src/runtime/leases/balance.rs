@@ -58,14 +58,9 @@ impl BalanceView {
     pub(crate) fn shards_to_take(&self, random: &Random) -> Vec<ShardId> {
         let share = self.shards.len().div_ceil(self.loads.len());
         let room = share.saturating_sub(self.load(&self.me));
-        let (mut neglected, mut free) = (Vec::new(), Vec::new());
-        for shard in self.shards.iter().filter(|shard| shard.holder.is_none()) {
-            if shard.neglected {
-                neglected.push(shard.shard.clone());
-            } else {
-                free.push(shard.shard.clone());
-            }
-        }
+        let free_or_neglected = self.shards.iter().filter(|shard| shard.holder.is_none());
+        let (mut neglected, mut free): (Vec<_>, Vec<_>) =
+            free_or_neglected.partition(|shard| shard.neglected);
         // Workers that start together try different shards first.
         for i in (1..free.len()).rev() {
             let j = random.below(i as u64 + 1) as usize;
@@ -73,7 +68,8 @@ impl BalanceView {
         }
         free.truncate(room.saturating_sub(neglected.len()));
         neglected.extend(free);
-        neglected
+        let names = neglected.into_iter().map(|shard| shard.shard.clone());
+        names.collect()
     }
 
     /// Returns a shard to ask for and its holder, if a move would make the loads more equal.

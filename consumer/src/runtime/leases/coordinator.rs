@@ -557,23 +557,10 @@ impl LeaseCoordinator {
                 }));
             }
         }
-        let patience = self.times.patience();
         for shard in declined {
             if let Some(granted) = self.leases.get(&shard) {
-                Self::try_update(patience, &granted.lease, |row| row.wanted = None).await;
+                granted.lease.try_update(|row| row.wanted = None).await;
             }
-        }
-    }
-
-    /// Updates a lease; an update that fails is left to the next round.
-    async fn try_update(
-        patience: Duration,
-        held: &HeldLease,
-        edit: impl Fn(&mut Lease) + Send + Sync,
-    ) {
-        match limited(patience, held.update(edit)).await {
-            Ok(_) | Err(Error::Fenced { .. }) => {}
-            Err(error) => tracing::warn!("leases: {}", error.report()),
         }
     }
 
@@ -586,11 +573,10 @@ impl LeaseCoordinator {
             .filter(|(_, granted)| granted.leaving.is_some_and(|until| until <= now))
             .map(|(shard, _)| shard.clone())
             .collect();
-        let patience = self.times.patience();
         for shard in late {
             if let Some(granted) = self.leases.remove(&shard) {
                 self.pending.push_back(Ok(lost(granted.claim)));
-                Self::try_update(patience, &granted.lease, |row| row.owner = None).await;
+                granted.lease.try_update(|row| row.owner = None).await;
                 // If the store did not answer, the lease runs out.
                 granted.lease.lose("no worker");
             }
@@ -655,10 +641,9 @@ impl LeaseCoordinator {
     }
 
     async fn release_all(&mut self) {
-        let patience = self.times.patience();
         futures::stream::iter(std::mem::take(&mut self.leases).into_values())
             .map(|granted| async move {
-                Self::try_update(patience, &granted.lease, |row| row.owner = None).await;
+                granted.lease.try_update(|row| row.owner = None).await;
             })
             .buffer_unordered(AT_ONCE)
             .collect::<()>()

@@ -176,6 +176,15 @@ impl HeldLease {
             }
         }
     }
+
+    /// Updates the row for the coordinator, which waits for the store no longer than that; its next round makes up for an
+    /// update that failed.
+    pub(super) async fn try_update(&self, edit: impl Fn(&mut Lease) + Send + Sync) {
+        match limited(self.times.patience(), self.update(edit)).await {
+            Ok(_) | Err(Error::Fenced { .. }) => {}
+            Err(error) => tracing::warn!("leases: {}", error.report()),
+        }
+    }
 }
 
 /// The ledger of a claim: the progress in the row of a held lease.

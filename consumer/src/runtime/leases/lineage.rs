@@ -33,7 +33,7 @@ pub(crate) fn ended_without_rows<'a>(
         return BTreeSet::new();
     }
     let mut above = BTreeSet::new();
-    for shard in children_first(map) {
+    for shard in children_first(map).into_iter().flatten() {
         if above.contains(&shard.id) || progress(&shard.id).is_some_and(has_begun) {
             above.extend(shard.parents.iter().cloned());
         }
@@ -64,40 +64,22 @@ pub(crate) fn parent(id: &ShardId, shard: &Shard, map: &ShardMap) -> Shard {
     })
 }
 
-/// Returns the shards of a map, each one before its parents.
-pub(crate) fn children_first(map: &ShardMap) -> Vec<&Shard> {
-    let mut order = Vec::with_capacity(map.all().len());
-    let mut visited = BTreeSet::new();
-    for shard in map.all() {
-        push_after_parents(map, shard, &mut visited, &mut order);
-    }
-    debug_assert_eq!(order.len(), map.all().len(), "each shard once");
-    order.reverse();
-    order
-}
-
-/// Appends `shard` after its parents. The depth is bounded by the reshardings whose data is still kept.
-fn push_after_parents<'a>(
-    map: &'a ShardMap,
-    shard: &'a Shard,
-    visited: &mut BTreeSet<&'a ShardId>,
-    order: &mut Vec<&'a Shard>,
-) {
-    let mut stack = vec![(shard, false)];
-    while let Some((shard, parents_visited)) = stack.pop() {
-        if parents_visited {
-            order.push(shard);
-        } else if visited.insert(&shard.id) {
-            stack.push((shard, true));
-            stack.extend(
-                shard
-                    .parents
-                    .iter()
-                    .filter_map(|parent| map.get(parent))
-                    .map(|parent| (parent, false)),
-            );
+/// Returns the shards of a map in levels: each shard in a later one than its children.
+pub(crate) fn children_first(map: &ShardMap) -> Vec<Vec<&Shard>> {
+    let (mut levels, mut left) = (Vec::new(), map.all().iter().collect::<Vec<_>>());
+    while !left.is_empty() {
+        let parents: BTreeSet<&ShardId> = left.iter().flat_map(|shard| &shard.parents).collect();
+        let is_parent = |shard: &&Shard| parents.contains(&shard.id);
+        let (above, level): (Vec<_>, Vec<_>) = left.iter().copied().partition(is_parent);
+        debug_assert!(!level.is_empty(), "no shard is its own ancestor");
+        if level.is_empty() {
+            levels.push(above);
+            break;
         }
+        levels.push(level);
+        left = above;
     }
+    levels
 }
 
 /// Returns where an app starts in a shard without progress; `None` means at the beginning.
@@ -136,7 +118,8 @@ mod tests {
             shard("y", &["z"]),
             shard("z", &["trimmed"]),
         ]);
-        let order: Vec<_> = children_first(&map).iter().map(|s| s.id.clone()).collect();
+        let order = children_first(&map).into_iter().flatten();
+        let order: Vec<_> = order.map(|shard| shard.id.clone()).collect();
         assert_eq!(order.len(), 4);
         let place = |name: &str| order.iter().position(|id| id.as_str() == name);
         for shard in map.all() {

@@ -14,8 +14,6 @@
 //! each sees the other one, and the worker whose output has the greater identity gives way. Neither output has lost
 //! anything by then, because each reads on from what it holds itself.
 
-use std::collections::BTreeSet;
-
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::{Shard, ShardId};
@@ -24,13 +22,6 @@ use hydrant_core::stream::Start;
 use super::coordinator::{LeaseCoordinator, ObservedRow};
 use super::lineage;
 use super::settings::limited;
-
-/// Swaps that are made together: none is for a parent of a shard of another one.
-#[derive(Default)]
-struct Wave {
-    swaps: Vec<(Option<Lease>, Lease)>,
-    parents: BTreeSet<ShardId>,
-}
 
 /// A worker of another output that may be alive.
 struct Rival {
@@ -130,39 +121,26 @@ impl LeaseCoordinator {
         }
         let map = self.map.clone();
         let ended = self.ended_without_rows();
-        let mut wave = Wave::default();
-        for shard in lineage::children_first(&map) {
-            if self.rows.contains_key(&shard.id) || ended.contains(&shard.id) {
-                continue;
+        for level in lineage::children_first(&map) {
+            let mut swaps = Vec::new();
+            for shard in level {
+                if self.rows.contains_key(&shard.id) || ended.contains(&shard.id) {
+                    continue;
+                }
+                let has_ended = shard.parents.iter().any(|parent| ended.contains(parent));
+                let under_way = has_ended || self.was_under_way(shard).await?;
+                let mut row = Lease::new(shard.id.clone());
+                let generation = self.generations.of(&shard.id);
+                row.generation = generation.number;
+                row.stream = Some(self.spec.stream.id().clone());
+                row.progress = match generation.beginning() {
+                    Some(beginning) => Some(self.output.sign(beginning)),
+                    None => self.start_of(shard, under_way).await?,
+                };
+                swaps.push((None, row));
             }
-            let has_ended = shard.parents.iter().any(|parent| ended.contains(parent));
-            let under_way = has_ended || self.was_under_way(shard).await?;
-            let mut row = Lease::new(shard.id.clone());
-            let generation = self.generations.of(&shard.id);
-            row.generation = generation.number;
-            row.stream = Some(self.spec.stream.id().clone());
-            row.progress = match generation.beginning() {
-                Some(beginning) => Some(self.output.sign(beginning)),
-                None => self.start_of(shard, under_way).await?,
-            };
-            self.add_to(&mut wave, shard, None, row).await?;
+            self.swap_all(swaps).await.1?;
         }
-        self.swap_all(wave.swaps).await.1
-    }
-
-    /// Adds a swap to `wave`. If the shard is a parent of one of the shards there, the wave is made first.
-    async fn add_to(
-        &mut self,
-        wave: &mut Wave,
-        shard: &Shard,
-        seen: Option<Lease>,
-        next: Lease,
-    ) -> Result<()> {
-        if wave.parents.contains(&shard.id) {
-            self.swap_all(std::mem::take(wave).swaps).await.1?;
-        }
-        wave.parents.extend(shard.parents.iter().cloned());
-        wave.swaps.push((seen, next));
         Ok(())
     }
 
@@ -172,51 +150,54 @@ impl LeaseCoordinator {
             return Ok(());
         }
         let map = self.map.clone();
-        let mut wave = Wave::default();
-        for shard in lineage::children_first(&map) {
-            let Some(ObservedRow { row, .. }) = self
-                .rows
-                .get(&shard.id)
-                .filter(|seen| !self.counts(&seen.row) && self.holder(seen).is_none())
-            else {
-                continue;
-            };
-            let row = row.clone();
-            let generation = self.generations.of(&shard.id);
-            let again = generation.beginning();
-            let again = again.filter(|_| !self.generations.count(&row));
-            let is_again = again.is_some();
-            let progress = match again {
-                Some(beginning) => Some(self.output.sign(beginning)),
-                None => {
-                    let under_way = self.was_under_way(shard).await?;
-                    self.start_of(shard, under_way).await?
+        for level in lineage::children_first(&map) {
+            let mut swaps = Vec::new();
+            for shard in level {
+                let Some(ObservedRow { row, .. }) = self
+                    .rows
+                    .get(&shard.id)
+                    .filter(|seen| !self.counts(&seen.row) && self.holder(seen).is_none())
+                else {
+                    continue;
+                };
+                let row = row.clone();
+                let generation = self.generations.of(&shard.id);
+                let again = generation.beginning();
+                let again = again.filter(|_| !self.generations.count(&row));
+                let is_again = again.is_some();
+                let progress = match again {
+                    Some(beginning) => Some(self.output.sign(beginning)),
+                    None => {
+                        let under_way = self.was_under_way(shard).await?;
+                        self.start_of(shard, under_way).await?
+                    }
+                };
+                let next = Lease {
+                    owner: None,
+                    wanted: None,
+                    // The higher epoch fences a former owner that has only gone silent.
+                    epoch: row.epoch + 1,
+                    counter: row.counter + 1,
+                    generation: row.generation.max(generation.number),
+                    progress,
+                    ..row.clone()
+                };
+                match is_again {
+                    true => tracing::info!(
+                        app = self.spec.app, shard = %shard.id, generation = next.generation,
+                        "sending records again {generation}, as new ones",
+                    ),
+                    false => tracing::warn!(
+                        app = self.spec.app, shard = %shard.id,
+                        "the stored progress belongs to another output, {}: it does not count for this one and is dropped",
+                        row.output().map_or("an output without identity", |output| &output.name),
+                    ),
                 }
-            };
-            let next = Lease {
-                owner: None,
-                wanted: None,
-                // The higher epoch fences a former owner that has only gone silent.
-                epoch: row.epoch + 1,
-                counter: row.counter + 1,
-                generation: row.generation.max(generation.number),
-                progress,
-                ..row.clone()
-            };
-            match is_again {
-                true => tracing::info!(
-                    app = self.spec.app, shard = %shard.id, generation = next.generation,
-                    "sending records again {generation}, as new ones",
-                ),
-                false => tracing::warn!(
-                    app = self.spec.app, shard = %shard.id,
-                    "the stored progress belongs to another output, {}: it does not count for this one and is dropped",
-                    row.output().map_or("an output without identity", |output| &output.name),
-                ),
+                swaps.push((Some(row), next));
             }
-            self.add_to(&mut wave, shard, Some(row), next).await?;
+            self.swap_all(swaps).await.1?;
         }
-        self.swap_all(wave.swaps).await.1
+        Ok(())
     }
 
     /// Whether this output has read a parent of `shard`, even if another output has taken over the row since, or a shard
@@ -224,9 +205,9 @@ impl LeaseCoordinator {
     /// record would skip what the shard holds.
     async fn was_under_way(&mut self, shard: &Shard) -> Result<bool> {
         let is_gone = |id: &ShardId| self.map.get(id).is_none();
-        let has_read_gone = self.rows.keys().any(|id| is_gone(id) && self.is_ours(id));
+        let has_read_gone = || self.rows.keys().any(|id| is_gone(id) && self.is_ours(id));
         for id in &shard.parents {
-            if self.is_ours(id) || has_read_gone && is_gone(id) {
+            if self.is_ours(id) || is_gone(id) && has_read_gone() {
                 return Ok(true);
             }
             let parent = lineage::parent(id, shard, &self.map);

@@ -133,15 +133,9 @@ impl Subscription for LeasedSubscription {
 
     async fn close(&mut self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        if self
-            .commands
-            .send(LeaseCommand::Close(answer))
-            .await
-            .is_ok()
-        {
-            // An error means that the coordinator has ended, which is what the command is for.
-            drop(answered.await);
-        }
+        // An error means that the coordinator has ended, which is what the command is for.
+        drop(self.commands.send(LeaseCommand::Close(answer)).await);
+        drop(answered.await);
         Ok(())
     }
 }

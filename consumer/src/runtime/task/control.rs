@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hydrant_core::error::Error;
+use hydrant_core::error::{Disposition, Error};
 use hydrant_core::retry::Backoff;
 use tokio::sync::watch;
 
@@ -28,6 +28,16 @@ pub(crate) enum TaskOutcome {
     Lost,
     /// The task cannot continue.
     Failed(Error),
+}
+
+impl TaskOutcome {
+    /// How a task ends with an error of its ledger that no retry can fix.
+    pub(super) fn of(error: Error) -> Self {
+        match error.disposition() {
+            Disposition::Fenced => TaskOutcome::Lost,
+            _ => TaskOutcome::Failed(error),
+        }
+    }
 }
 
 /// The delays between attempts; a shard is tried for as long as the claim holds.

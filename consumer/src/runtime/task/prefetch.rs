@@ -99,12 +99,8 @@ impl Prefetch {
 
     /// Returns the next read. After an error, reading starts again where it failed. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<Read> {
-        if self.running.is_none() {
-            self.running = Some(self.run());
-        }
-        let Some(running) = &mut self.running else {
-            return Err(Error::fatal("the reader that was just started is missing"));
-        };
+        let running = self.running.take().unwrap_or_else(|| self.run());
+        let running = self.running.insert(running);
         let read = match running.reads.recv().await {
             Some(read) => read,
             None => Err(Error::fatal(format!(

@@ -20,8 +20,8 @@ struct OwedProgress {
 pub(crate) struct ProgressWriter {
     ledger: Arc<dyn Ledger>,
     owed: Option<OwedProgress>,
-    in_flight: Option<Progress>,
-    task: JoinSet<Result<()>>,
+    /// The write under way, with what it writes.
+    task: JoinSet<(Progress, Result<()>)>,
 }
 
 impl ProgressWriter {
@@ -30,7 +30,6 @@ impl ProgressWriter {
         ProgressWriter {
             ledger: Arc::clone(ledger),
             owed: None,
-            in_flight: None,
             task: JoinSet::new(),
         }
     }
@@ -61,7 +60,7 @@ impl ProgressWriter {
 
     /// Whether a write is under way.
     pub(crate) fn is_writing(&self) -> bool {
-        self.in_flight.is_some()
+        !self.task.is_empty()
     }
 
     /// Begins to write what the ledger lacks. No write may be under way.
@@ -70,27 +69,24 @@ impl ProgressWriter {
         let Some(OwedProgress { progress, .. }) = &self.owed else {
             return;
         };
-        let (ledger, new) = (Arc::clone(&self.ledger), progress.clone());
-        self.in_flight = Some(progress.clone());
-        self.task.spawn(async move { ledger.write(&new).await });
+        let (ledger, progress) = (Arc::clone(&self.ledger), progress.clone());
+        self.task.spawn(async move {
+            let written = ledger.write(&progress).await;
+            (progress, written)
+        });
     }
 
     /// Resolves when the write under way is done; what it stored the ledger no longer lacks. Pending without a write.
     /// Cancel-safe.
     pub(crate) async fn done(&mut self) -> Result<()> {
-        if self.in_flight.is_none() {
+        let Some(joined) = self.task.join_next().await else {
             return std::future::pending().await;
-        }
-        let written = match self.task.join_next().await {
-            Some(Ok(written)) => written,
-            _ => Err(Error::fatal(
-                "a write of the ledger panicked, which is a fault of hydrant",
-            )),
         };
-        let stored = self.in_flight.take();
+        let panicked =
+            |_| Error::fatal("a write of the ledger panicked, which is a fault of hydrant");
+        let (progress, written) = joined.map_err(panicked)?;
         if written.is_ok() {
-            self.owed
-                .take_if(|owed| stored.as_ref() == Some(&owed.progress));
+            self.owed.take_if(|owed| owed.progress == progress);
         }
         written
     }

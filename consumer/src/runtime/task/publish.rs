@@ -169,12 +169,8 @@ impl ShardTask {
         }
         let mut failures = 0;
         while !attempt.ledger.is_written() {
-            match self.write_now(attempt).await {
-                Ok(()) => {}
-                Err(error) if error.disposition() == Disposition::Fenced => {
-                    return TaskOutcome::Lost;
-                }
-                Err(error) => return TaskOutcome::Failed(error),
+            if let Err(error) = self.write_now(attempt).await {
+                return TaskOutcome::of(error);
             }
             if !attempt.ledger.is_written() {
                 clock::sleep(PACE.delay(failures, &self.shared.spec.context.random)).await;
@@ -191,8 +187,7 @@ impl ShardTask {
         let random = &self.shared.spec.context.random;
         match retry_forever("giving a shard back", random, || self.ledger.release()).await {
             Ok(()) => TaskOutcome::Released,
-            Err(error) if error.disposition() == Disposition::Fenced => TaskOutcome::Lost,
-            Err(error) => TaskOutcome::Failed(error),
+            Err(error) => TaskOutcome::of(error),
         }
     }
 }

@@ -110,7 +110,7 @@ impl ShardTask {
             created_after_start,
             failures: 0,
             min_position: Position::Begin,
-            unconfirmed: Unconfirmed::default(),
+            unconfirmed: Unconfirmed::NOTHING,
         }
     }
 

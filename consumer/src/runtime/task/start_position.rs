@@ -33,13 +33,9 @@ pub(crate) enum Unconfirmed {
     UntilIdle,
 }
 
-impl Default for Unconfirmed {
-    fn default() -> Self {
-        Unconfirmed::Through(Position::Begin)
-    }
-}
-
 impl Unconfirmed {
+    pub(super) const NOTHING: Self = Unconfirmed::Through(Position::Begin);
+
     /// The reader has read up to `position` and nothing is left.
     pub(crate) fn end_at(&mut self, position: Position) {
         if *self == Unconfirmed::UntilIdle {
@@ -120,7 +116,7 @@ impl ShardTask {
             };
             return Ok(StartPoint {
                 progress: output.sign(progress),
-                unconfirmed: Unconfirmed::default(),
+                unconfirmed: Unconfirmed::NOTHING,
                 in_ledger,
             });
         }
@@ -129,7 +125,7 @@ impl ShardTask {
             None => self.start_of_app().await?,
         };
         let mut progress = output.sign(progress);
-        let mut unconfirmed = Unconfirmed::default();
+        let mut unconfirmed = Unconfirmed::NOTHING;
         progress.pin = match (progress.pin.take(), spec.pin.as_deref()) {
             (None, None) => None,
             (None, Some(digest)) => Some(Pin {
