@@ -6,7 +6,7 @@ use hydrant_core::stream::Start;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
 use hydrant_stream::Streams;
 
-use crate::encode::{ColumnOptions, Compression, EncodeOptions};
+use crate::encode::{Compression, EncodeOptions};
 use crate::lake::{Lakes, TableNames};
 use crate::schema::ColumnType;
 use crate::shard::flush_rules::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
@@ -115,30 +115,24 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<Self> {
         let mut flags = Flags::new();
-        flags.set("from", "--from", args.from.as_ref());
-        flags.set("to", "--to", args.to.as_ref());
-        flags.set("table", "--table", args.table.as_ref());
-        flags.set(
-            "flush-interval",
-            "--flush-interval",
-            args.flush_interval.as_ref(),
-        );
-        flags.set("flush-bytes", "--flush-bytes", args.flush_bytes.as_ref());
-        flags.set("event-time", "--event-time", args.event_time.as_ref());
-        flags.set("partition", "--partition", args.partition.as_ref());
-        flags.set(
-            "provenance",
-            "--provenance",
-            args.provenance.then_some(true),
-        );
-        flags.set("start", "--start", args.start.as_ref());
-        flags.set("wait", "--wait", args.wait.as_ref());
-        flags.set(
-            "exit-at-end",
-            "--exit-at-end",
-            args.exit_at_end.then_some(true),
-        );
-        flags.set("idle", "--idle", args.idle.as_ref());
+        for (key, flag, value) in [
+            ("from", "--from", &args.from),
+            ("to", "--to", &args.to),
+            ("table", "--table", &args.table),
+            ("flush-interval", "--flush-interval", &args.flush_interval),
+            ("flush-bytes", "--flush-bytes", &args.flush_bytes),
+            ("event-time", "--event-time", &args.event_time),
+            ("partition", "--partition", &args.partition),
+            ("start", "--start", &args.start),
+            ("wait", "--wait", &args.wait),
+            ("idle", "--idle", &args.idle),
+        ] {
+            flags.set(key, flag, value.as_ref());
+        }
+        let given = args.provenance.then_some(true);
+        flags.set("provenance", "--provenance", given);
+        let given = args.exit_at_end.then_some(true);
+        flags.set("exit-at-end", "--exit-at-end", given);
         let mut section = layers.section("sink", &flags);
         let from = section.required(
             "from",
@@ -339,21 +333,13 @@ fn read_encoding(section: &mut Section) -> EncodeOptions {
         ROW_GROUP_BYTES_MIN..=ROW_GROUP_BYTES_MAX,
     );
     options.row_group_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let bloom = section.list("bloom-filters");
-    if bloom.iter().any(String::is_empty) {
+    options.bloom_filters = section.list("bloom-filters");
+    if options.bloom_filters.iter().any(String::is_empty) {
         section.problem(
             "bloom-filters",
             "it names no column: write the names of columns, or leave it out",
         );
     }
-    let bloom = bloom.into_iter();
-    options.columns = bloom
-        .map(|column| ColumnOptions {
-            column,
-            bloom_filter: true,
-            ..ColumnOptions::default()
-        })
-        .collect();
     options
 }
 
@@ -412,7 +398,7 @@ mod tests {
         assert_eq!(rules.declared.len(), 2);
         assert_eq!(rules.encode.compression, Compression::Lz4);
         assert_eq!(config.flush().interval, Duration::from_secs(5));
-        assert!(rules.encode.columns[0].bloom_filter);
+        assert_eq!(rules.encode.bloom_filters, ["id"]);
     }
 
     #[test]

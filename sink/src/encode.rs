@@ -15,7 +15,5 @@ mod tests;
 
 pub use json::write_json_row;
 pub(crate) use reader::{FOOTER_END_BYTES, ParquetTail, footer_bytes};
-pub use reader::{FileInfo, head, inspect};
-pub use writer::{
-    ColumnOptions, Compression, EncodeError, EncodeOptions, EncodedFile, FileEncoder, encode,
-};
+pub use reader::{count_rows, head};
+pub use writer::{Compression, EncodeError, EncodeOptions, FileEncoder, encode};

@@ -16,6 +16,7 @@ mod lakes;
 mod names;
 pub(crate) mod position_hash;
 mod publisher;
+mod rebuild_record;
 pub(crate) mod requests;
 
 pub(crate) use chain::PRODUCT;
@@ -28,8 +29,10 @@ pub use commit::{
 };
 pub use error::ObjectError;
 pub use file::FileLake;
-pub use finisher::{Finisher, Rebuild, RebuildRecord};
+pub use finisher::{Finisher, Rebuild};
 pub(crate) use identity::identify;
 pub use lakes::{LakeLocation, Lakes};
+pub(crate) use names::percent_encode;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
 pub use publisher::{ChainProgress, Publisher};
+pub use rebuild_record::RebuildRecord;

@@ -55,7 +55,7 @@ async fn body(lake: &dyn Lake, key: &str) -> Option<Bytes> {
 async fn keys(lake: &dyn Lake, prefix: &str, most: Option<usize>) -> Vec<String> {
     let listing = match most {
         None => lake.list(prefix).await,
-        Some(most) => lake.newest(prefix, most).await,
+        Some(most) => lake.page(prefix, "", most).await,
     };
     let objects = must(listing, "list objects");
     objects.into_iter().map(|object| object.key).collect()

@@ -141,7 +141,6 @@ layer! {
         async fn get_range(key: &str, range: Range<u64>) -> Result<Option<Bytes>>;
         async fn head(key: &str) -> Result<Option<Object>>;
         async fn page(prefix: &str, after: &str, most: usize) -> Result<Vec<Object>>;
-        async fn newest(prefix: &str, most: usize) -> Result<Vec<Object>>;
         async fn list(prefix: &str) -> Result<Vec<Object>>;
         async fn visit(prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()>;
         async fn list_dirs(prefix: &str) -> Result<Vec<String>>;

@@ -109,24 +109,15 @@ pub trait Lake: Send + Sync + fmt::Debug {
     /// What a listing says of one object; `None` without the object.
     async fn head(&self, key: &str) -> Result<Option<Object>>;
     /// The first objects by key whose keys start with `prefix` and come behind `after`, which is empty for the first page:
-    /// `most` of them, fewer only where no more follow.
+    /// `most` of them, fewer only where no more follow. Where names count down these are the newest ones, which cost no
+    /// more among many than among few.
     async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>>;
-    /// The first objects by key: the newest ones where names count down. Costs no more among many than among few.
-    async fn newest(&self, prefix: &str, most: usize) -> Result<Vec<Object>> {
-        self.page(prefix, "", most).await
-    }
     /// All objects whose keys start with `prefix`, by key.
     async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
-        let mut all: Vec<Object> = Vec::new();
-        loop {
-            let after = all.last().map_or("", |object| &object.key);
-            let page = self.page(prefix, after, PAGE_OBJECTS).await?;
-            let is_last = page.len() < PAGE_OBJECTS;
-            all.extend(page);
-            if is_last {
-                return Ok(all);
-            }
-        }
+        let mut all = Vec::new();
+        self.visit(prefix, &mut |object| all.push(object)).await?;
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(all)
     }
     /// Shows every object whose key starts with `prefix` to `seen`, in any order, without holding them all.
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::{ArrowPrimitiveType, Decimal128Type, Float64Type, Int64Type};
 use arrow_array::{
-    Array, ArrayRef, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
-    RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, Int64Array, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    StringArray, StructArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
 };
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, Field, Fields, Schema};
@@ -21,7 +20,6 @@ use crate::encode::write_json_row;
 use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, TableSchema, arrow_field, arrow_type, fold_name,
 };
-use crate::table::partition::PartitionKey;
 
 /// What every row of an interval has in common, for the provenance columns.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +45,7 @@ pub struct ConformReject {
 /// The rows of one partition.
 #[derive(Clone, Debug)]
 pub struct PartitionRows {
-    /// The partition.
-    pub key: PartitionKey,
-    /// Its path below the table.
+    /// The partition's path below the table.
     pub path: String,
     /// Its rows, in the order in which they were appended.
     pub batch: RecordBatch,
@@ -105,7 +101,8 @@ impl DecodedRows {
                 refused.refuse(row, RejectReason::EmptyRecord, "", "a column", "none");
             }
         }
-        let mut rejects = self.render(&refused)?;
+        let refused_rows = refused.rows.iter();
+        let mut rejects = self.rejects(refused_rows.map(|(row, reject)| (*row, &**reject)));
         rejects.sort_by_key(|reject| reject.record);
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.keys.len()];
         for (row, partition) in (0_u32..).zip(&self.partitions) {
@@ -140,7 +137,6 @@ impl DecodedRows {
             let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
             let path = key.path(&self.spec, &target.partition_columns);
             partitions.push(PartitionRows {
-                key: key.clone(),
                 path,
                 batch,
                 records,
@@ -159,11 +155,16 @@ impl DecodedRows {
         })
     }
 
-    /// The rows as JSON, each with its record, refused for this reason. A row that cannot even be written is empty.
+    /// The rows as JSON, each with its record, refused for this reason.
     pub fn give_up(&self, rows: &[u32], reject: &Reject) -> Vec<ConformReject> {
+        let rows = rows.iter().map(|row| (*row as usize, reject));
+        self.rejects(rows)
+    }
+
+    /// Rows that are refused. One that cannot even be written is empty.
+    fn rejects<'a>(&self, rows: impl Iterator<Item = (usize, &'a Reject)>) -> Vec<ConformReject> {
         let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
-        let rows = rows.iter().map(|row| *row as usize);
-        rows.map(|row| ConformReject {
+        rows.map(|(row, reject)| ConformReject {
             record: self.records[row],
             reject: reject.clone(),
             row: row_text(&fields, &self.arrays, row),
@@ -199,23 +200,6 @@ impl DecodedRows {
             Arc::new(Int64Array::from(own.subs.clone())),
             Arc::new(stamps),
         ])
-    }
-
-    fn render(&self, refused: &RefusedRows) -> Result<Vec<ConformReject>, ArrowError> {
-        let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
-        refused
-            .rows
-            .iter()
-            .map(|(row, reject)| {
-                let mut json = Vec::new();
-                write_json_row(&fields, &self.arrays, *row, &mut json)?;
-                Ok(ConformReject {
-                    record: self.records[*row],
-                    reject: (**reject).clone(),
-                    row: json,
-                })
-            })
-            .collect()
     }
 }
 
@@ -256,6 +240,22 @@ impl RefusedRows {
         let nulls = array.logical_nulls();
         for index in 0..array.len() {
             if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
+                self.refuse(row_of(index), reason, path, wanted, found);
+            }
+        }
+    }
+
+    fn refuse_where<T: ArrowPrimitiveType>(
+        &mut self,
+        values: &PrimitiveArray<T>,
+        row_of: RowOf<'_>,
+        [path, wanted]: [&str; 2],
+        reason: RejectReason,
+        found: &'static str,
+        misfits: impl Fn(T::Native) -> bool,
+    ) {
+        for (index, value) in values.iter().enumerate() {
+            if value.is_some_and(&misfits) {
                 self.refuse(row_of(index), reason, path, wanted, found);
             }
         }
@@ -330,70 +330,40 @@ impl RefusedRows {
             (T::Bigint, T::Double) => {
                 let values = array.as_primitive::<Int64Type>();
                 let exact = INTEGER_EXACT_MAX.unsigned_abs();
-                Arc::new(Float64Array::from_iter(values.iter().enumerate().map(
-                    |(index, value)| {
-                        let value = value?;
-                        if value.unsigned_abs() > exact {
-                            let found = "integer beyond 2^53";
-                            self.refuse(
-                                row_of(index),
-                                RejectReason::IntegerOverflow,
-                                path,
-                                "DOUBLE",
-                                found,
-                            );
-                        }
-                        Some(value as f64)
-                    },
-                )))
+                let (reason, found) = (RejectReason::IntegerOverflow, "integer beyond 2^53");
+                self.refuse_where(values, row_of, [path, "DOUBLE"], reason, found, |value| {
+                    value.unsigned_abs() > exact
+                });
+                Arc::new(values.unary::<_, Float64Type>(|value| value as f64))
             }
             (T::Double, T::Bigint) => {
                 let values = array.as_primitive::<Float64Type>();
-                Arc::new(Int64Array::from_iter(values.iter().enumerate().map(
-                    |(index, value)| {
-                        let value = value?;
-                        if value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64 {
-                            let found = "number with a fraction or exponent";
-                            self.refuse(
-                                row_of(index),
-                                RejectReason::TypeConflict,
-                                path,
-                                "BIGINT",
-                                found,
-                            );
-                        }
-                        #[expect(
-                            clippy::cast_possible_truncation,
-                            reason = "refused above if inexact"
-                        )]
-                        Some(value as i64)
-                    },
-                )))
+                let (reason, found) = (
+                    RejectReason::TypeConflict,
+                    "number with a fraction or exponent",
+                );
+                self.refuse_where(values, row_of, [path, "BIGINT"], reason, found, |value| {
+                    value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64
+                });
+                #[expect(clippy::cast_possible_truncation, reason = "refused above if inexact")]
+                Arc::new(values.unary::<_, Int64Type>(|value| value as i64))
             }
             (T::Bigint, T::Decimal { precision, scale }) => {
                 let values = array.as_primitive::<Int64Type>();
                 let limit = 10_i128.pow(u32::from(*precision));
                 let unit = 10_i128.pow(u32::from(*scale));
+                let scaled = |value: i64| {
+                    let scaled = i128::from(value).checked_mul(unit);
+                    scaled.filter(|scaled| scaled.abs() < limit)
+                };
                 let wanted = target.kind.to_string();
-                let scaled = values.iter().enumerate().map(|(index, value)| {
-                    let scaled = i128::from(value?)
-                        .checked_mul(unit)
-                        .filter(|scaled| scaled.abs() < limit);
-                    if scaled.is_none() {
-                        let found = "number with more digits";
-                        self.refuse(
-                            row_of(index),
-                            RejectReason::IntegerOverflow,
-                            path,
-                            &wanted,
-                            found,
-                        );
-                    }
-                    scaled
+                let (reason, found) = (RejectReason::IntegerOverflow, "number with more digits");
+                self.refuse_where(values, row_of, [path, &wanted], reason, found, |value| {
+                    scaled(value).is_none()
                 });
-                let scaled = Decimal128Array::from_iter(scaled);
                 let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
-                Arc::new(scaled.with_precision_and_scale(*precision, scale)?)
+                let values = values.unary_opt::<_, Decimal128Type>(scaled);
+                Arc::new(values.with_precision_and_scale(*precision, scale)?)
             }
             (T::Struct(columns), T::Struct(fields)) => {
                 let values = array.as_struct();

@@ -7,7 +7,6 @@ use super::reject::{Reject, RejectReason};
 use super::route::{PartitionRouter, Routed};
 use super::row::{Captures, RecordReader, RecordRules, RecordState};
 use crate::schema::{SchemaError, TableSchema};
-use crate::table::event_time::EventTimeField;
 use crate::table::partition::PartitionSpec;
 
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
@@ -25,8 +24,8 @@ pub struct DecodeOptions {
     /// Whether keys that the schema lacks are refused instead of becoming columns.
     /// Default: no.
     pub frozen: bool,
-    /// Where the event time is. Default: the first well-known field.
-    pub event_time: EventTimeField,
+    /// The dotted path of the field that holds the event time. Default: the first well-known one that a record has.
+    pub event_time: Option<String>,
     /// The layout. Default: by date in UTC.
     pub partition: PartitionSpec,
     /// The most partitions of one interval; one more makes the decoder full.
@@ -44,7 +43,7 @@ impl DecodeOptions {
         Self {
             columns_max: COLUMNS_MAX,
             frozen: false,
-            event_time: EventTimeField::default(),
+            event_time: None,
             partition: PartitionSpec::default(),
             partitions_max: 1_024,
             now_micros,
@@ -119,10 +118,11 @@ impl Decoder {
     /// The layout differs from that of the table.
     pub fn try_new(schema: &TableSchema, options: DecodeOptions) -> Result<Self, SchemaError> {
         options.partition.columns_for(schema)?;
-        let event_time_path = match &options.event_time {
-            EventTimeField::WellKnown => Vec::new(),
-            EventTimeField::Named(path) => path.split('.').map(str::to_owned).collect(),
-        };
+        let event_time_path = options.event_time.iter();
+        let event_time_path = event_time_path
+            .flat_map(|path| path.split('.'))
+            .map(str::to_owned)
+            .collect();
         let partition_fields = options.partition.fields().to_vec();
         let rules = RecordRules {
             schema: schema.clone(),
@@ -347,12 +347,6 @@ impl Decoder {
         self.event_times
     }
 
-    /// The bytes of the payloads that became rows.
-    #[must_use]
-    pub fn payload_bytes(&self) -> usize {
-        self.payload_bytes
-    }
-
     /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up
     /// to the arrays again while it lasts.
     #[must_use]
@@ -384,7 +378,6 @@ impl Decoder {
             keys,
             self.partitions,
             self.records,
-            self.rejected,
         )
     }
 }

@@ -46,7 +46,6 @@ pub struct DecodedRows {
     pub(super) records: Vec<u32>,
     /// The rows without a believable event time.
     pub(super) untimed: Vec<u32>,
-    pub(super) rejected: u64,
 }
 
 impl DecodedRows {
@@ -57,7 +56,6 @@ impl DecodedRows {
         keys: Vec<PartitionKey>,
         mut partitions: Vec<u32>,
         mut records: Vec<u32>,
-        rejected: u64,
     ) -> Self {
         let rows = columns.rows;
         if keys.len() > 1 {
@@ -103,7 +101,6 @@ impl DecodedRows {
             partitions,
             records,
             untimed: columns.untimed,
-            rejected,
         }
     }
 
@@ -130,7 +127,6 @@ impl DecodedRows {
                 .filter(|(_, row)| untimed.contains(row))
                 .map(|(at, _)| at)
                 .collect(),
-            rejected: self.rejected,
         })
     }
 
@@ -145,12 +141,6 @@ impl DecodedRows {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.partitions.len()
-    }
-
-    /// How many records the decoder refused.
-    #[must_use]
-    pub fn rejected(&self) -> u64 {
-        self.rejected
     }
 
     /// How many rows lie in the default partition for want of a believable event time.

@@ -8,7 +8,7 @@ use super::column::{
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{DecodeResult, Reject, RejectReason};
 use crate::schema::TableSchema;
-use crate::table::event_time::{EVENT_TIME_FIELDS, EventTimeField};
+use crate::table::event_time::EVENT_TIME_FIELDS;
 
 pub use hydrant_core::limits::DEPTH_MAX;
 
@@ -21,7 +21,7 @@ pub(super) struct RecordRules {
     pub(super) schema: TableSchema,
     pub(super) columns_max: usize,
     pub(super) frozen: bool,
-    pub(super) event_time: EventTimeField,
+    pub(super) event_time: Option<String>,
     pub(super) event_time_path: Vec<String>,
     pub(super) partition_fields: Vec<String>,
 }
@@ -59,12 +59,12 @@ impl RecordRules {
     pub(super) fn role(&self, parent: ColumnRole, top: bool, name: &str) -> ColumnRole {
         let mut role = ColumnRole::default();
         match &self.event_time {
-            EventTimeField::WellKnown if top => {
+            None if top => {
                 let rank = EVENT_TIME_FIELDS.iter().position(|field| *field == name);
                 role.time_rank = rank.and_then(|rank| u8::try_from(rank).ok());
             }
-            EventTimeField::WellKnown => {}
-            EventTimeField::Named(whole) => {
+            None => {}
+            Some(whole) => {
                 if top && whole == name {
                     role.time_rank = Some(0);
                 }

@@ -5,8 +5,8 @@
 //! not is stored plainly. All of these are read by DuckDB, Polars, pyarrow and Spark.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use parquet::basic::Encoding;
 use parquet::schema::types::ColumnPath;
@@ -54,21 +54,9 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
             let hashes = values.iter().flatten().map(|value| mixed(value.to_bits()));
             pick(hashes, Encoding::BYTE_STREAM_SPLIT)
         }
-        DataType::Int64 => {
-            let values = array.as_primitive::<Int64Type>();
-            let hashes = values
-                .iter()
-                .flatten()
-                .map(|value| mixed(value.cast_unsigned()));
-            pick(hashes, Encoding::DELTA_BINARY_PACKED)
-        }
+        DataType::Int64 => integers(array.as_primitive::<Int64Type>()),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let values = array.as_primitive::<TimestampMicrosecondType>();
-            let hashes = values
-                .iter()
-                .flatten()
-                .map(|value| mixed(value.cast_unsigned()));
-            pick(hashes, Encoding::DELTA_BINARY_PACKED)
+            integers(array.as_primitive::<TimestampMicrosecondType>())
         }
         DataType::Utf8 => {
             let values = array.as_string::<i32>().iter().flatten();
@@ -77,6 +65,12 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
         _ => Choice::Dictionary,
     };
     choices.push((ColumnPath::new(path), choice));
+}
+
+fn integers<T: ArrowPrimitiveType<Native = i64>>(values: &PrimitiveArray<T>) -> Choice {
+    let values = values.iter().flatten();
+    let hashes = values.map(|value| mixed(value.cast_unsigned()));
+    pick(hashes, Encoding::DELTA_BINARY_PACKED)
 }
 
 /// Spreads the difference of two numbers over all bits. Twice, because once leaves numbers that are evenly spaced

@@ -9,21 +9,6 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::json::write_json_row;
 use super::writer::EncodeError;
 
-/// What a file's footer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileInfo {
-    /// Its rows.
-    pub rows: u64,
-    /// The rows of each row group.
-    pub row_groups: Vec<u64>,
-    /// The program that wrote it.
-    pub created_by: Option<String>,
-    /// The entries of the footer, in their order.
-    pub metadata: Vec<(String, String)>,
-    /// Its columns as Arrow has them.
-    pub schema: arrow_schema::SchemaRef,
-}
-
 /// How many bytes at the end of a file say how long its footer is.
 pub(crate) const FOOTER_END_BYTES: u64 = 8;
 
@@ -82,26 +67,14 @@ impl ChunkReader for ParquetTail {
     }
 }
 
-/// Reads a file's footer.
+/// The number of rows of a file, from its footer.
 ///
 /// # Errors
 /// The input is not a Parquet file.
-pub fn inspect<R: ChunkReader + 'static>(file: R) -> Result<FileInfo, EncodeError> {
+pub fn count_rows<R: ChunkReader + 'static>(file: R) -> Result<u64, EncodeError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
-    let footer = builder.metadata().file_metadata();
-    let entries = footer.key_value_metadata().into_iter().flatten();
-    let groups = builder.metadata().row_groups().iter();
-    Ok(FileInfo {
-        rows: u64::try_from(footer.num_rows()).unwrap_or(0),
-        row_groups: groups
-            .map(|group| u64::try_from(group.num_rows()).unwrap_or(0))
-            .collect(),
-        created_by: footer.created_by().map(str::to_owned),
-        metadata: entries
-            .map(|entry| (entry.key.clone(), entry.value.clone().unwrap_or_default()))
-            .collect(),
-        schema: std::sync::Arc::clone(builder.schema()),
-    })
+    let rows = builder.metadata().file_metadata().num_rows();
+    Ok(u64::try_from(rows).unwrap_or(0))
 }
 
 /// Reads the first rows of a file as lines of JSON, without line ends.

@@ -32,17 +32,8 @@ pub enum Compression {
     Zstd(i32),
 }
 
-/// What is set for one column instead of being chosen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ColumnOptions {
-    /// The column's dotted path.
-    pub column: String,
-    /// Whether to keep a dictionary. Default: chosen from the values.
-    pub dictionary: Option<bool>,
-    /// Whether to write a bloom filter, for columns that are looked up by equality.
-    /// Default: no.
-    pub bloom_filter: bool,
-}
+/// The bytes to which minima and maxima of text are cut in statistics.
+const STATISTICS_BYTES: usize = 32;
 
 /// How files are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +43,8 @@ pub struct EncodeOptions {
     /// The encoded bytes after which a row group ends. Default: 64 MiB. Raise it when files are
     /// read whole. Cost: that much memory per encoder.
     pub row_group_bytes: usize,
-    /// The bytes to which minima and maxima of text are cut in statistics. Default: 32.
-    pub statistics_bytes: usize,
-    /// What is set for single columns.
-    pub columns: Vec<ColumnOptions>,
+    /// The dotted paths of the columns with bloom filters, which are looked up by equality. Default: none.
+    pub bloom_filters: Vec<String>,
 }
 
 impl Default for EncodeOptions {
@@ -63,21 +52,9 @@ impl Default for EncodeOptions {
         Self {
             compression: Compression::Zstd(1),
             row_group_bytes: 64 << 20,
-            statistics_bytes: 32,
-            columns: Vec::new(),
+            bloom_filters: Vec::new(),
         }
     }
-}
-
-/// What a file holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodedFile {
-    /// Its rows.
-    pub rows: u64,
-    /// Its row groups.
-    pub row_groups: usize,
-    /// Its bytes.
-    pub bytes: u64,
 }
 
 /// Why a file could not be written or read.
@@ -96,7 +73,8 @@ pub enum EncodeError {
 }
 
 /// Writes the rows of one partition as one Parquet file, in the order given. Synchronous and
-/// CPU-bound: it belongs on a worker thread. `metadata` goes into the footer in the order given.
+/// CPU-bound: it belongs on a worker thread. `metadata` goes into the footer in the order given. Returns the number of
+/// rows.
 ///
 /// # Errors
 /// The output refuses bytes, the batches differ from the schema, or an option is out of range.
@@ -106,7 +84,7 @@ pub fn encode<W: Write + Send>(
     options: &EncodeOptions,
     metadata: &[(String, String)],
     out: W,
-) -> Result<EncodedFile, EncodeError> {
+) -> Result<u64, EncodeError> {
     FileEncoder::try_new(schema, batches, options, metadata, out)?.finish()
 }
 
@@ -173,20 +151,16 @@ impl<W: Write + Send> FileEncoder<W> {
         self.writer.inner_mut()
     }
 
-    /// Writes all rows that are left and the footer.
+    /// Writes all rows that are left and the footer, and returns the number of all rows.
     ///
     /// # Errors
     /// Those of [`FileEncoder::write_some`].
-    pub fn finish(&mut self) -> Result<EncodedFile, EncodeError> {
+    pub fn finish(&mut self) -> Result<u64, EncodeError> {
         while self.write_some()? {}
         let footer = self.writer.finish()?;
-        let rows = u64::try_from(footer.file_metadata().num_rows()).unwrap_or(0);
-        debug_assert_eq!(rows, self.rows);
-        Ok(EncodedFile {
-            rows,
-            row_groups: footer.num_row_groups(),
-            bytes: u64::try_from(self.writer.bytes_written()).unwrap_or(u64::MAX),
-        })
+        let rows = footer.file_metadata().num_rows();
+        debug_assert_eq!(u64::try_from(rows).ok(), Some(self.rows));
+        Ok(self.rows)
     }
 }
 
@@ -208,7 +182,7 @@ fn properties(
         .iter()
         .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     let entries: Vec<KeyValue> = entries.collect();
-    let truncate = Some(options.statistics_bytes.max(1));
+    let truncate = Some(STATISTICS_BYTES);
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("hydrant ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_key_value_metadata((!entries.is_empty()).then_some(entries))
@@ -226,14 +200,9 @@ fn properties(
                 .set_column_encoding(path, encoding),
         };
     }
-    for column in &options.columns {
-        let path = ColumnPath::new(column.column.split('.').map(str::to_owned).collect());
-        if let Some(dictionary) = column.dictionary {
-            builder = builder.set_column_dictionary_enabled(path.clone(), dictionary);
-        }
-        if column.bloom_filter {
-            builder = builder.set_column_bloom_filter_enabled(path, true);
-        }
+    for column in &options.bloom_filters {
+        let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
+        builder = builder.set_column_bloom_filter_enabled(path, true);
     }
     Ok(builder.build())
 }

@@ -71,7 +71,7 @@ impl ChainTip {
         match self {
             ChainTip::None => None,
             ChainTip::Genesis(genesis) => Some(genesis.start),
-            ChainTip::Record(commit) => commit.intervals.last().map(|interval| interval.to),
+            ChainTip::Record(commit) => Some(commit.interval.to),
         }
     }
 }
@@ -114,11 +114,6 @@ impl Chain {
         &self.names
     }
 
-    /// The stream.
-    pub fn stream(&self) -> &StreamId {
-        &self.stream
-    }
-
     /// The shard.
     pub fn shard(&self) -> &ShardId {
         &self.shard
@@ -129,7 +124,7 @@ impl Chain {
     /// # Errors
     /// Fatal when the newest record is damaged or names were tampered with.
     pub async fn tip(&self) -> Result<ChainTip> {
-        let newest = self.lake.newest(&self.names.records(), TIP_NAMES).await?;
+        let newest = self.lake.page(&self.names.records(), "", TIP_NAMES).await?;
         let slots: Vec<Option<u64>> = newest
             .iter()
             .map(|object| self.names.slot(&object.key).filter(|slot| *slot > 0))
@@ -245,7 +240,7 @@ impl Chain {
         let commit = Commit::from_body(&key, body)?;
         if commit.slot != slot
             || commit.stream != self.stream
-            || commit.interval(&key)?.shard != self.shard
+            || commit.interval.shard != self.shard
         {
             return Err(ObjectError::damaged(
                 &key,

@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use super::chain::Chain;
-use super::finisher::RebuildRecord;
 use super::names::{DataFileName, TableNames};
+use super::rebuild_record::RebuildRecord;
 
 /// An upload that this process is not working on.
 #[derive(Clone, Debug, PartialEq, Eq)]

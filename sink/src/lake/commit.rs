@@ -141,25 +141,17 @@ impl CommitCounts {
     /// # Errors
     /// [`ObjectError::Unbalanced`] with the sums of `key`.
     pub fn check(&self, key: &str) -> Result<(), ObjectError> {
-        let parts = [
-            self.rows,
-            self.dead_letters(),
-            self.dropped_units(),
-            self.duplicates,
-        ];
-        let sum = parts
-            .iter()
-            .try_fold(0u64, |sum, part| sum.checked_add(*part));
-        if sum == Some(self.input) {
+        let [input, rows, duplicates] = [self.input, self.rows, self.duplicates];
+        let [dead_letters, dropped] = [self.dead_letters(), self.dropped_units()];
+        let mut parts = [rows, dead_letters, dropped, duplicates].into_iter();
+        if parts.try_fold(0u64, u64::checked_add) == Some(input) {
             return Ok(());
         }
         Err(ObjectError::Unbalanced {
             key: key.to_owned(),
-            input: self.input,
-            rows: self.rows,
-            dead_letters: self.dead_letters(),
-            dropped: self.dropped_units(),
-            duplicates: self.duplicates,
+            sums: format!(
+                "{input} in, but {rows} rows + {dead_letters} dead letters + {dropped} dropped + {duplicates} duplicates"
+            ),
         })
     }
 }
@@ -235,8 +227,9 @@ pub struct Commit {
     pub slot: u64,
     /// The stream.
     pub stream: StreamId,
-    /// The intervals that the record commits: exactly one.
-    pub intervals: Vec<ShardInterval>,
+    /// The interval that the record commits: a list of one, which a later version may lengthen.
+    #[serde(rename = "intervals", with = "list_of_one")]
+    pub interval: ShardInterval,
     /// A random text that distinguishes this attempt to publish from all others.
     pub nonce: String,
     /// Whether the shard has ended: nothing follows.
@@ -277,20 +270,6 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// The interval that the record commits.
-    ///
-    /// # Errors
-    /// Damaged when the record does not have exactly one interval.
-    pub fn interval(&self, key: &str) -> Result<&ShardInterval, ObjectError> {
-        match self.intervals.as_slice() {
-            [interval] => Ok(interval),
-            other => Err(ObjectError::damaged(
-                key,
-                format!("it has {} intervals", other.len()),
-            )),
-        }
-    }
-
     /// Writes the stored form.
     pub fn to_body(&self) -> Bytes {
         seal_body(self)
@@ -302,7 +281,7 @@ impl Commit {
     /// Damaged bytes, a newer version, or more than one interval.
     pub fn from_body(key: &str, body: &[u8]) -> Result<Self, ObjectError> {
         let commit: Commit = unseal_body(key, body, COMMIT_VERSION)?;
-        let interval = commit.interval(key)?;
+        let interval = &commit.interval;
         let empty = Interval::new(interval.from, interval.to).is_empty();
         if empty && !(commit.end && interval.to == Position::End) {
             return Err(ObjectError::damaged(
@@ -323,6 +302,35 @@ impl Commit {
     pub fn files_of(&self, kind: FileKind) -> impl Iterator<Item = &CommitFile> {
         self.files.iter().filter(move |file| file.kind == kind)
     }
+
+    /// The bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.sealed.size).sum()
+    }
+
+    /// The number of rows in the files of this kind.
+    pub fn rows_of(&self, kind: FileKind) -> u64 {
+        let rows = self.files_of(kind).map(|file| file.rows);
+        rows.fold(0, u64::saturating_add)
+    }
+}
+
+/// One thing that is stored as a list.
+mod list_of_one {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        one: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        [one].serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        <[T; 1]>::deserialize(from).map(|[one]| one)
+    }
 }
 
 /// The digest that names stored rules, in hex.
@@ -339,11 +347,11 @@ mod tests {
             version: COMMIT_VERSION,
             slot: 3,
             stream: StreamId::new("clean", "7"),
-            intervals: vec![ShardInterval {
+            interval: ShardInterval {
                 shard: "000001".into(),
                 from: Position::Begin,
                 to: Position::offset(9),
-            }],
+            },
             nonce: "n".to_owned(),
             end: false,
             files: vec![CommitFile {
@@ -407,9 +415,23 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_none_or_several_intervals_is_damage() {
+        let body = commit().to_body();
+        let object: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        for times in [0, 1, 2] {
+            let mut object = object.clone();
+            object.as_object_mut().unwrap().remove("crc");
+            let one = object["intervals"][0].clone();
+            object["intervals"] = vec![one; times].into();
+            let read = Commit::from_body("k", &seal_body(&object));
+            assert_eq!(read.is_ok(), times == 1, "{read:?}");
+        }
+    }
+
+    #[test]
     fn intervals_that_go_backwards_are_damage() {
         let mut bad = commit();
-        bad.intervals[0].to = Position::Begin;
+        bad.interval.to = Position::Begin;
         assert!(Commit::from_body("k", &bad.to_body()).is_err());
         let mut bad = commit();
         bad.end = true;

@@ -27,22 +27,12 @@ pub enum ObjectError {
         known: u32,
     },
     /// The sums of the object do not add up.
-    #[error(
-        "`{key}` does not balance: {input} in, but {rows} rows + {dead_letters} dead letters + {dropped} dropped + {duplicates} duplicates"
-    )]
+    #[error("`{key}` does not balance: {sums}")]
     Unbalanced {
         /// The object, or the interval that was to become one.
         key: String,
-        /// Units in.
-        input: u64,
-        /// Rows.
-        rows: u64,
-        /// Dead letters.
-        dead_letters: u64,
-        /// Dropped by rules.
-        dropped: u64,
-        /// Duplicates.
-        duplicates: u64,
+        /// What does not add up.
+        sums: String,
     },
 }
 

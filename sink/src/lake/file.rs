@@ -14,7 +14,7 @@ mod upload;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, ErrorKind};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -369,36 +369,16 @@ impl Lake for FileLake {
     }
 
     async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
-        let mut found = Vec::new();
-        if most == 0 {
-            return Ok(found);
-        }
         if after.is_empty()
             && let Some(first) = self.first(prefix, most).await?
         {
             return Ok(first);
         }
-        let mut seen = |object: Object| {
-            if after.is_empty() || object.key.as_str() > after {
-                found.push(object);
-            }
-            match found.len() < most {
-                true => ControlFlow::Continue(()),
-                false => ControlFlow::Break(()),
-            }
-        };
-        self.walk(prefix, false, &mut seen).await?;
-        Ok(found)
+        self.walk(prefix, false, after, most).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
-        let mut found = Vec::new();
-        let mut seen = |object| {
-            found.push(object);
-            ControlFlow::Continue(())
-        };
-        self.walk(prefix, false, &mut seen).await?;
-        Ok(found)
+        self.walk(prefix, false, "", usize::MAX).await
     }
 
     async fn head(&self, key: &str) -> Result<Option<Object>> {
@@ -430,33 +410,29 @@ impl Lake for FileLake {
     }
 
     async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        let mut uploads = Vec::new();
-        let mut seen = |object: Object| {
+        let staged = self
+            .walk(&format!("{STAGING}/"), true, "", usize::MAX)
+            .await?;
+        let upload = |object: Object| {
             let key = &object.key[STAGING.len() + 1..];
             let key = key.rsplit_once(NONCE_MARK).map_or(key, |(key, _)| key);
             let key = key.to_owned();
-            uploads.push((object.key, key));
-            ControlFlow::Continue(())
+            (object.key, key)
         };
-        self.walk(&format!("{STAGING}/"), true, &mut seen).await?;
-        Ok(uploads)
+        Ok(staged.into_iter().map(upload).collect())
     }
 
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.check_writable()?;
-        let mut left = Vec::new();
-        let mut seen = |object: Object| {
-            left.push(object.key);
-            ControlFlow::Continue(())
-        };
         let temporaries = format!("{TEMPORARY}/{prefix}");
-        self.walk(&temporaries, true, &mut seen).await?;
-        for temporary in left {
-            let key = key_of_temporary(&temporary);
-            if self.head(&key).await?.is_none() {
-                continue;
+        for temporary in self.walk(&temporaries, true, "", usize::MAX).await? {
+            if self
+                .head(&key_of_temporary(&temporary.key))
+                .await?
+                .is_some()
+            {
+                self.remove(&self.path(&temporary.key)?).await?;
             }
-            self.remove(&self.path(&temporary)?).await?;
         }
         Ok(())
     }

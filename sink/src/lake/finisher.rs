@@ -13,20 +13,16 @@ use hydrant_core::lake::{Put, Reveal, Sealed};
 use hydrant_core::lease::Progress;
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Error, Random, Result};
-use serde::{Deserialize, Serialize};
 
 use super::chain::Chain;
 use super::clean_up::Leftovers;
-use super::commit::{Commit, CommitFile, seal_body, unseal_body};
-use super::error::ObjectError;
+use super::commit::{Commit, CommitFile, seal_body};
 use super::names::generation_key;
+use super::rebuild_record::{REBUILD_VERSION, RebuildRecord};
 use super::requests::{REVEALS_MAX, Requests};
 
 /// How often a file may vanish before an operator must find out why.
 const GENERATIONS_MAX: u32 = 9;
-
-/// The newest version of [`RebuildRecord`].
-const REBUILD_VERSION: u32 = 1;
 
 /// Rebuilds files of committed intervals.
 #[async_trait]
@@ -42,31 +38,6 @@ pub trait Rebuild: Send + Sync + fmt::Debug {
         key: &str,
         leftovers: &Arc<Leftovers>,
     ) -> Result<CommitFile>;
-}
-
-/// The record that says which upload replaces a vanished file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RebuildRecord {
-    /// The version of the record.
-    pub version: u32,
-    /// The slot of the record that names the file.
-    pub slot: u64,
-    /// The index of the file in that record.
-    pub index: usize,
-    /// How often the file was rebuilt, this time included.
-    pub generation: u32,
-    /// The file as it was uploaded.
-    pub file: CommitFile,
-}
-
-impl RebuildRecord {
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// Damaged bytes or a newer version.
-    pub fn from_body(key: &str, body: &[u8]) -> Result<Self, ObjectError> {
-        unseal_body(key, body, REBUILD_VERSION)
-    }
 }
 
 /// Makes the files of records visible.
@@ -141,7 +112,7 @@ impl Finisher {
 
     async fn check_layout(&self, chain: &Chain, sealed: &Sealed) -> Result<()> {
         let prefix = chain.names().table().layout();
-        if chain.lake().newest(&prefix, 1).await?.is_empty() {
+        if chain.lake().page(&prefix, "", 1).await?.is_empty() {
             return Ok(());
         }
         Err(Error::refused(format!(
@@ -206,7 +177,7 @@ impl Finisher {
     /// Where the interval of a record begins, with what the reader knew there.
     async fn from_of(chain: &Chain, commit: &Commit) -> Result<Progress> {
         let mut from = Progress {
-            to: commit.interval(&commit.nonce)?.from,
+            to: commit.interval.from,
             ..Progress::default()
         };
         if let Some(before) = commit.slot.checked_sub(1).filter(|slot| *slot > 0) {

@@ -314,20 +314,27 @@ pub fn generation_key(key: &str, generation: u32) -> String {
 /// The name of a slot is this number minus the slot.
 const NINES: u128 = 99_999_999_999_999_999_999;
 
-/// Writes a text as one segment of a key; bytes that could end the segment are percent-encoded.
+/// One segment of a key that no name leaves.
 fn segment(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
+    percent_encode(text, b"=@:")
+}
+
+/// A text as a segment of a path: letters, digits, `-`, `_`, the bytes of `plain` and dots behind the first byte stay,
+/// all else is percent-encoded.
+pub(crate) fn percent_encode(text: &str, plain: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len());
     for (index, byte) in text.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'=' | b'@' | b':')
+        let is_plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_')
             || (byte == b'.' && index > 0)
-        {
-            out.push(char::from(byte));
+            || plain.contains(&byte);
+        if is_plain {
+            encoded.push(char::from(byte));
         } else {
-            write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
+            write!(encoded, "%{byte:02X}").expect("writing to a string cannot fail");
         }
     }
-    out
+    encoded
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The table's types as Arrow types, and back.
+//! The table's types as Arrow types.
 
 use std::sync::Arc;
 
@@ -58,14 +58,6 @@ pub enum SchemaError {
         stored: String,
         /// What the configuration says.
         configured: String,
-    },
-    /// An Arrow type that no table of ours has.
-    #[error("column `{column}`: `{kind}` is not a column type")]
-    Arrow {
-        /// The column's path.
-        column: String,
-        /// The Arrow type.
-        kind: String,
     },
 }
 
@@ -129,58 +121,4 @@ impl TableSchema {
         }
         Schema::new(fields)
     }
-
-    /// The schema of a file's Arrow schema. Whether integers lie beyond 2^53 is not in a file's
-    /// schema, so every BIGINT is taken to hold some.
-    ///
-    /// # Errors
-    /// A type that no table has.
-    pub fn from_arrow(schema: &Schema) -> Result<Self, SchemaError> {
-        let own = provenance_fields();
-        let provenance = own.iter().all(|field| {
-            schema
-                .field_with_name(field.name())
-                .is_ok_and(|found| found.data_type() == field.data_type())
-        });
-        let columns = schema
-            .fields()
-            .iter()
-            .filter(|field| !(provenance && PROVENANCE_COLUMNS.contains(&field.name().as_str())))
-            .map(|field| column_of(field, field.name()))
-            .collect::<Result<_, _>>()?;
-        Self::try_new(columns)?.with_provenance(provenance)
-    }
-}
-
-fn column_of(field: &Field, path: &str) -> Result<Column, SchemaError> {
-    let kind = match field.data_type() {
-        DataType::Int64 => ColumnType::Bigint,
-        DataType::Float64 => ColumnType::Double,
-        DataType::Boolean => ColumnType::Boolean,
-        DataType::Utf8 => ColumnType::Varchar,
-        DataType::Decimal128(precision, scale) if *scale >= 0 => ColumnType::Decimal {
-            precision: *precision,
-            scale: scale.unsigned_abs(),
-        },
-        DataType::Struct(fields) => ColumnType::Struct(
-            fields
-                .iter()
-                .map(|field| column_of(field, &format!("{path}.{}", field.name())))
-                .collect::<Result<_, _>>()?,
-        ),
-        DataType::List(item) => {
-            let mut item = column_of(item, &format!("{path}[]"))?;
-            "element".clone_into(&mut item.name);
-            ColumnType::List(Box::new(item))
-        }
-        other => {
-            return Err(SchemaError::Arrow {
-                column: path.to_owned(),
-                kind: other.to_string(),
-            });
-        }
-    };
-    let mut column = Column::new(field.name(), kind);
-    column.integers_beyond_2_53 = column.kind == ColumnType::Bigint;
-    Ok(column)
 }

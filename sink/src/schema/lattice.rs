@@ -335,27 +335,6 @@ mod tests {
     }
 
     #[test]
-    fn arrow_and_back_keeps_the_types() {
-        let columns = kinds()
-            .into_iter()
-            .zip(["a", "b", "c", "d", "e", "f", "g"])
-            .map(|(kind, name)| {
-                let mut column = Column::new(name, kind);
-                column.integers_beyond_2_53 = column.kind == ColumnType::Bigint;
-                if let ColumnType::List(item) = &mut column.kind {
-                    item.name = "element".to_owned();
-                }
-                column
-            })
-            .collect();
-        let schema = TableSchema::try_new(columns)
-            .unwrap()
-            .with_provenance(true)
-            .unwrap();
-        assert_eq!(TableSchema::from_arrow(&schema.to_arrow()).unwrap(), schema);
-    }
-
-    #[test]
     fn types_are_read_as_they_are_written() {
         for text in [
             "BIGINT",

@@ -131,14 +131,6 @@ impl Registry {
             }
         }
     }
-
-    /// The schema of this number.
-    ///
-    /// # Errors
-    /// Fatal when it is missing or damaged.
-    pub async fn get(&self, number: u64) -> Result<TableSchema> {
-        get(&self.lake, &self.names, number).await
-    }
 }
 
 /// The schema of this number in a table.

@@ -158,17 +158,9 @@ impl Column {
         };
         Some(Column {
             kind,
-            ..self.clone_shallow()
-        })
-    }
-
-    fn clone_shallow(&self) -> Column {
-        Column {
             name: self.name.clone(),
-            kind: ColumnType::Unknown,
-            integers_beyond_2_53: self.integers_beyond_2_53,
-            declared: self.declared,
-        }
+            ..*self
+        })
     }
 }
 
@@ -178,16 +170,12 @@ impl TableSchema {
     /// # Errors
     /// Names that clash or are unusable, and types that are out of range.
     pub fn declared(columns: Vec<(String, ColumnType)>) -> Result<Self, SchemaError> {
-        let columns = columns
-            .into_iter()
-            .map(|(name, kind)| Column::declared(name, kind))
-            .collect();
-        let schema = Self {
-            columns,
-            ..Self::default()
-        };
-        schema.validate()?;
-        Ok(schema)
+        let columns = columns.into_iter();
+        Self::try_new(
+            columns
+                .map(|(name, kind)| Column::declared(name, kind))
+                .collect(),
+        )
     }
 
     /// A schema of these columns.

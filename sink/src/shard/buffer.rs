@@ -17,7 +17,7 @@ use hydrant_core::batch::{AccountOf, Batch, MarksAt, Step};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{DeadLetter, Dropped};
 use hydrant_core::workers::contain_each;
-use hydrant_core::{Error, Position, Result, Sequence, ShardId, StreamId};
+use hydrant_core::{Error, Interval, Position, Result, Sequence, ShardId, StreamId};
 
 use self::aggregate::OpenAggregate;
 use super::culprits::CULPRITS_MAX;
@@ -115,6 +115,17 @@ pub(crate) enum TakeOutcome {
 /// After how many records the size of the interval is looked at.
 const RECORDS_BETWEEN_LOOKS: usize = 1024;
 
+/// Sums over the records of an interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    input: u64,
+    input_bytes: u64,
+    dead_letter_bytes: u64,
+    /// The payload bytes of this sink's own dead letters.
+    dead_letter_payloads: u64,
+    stamps: Option<TimeRange>,
+}
+
 /// An open interval.
 #[derive(Debug)]
 pub(crate) struct Buffer {
@@ -131,23 +142,18 @@ pub(crate) struct Buffer {
     decoder: Decoder,
     positions: Positions,
     dead_letters: Vec<StoredDeadLetter>,
-    dead_letter_bytes: u64,
-    /// The payload bytes of this sink's own dead letters.
-    dead_letter_payloads: u64,
+    tally: Tally,
     upstream_dead_letters: u64,
     /// The positions of the records whose computation panicked.
     faults: Vec<Position>,
     /// The positions of records that become dead letters unread, because their computation panicked when the interval
     /// was first made.
     given_up: BTreeSet<Position>,
-    input: u64,
-    input_bytes: u64,
     dropped: BTreeMap<Arc<str>, u64>,
     /// Copies that the reader dropped.
     duplicates: u64,
     origins: BTreeMap<AccountOf, OriginSum>,
     gaps: Vec<Gap>,
-    stamps: Option<TimeRange>,
     latencies: Latencies,
     sequence_text: (Option<Sequence>, String),
 }
@@ -155,14 +161,19 @@ pub(crate) struct Buffer {
 /// An interval that is complete.
 #[derive(Debug)]
 pub(crate) struct SealedInterval {
+    pub(crate) decoded: DecodedRows,
+    pub(crate) facts: IntervalFacts,
+}
+
+/// What is known of a complete interval beside its rows.
+#[derive(Debug)]
+pub(crate) struct IntervalFacts {
     pub(crate) stream_shard: StreamShard,
     pub(crate) base: Arc<TableSchema>,
     pub(crate) opened: i64,
-    pub(crate) from: Position,
-    pub(crate) to: Position,
-    /// The reader's marks at `to`; `None` when nothing that was read said any.
+    pub(crate) interval: Interval,
+    /// The reader's marks at the end; `None` when nothing that was read said any.
     pub(crate) marks: Option<Vec<u8>>,
-    pub(crate) decoded: DecodedRows,
     pub(crate) positions: Positions,
     pub(crate) dead_letters: Vec<StoredDeadLetter>,
     /// The positions of the records whose computation has panicked so far.
@@ -204,18 +215,14 @@ impl Buffer {
             decoder,
             positions: Positions::default(),
             dead_letters: Vec::new(),
-            dead_letter_bytes: 0,
-            dead_letter_payloads: 0,
+            tally: Tally::default(),
             upstream_dead_letters: 0,
             faults: Vec::new(),
             given_up: BTreeSet::new(),
-            input: 0,
-            input_bytes: 0,
             dropped: BTreeMap::new(),
             duplicates: 0,
             origins: BTreeMap::new(),
             gaps: Vec::new(),
-            stamps: None,
             latencies: Latencies::default(),
             sequence_text: (None, String::new()),
         })
@@ -251,12 +258,12 @@ impl Buffer {
 
     /// The payload bytes that went in.
     pub(crate) fn input_bytes(&self) -> u64 {
-        self.input_bytes
+        self.tally.input_bytes
     }
 
     /// Whether there is nothing to commit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
+        self.tally.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
     }
 
     /// The memory that the interval takes, with what publishing it will take: its rows twice while they are split into
@@ -269,7 +276,7 @@ impl Buffer {
             let size = self.decoder.size();
             (size.arrays + size.arrays.max(size.present * 2)) as u64
         };
-        rows + self.dead_letter_bytes + self.positions.bytes()
+        rows + self.tally.dead_letter_bytes + self.positions.bytes()
     }
 
     /// Marks everything up to `through` as read.
@@ -372,16 +379,17 @@ impl Buffer {
     }
 
     fn has_grown(&self, index: usize, bytes_max: u64) -> bool {
-        self.dead_letter_bytes > bytes_max
+        self.tally.dead_letter_bytes > bytes_max
             || (index.is_multiple_of(RECORDS_BETWEEN_LOOKS) && self.bytes() > bytes_max)
     }
 
     /// Whether there is no room for the dead letters that the aggregate of record `index` may become.
     fn is_full_before(&self, batch: &Batch, index: usize) -> bool {
         let payload = u64::from(batch.records[index].payload.len);
-        let full = self.dead_letter_payloads.saturating_add(payload) > DEAD_LETTER_PAYLOADS_MAX
+        let full = self.tally.dead_letter_payloads.saturating_add(payload)
+            > DEAD_LETTER_PAYLOADS_MAX
             || self.faults.len() >= CULPRITS_MAX;
-        full && self.input > 0 && self.given_up.is_empty()
+        full && self.tally.input > 0 && self.given_up.is_empty()
     }
 
     /// Makes a row or a dead letter of a record, and returns whether there was room for it.
@@ -424,7 +432,7 @@ impl Buffer {
                 } else {
                     entry.stamp
                 };
-                self.stamps = Some(TimeRange::with(self.stamps, stamp));
+                self.tally.stamps = Some(TimeRange::with(self.tally.stamps, stamp));
                 self.latencies.add(stamp);
             }
             DecodeOutcome::Rejected(reject) => {
@@ -468,9 +476,8 @@ impl Buffer {
         let key = batch.key(entry);
         let key = key.map(|key| String::from_utf8_lossy(key).into());
         let payload = batch.payload(entry);
-        self.dead_letter_payloads = self
-            .dead_letter_payloads
-            .saturating_add(payload.len() as u64);
+        let payloads = &mut self.tally.dead_letter_payloads;
+        *payloads = payloads.saturating_add(payload.len() as u64);
         let mut dead_letter =
             own_dead_letter(&self.stream_shard, position, key, reject, payload, arrived);
         if batch.is_tombstone(index) {
@@ -481,14 +488,14 @@ impl Buffer {
 
     /// Counts a record that is in the interval.
     fn count(&mut self, batch: &Batch, index: usize, (sequence, sub): (Sequence, u32), step: Step) {
-        self.input += 1;
-        self.input_bytes += u64::from(batch.records[index].payload.len);
+        self.tally.input += 1;
+        self.tally.input_bytes += u64::from(batch.records[index].payload.len);
         self.positions.push(sequence, sub, step);
         self.aggregate.takes(sequence);
     }
 
     fn keep(&mut self, dead_letter: StoredDeadLetter) {
-        self.dead_letter_bytes += dead_letter.bytes();
+        self.tally.dead_letter_bytes += dead_letter.bytes();
         self.dead_letters.push(dead_letter);
     }
 
@@ -499,7 +506,7 @@ impl Buffer {
         for (at, copies) in &batch.duplicates {
             if before < *at && *at <= to {
                 self.duplicates = self.duplicates.saturating_add(*copies);
-                self.input = self.input.saturating_add(*copies);
+                self.tally.input = self.tally.input.saturating_add(*copies);
             }
         }
         for span in batch
@@ -523,18 +530,18 @@ impl Buffer {
             sum.records = sum.records.saturating_add(account.records);
             for dead_letter in &account.letters {
                 sum.dead_letters += 1;
-                self.input += 1;
+                self.tally.input += 1;
                 self.upstream_dead_letters += 1;
                 let dead_letter = StoredDeadLetter {
                     entry: dead_letter.clone(),
                     payload: None,
                 };
-                self.dead_letter_bytes += dead_letter.bytes();
+                self.tally.dead_letter_bytes += dead_letter.bytes();
                 self.dead_letters.push(dead_letter);
             }
             for dropped in &account.dropped {
                 sum.dropped = sum.dropped.saturating_add(dropped.count);
-                self.input = self.input.saturating_add(dropped.count);
+                self.tally.input = self.tally.input.saturating_add(dropped.count);
                 let by_rule = self.dropped.entry(Arc::clone(&dropped.rule)).or_default();
                 *by_rule = by_rule.saturating_add(dropped.count);
             }
@@ -548,17 +555,16 @@ impl Buffer {
         debug_assert_eq!(self.decoder.records(), self.positions.len());
         debug_assert_eq!(self.decoder.rejected(), own_dead_letters);
         let dropped = self.dropped.into_iter();
-        SealedInterval {
+        let facts = IntervalFacts {
             counts: CommitCounts {
-                input: self.input,
-                rows: 0,
+                input: self.tally.input,
                 own_dead_letters,
                 upstream_dead_letters: self.upstream_dead_letters,
                 dropped: dropped
                     .map(|(rule, count)| Dropped { rule, count })
                     .collect(),
                 duplicates: self.duplicates,
-                untimed_rows: 0,
+                ..CommitCounts::default()
             },
             event_times: self
                 .decoder
@@ -567,17 +573,19 @@ impl Buffer {
             stream_shard: self.stream_shard,
             base: self.base,
             opened: self.opened,
-            from: self.from,
-            to: self.to,
+            interval: Interval::new(self.from, self.to),
             marks: self.place.to_bytes(),
-            decoded: self.decoder.finish(),
             positions: self.positions,
             dead_letters: self.dead_letters,
             faults: self.faults,
             origins: self.origins.into_values().collect(),
             gaps: self.gaps,
-            stamps: self.stamps,
+            stamps: self.tally.stamps,
             latencies: self.latencies,
+        };
+        SealedInterval {
+            decoded: self.decoder.finish(),
+            facts,
         }
     }
 }

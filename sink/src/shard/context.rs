@@ -10,11 +10,11 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Context, Overdraft, Result, StreamId};
 
-use super::buffer::SealedInterval;
 use super::flush_rules::FlushRules;
 use super::pressure::Holders;
 use super::totals::Totals;
 use crate::lake::{Finisher, TableNames};
+use crate::schema::TableSchema;
 use crate::schema::registry::Registry;
 use crate::table::spec::TableRules;
 
@@ -42,8 +42,8 @@ pub(crate) struct SinkContext {
 
 impl SinkContext {
     /// Stores the rules of a sealed interval in the lake unless they are there, and returns their digest.
-    pub(crate) async fn put_spec(&self, sealed: &SealedInterval, schema: u64) -> Result<String> {
-        let (digest, body) = self.rules.spec(&sealed.base, schema).to_body();
+    pub(crate) async fn put_spec(&self, base: &TableSchema, schema: u64) -> Result<String> {
+        let (digest, body) = self.rules.spec(base, schema).to_body();
         if !self.specs().contains(&digest) {
             let key = self.names.spec(&digest);
             let put = retry_forever("put a spec", &self.context.random, || {

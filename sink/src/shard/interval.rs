@@ -15,11 +15,10 @@ use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Position, Result};
 
-use super::buffer::{SealedInterval, StreamShard, log_fault, own_dead_letter};
+use super::buffer::{IntervalFacts, StreamShard, log_fault, own_dead_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
 use super::upload::{PlannedFile, UploadOutcome, Uploader};
 use crate::decode::{DecodedRows, PartitionRows, Provenance, Reject, row_text};
-use crate::lake::position_hash::Positions;
 use crate::lake::{ChainNames, CommitFile, FileKind};
 use crate::schema::TableSchema;
 use crate::table::dead_letter::{
@@ -29,16 +28,13 @@ use crate::table::dead_letter::{
 /// A sealed interval whose rows have the stored schema.
 #[derive(Debug)]
 pub(crate) struct ConformedInterval {
-    stream_shard: StreamShard,
-    interval: Interval,
+    pub(crate) facts: IntervalFacts,
     /// The time of the dead letters that are made here.
     time: i64,
     schema: Arc<Schema>,
     /// How many columns come from the records; the columns behind them say where a row came from.
     own_columns: usize,
     partitions: Vec<PartitionRows>,
-    pub(crate) dead_letters: Vec<StoredDeadLetter>,
-    positions: Positions,
     /// The indexes of the records whose rows have no believable event time.
     untimed: Vec<u32>,
     /// How many records became dead letters while they were conformed or encoded.
@@ -60,18 +56,15 @@ pub(crate) fn untraced(stream_shard: &StreamShard, interval: Interval) -> Error 
 
 /// Brings rows under the stored schema. Rows that do not fit become dead letters with the time `time`.
 pub(crate) fn conform(
-    stream_shard: StreamShard,
-    interval: Interval,
+    facts: IntervalFacts,
     decoded: DecodedRows,
-    positions: Positions,
-    dead_letters: Vec<StoredDeadLetter>,
     schema: &TableSchema,
     time: i64,
 ) -> Result<ConformedInterval> {
-    let untraced = || untraced(&stream_shard, interval);
+    let untraced = || untraced(&facts.stream_shard, facts.interval);
     let provenance = Provenance {
-        stream: &stream_shard.stream_text,
-        shard: stream_shard.shard.as_str(),
+        stream: &facts.stream_shard.stream_text,
+        shard: facts.stream_shard.shard.as_str(),
     };
     let part = |rows: &[u32]| {
         contain(|| {
@@ -95,17 +88,14 @@ pub(crate) fn conform(
     drop(decoded);
     let conformed = conformed.map_err(|error| arrow_refused(&error))?;
     let mut interval = ConformedInterval {
-        interval,
+        facts,
         time,
         schema: conformed.schema,
         own_columns: schema.columns().len(),
         partitions: conformed.partitions,
-        dead_letters,
-        positions,
         untimed: conformed.untimed,
         refused: 0,
         faults: Vec::new(),
-        stream_shard,
     };
     for reject in &conformed.rejects {
         interval.refuse(reject.record, &reject.reject, &reject.row);
@@ -135,18 +125,18 @@ impl ConformedInterval {
     }
 
     fn refuse(&mut self, record: u32, reject: &Reject, row: &[u8]) {
-        let position = self.positions.get(record);
-        let (stream_shard, time) = (&self.stream_shard, self.time);
+        let position = self.facts.positions.get(record);
+        let (stream_shard, time) = (&self.facts.stream_shard, self.time);
         let dead_letter = own_dead_letter(stream_shard, position, None, reject, row, time);
-        self.dead_letters.push(dead_letter);
+        self.facts.dead_letters.push(dead_letter);
         self.refused += 1;
     }
 
     fn fault(&mut self, record: u32, row: &[u8]) {
         self.refuse(record, &Reject::internal_fault(), row);
-        let (sequence, sub) = self.positions.get(record);
+        let (sequence, sub) = self.facts.positions.get(record);
         let position = Position::at(sequence, sub);
-        log_fault(&self.stream_shard.shard, position);
+        log_fault(&self.facts.stream_shard.shard, position);
         self.faults.push(position);
     }
 
@@ -156,7 +146,7 @@ impl ConformedInterval {
         if mutant::is(Mutant::LettersAsTheyCame) {
             return;
         }
-        self.dead_letters.sort_by(|a, b| {
+        self.facts.dead_letters.sort_by(|a, b| {
             let position = |dead_letter: &StoredDeadLetter| {
                 (dead_letter.entry.sequence, dead_letter.entry.sub)
             };
@@ -181,13 +171,13 @@ impl ConformedInterval {
     }
 
     fn give_up_rows(&mut self, file: usize, rows: &[u32]) -> Result<()> {
-        let untraced = untraced(&self.stream_shard, self.interval);
+        let untraced = untraced(&self.facts.stream_shard, self.facts.interval);
         if rows.is_empty() || self.faults.len() + rows.len() > 2 * CULPRITS_MAX {
             return Err(untraced);
         }
         let Some(partition) = self.partitions.get_mut(file) else {
             for row in rows {
-                match self.dead_letters.get_mut(*row as usize) {
+                match self.facts.dead_letters.get_mut(*row as usize) {
                     Some(dead_letter) if !dead_letter.is_bare() => dead_letter.strip(),
                     _ => return Err(untraced),
                 }
@@ -239,25 +229,25 @@ impl ConformedInterval {
         names: &ChainNames,
         metadata: &[(String, String)],
     ) -> Result<Vec<PlannedFile>> {
-        let (from, to) = (self.interval.from, self.interval.to);
+        let (from, to) = (self.facts.interval.from, self.facts.interval.to);
         let mut plans = Vec::with_capacity(self.partitions.len() + 1);
         for (index, partition) in self.partitions.iter().enumerate() {
             plans.push(PlannedFile {
                 kind: FileKind::Rows,
                 key: names.rows(&partition.path, from, to, index),
-                position_hash: self.positions.hash(&partition.records),
+                position_hash: self.facts.positions.hash(&partition.records),
                 schema: Arc::clone(&self.schema),
                 batch: partition.batch.clone(),
                 metadata: metadata.to_vec(),
             });
         }
-        if !self.dead_letters.is_empty() {
-            let batch = dead_letter_batch(&self.dead_letters)
+        if !self.facts.dead_letters.is_empty() {
+            let batch = dead_letter_batch(&self.facts.dead_letters)
                 .map_err(|error| Error::fatal(format!("cannot write dead letters: {error}")))?;
             plans.push(PlannedFile {
                 kind: FileKind::DeadLetters,
                 key: names.dead_letters(from, to, plans.len()),
-                position_hash: dead_letter_hash(&self.dead_letters),
+                position_hash: dead_letter_hash(&self.facts.dead_letters),
                 schema: dead_letter_schema(),
                 batch,
                 metadata: metadata.to_vec(),
@@ -282,8 +272,9 @@ impl ConformedInterval {
             let (names, entries) = (names.clone(), Arc::clone(&metadata));
             let planning = uploader.context.workers.run(move || {
                 let plans = contain(|| self.plan(&names, &entries));
-                let plans =
-                    plans.unwrap_or_else(|| Err(untraced(&self.stream_shard, self.interval)));
+                let plans = plans.unwrap_or_else(|| {
+                    Err(untraced(&self.facts.stream_shard, self.facts.interval))
+                });
                 (self, plans)
             });
             let (conformed, plans) = planning.await?;
@@ -307,17 +298,8 @@ impl ConformedInterval {
     }
 }
 
-/// The footer of every file of a sealed interval.
-pub(crate) fn footer(sealed: &SealedInterval, schema: u64) -> Vec<(String, String)> {
-    footer_of(
-        &sealed.stream_shard,
-        Interval::new(sealed.from, sealed.to),
-        schema,
-    )
-}
-
 /// The footer of every file of an interval.
-pub(crate) fn footer_of(
+pub(crate) fn footer(
     stream_shard: &StreamShard,
     interval: Interval,
     schema: u64,

@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 
 use super::buffer::{Buffer, SealedInterval, StreamShard};
 use super::context::SinkContext;
-use super::interval::{conform, footer, untraced};
+use super::interval::{ConformedInterval, conform, footer, untraced};
 use super::totals::{self, PreparedCommit};
 use super::upload::{Uploader, Uploads};
 use crate::lake::{
-    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, PRODUCT, Publisher, ShardInterval,
+    COMMIT_VERSION, Commit, CommitCounts, FileKind, PRODUCT, Publisher, ShardInterval,
 };
 
 /// An interval that is being published.
@@ -101,9 +101,9 @@ impl Publishing {
         });
     }
 
-    /// The end of the publish, if it has ended.
-    pub(crate) fn into_ended(self) -> Option<Ended> {
-        self.ended
+    /// Takes the end of the publish, if it has ended.
+    pub(crate) fn take_ended(&mut self) -> Option<Ended> {
+        self.ended.take()
     }
 }
 
@@ -127,7 +127,7 @@ impl Publish {
         let sealed = sealing
             .await?
             .ok_or_else(|| untraced(&self.stream_shard, interval))?;
-        let latencies = sealed.latencies.clone();
+        let latencies = sealed.facts.latencies.clone();
         let uploads = Uploads::new(&shared.lake, shared.finisher.leftovers());
         let prepared = self.prepare(sealed, &uploads).await?;
         // The uploaded files need no memory any more.
@@ -154,44 +154,21 @@ impl Publish {
     /// Uploads the files of a sealed interval and writes the record that names them.
     async fn prepare(&self, sealed: SealedInterval, uploads: &Uploads) -> Result<PreparedCommit> {
         let shared = &self.shared;
-        let schema = if sealed.decoded.rows() > 0 {
-            shared.registry.ensure(sealed.decoded.schema()).await?
-        } else {
-            Arc::clone(&sealed.base)
+        let SealedInterval { decoded, facts } = sealed;
+        let (schema, number) = match decoded.rows() {
+            0 => (Arc::clone(&facts.base), 0),
+            _ => {
+                let schema = shared.registry.ensure(decoded.schema()).await?;
+                let number = schema.number();
+                (schema, number)
+            }
         };
-        let number = if sealed.decoded.rows() > 0 {
-            schema.number()
-        } else {
-            0
-        };
-        let spec = shared.put_spec(&sealed, number).await?;
-        let metadata = footer(&sealed, number);
-        let (interval, names) = (
-            Interval::new(sealed.from, sealed.to),
-            self.publisher.chain().names().clone(),
-        );
-        let SealedInterval {
-            stream_shard,
-            opened,
-            decoded,
-            positions,
-            dead_letters,
-            mut faults,
-            mut counts,
-            ..
-        } = sealed;
+        let spec = shared.put_spec(&facts.base, number).await?;
+        let metadata = footer(&facts.stream_shard, facts.interval, number);
+        let names = self.publisher.chain().names().clone();
         let time = shared.context.clock.wall_micros();
-        let conforming = shared.context.workers.run(move || {
-            conform(
-                stream_shard,
-                interval,
-                decoded,
-                positions,
-                dead_letters,
-                &schema,
-                time,
-            )
-        });
+        let workers = &shared.context.workers;
+        let conforming = workers.run(move || conform(facts, decoded, &schema, time));
         let conformed = conforming.await??;
         let uploader = Uploader {
             context: &shared.context,
@@ -200,31 +177,40 @@ impl Publish {
             uploads,
         };
         let (conformed, files) = conformed.upload(uploader, &names, metadata).await?;
+        let (rows, untimed_rows) = (conformed.rows(), conformed.untimed_rows());
+        let ConformedInterval {
+            mut facts,
+            refused,
+            faults,
+            ..
+        } = conformed;
         let mut reasons: BTreeMap<Arc<str>, u64> = BTreeMap::new();
-        for dead_letter in &conformed.dead_letters {
+        for dead_letter in &facts.dead_letters {
             let reason = Arc::clone(&dead_letter.entry.reason);
             *reasons.entry(reason).or_default() += 1;
         }
-        counts.own_dead_letters += conformed.refused;
-        counts.rows = conformed.rows();
-        counts.untimed_rows = conformed.untimed_rows();
-        faults.extend(conformed.faults);
-        check_files(&files, &counts)?;
+        facts.faults.extend(faults);
         let (shard, publisher) = (&self.stream_shard, &self.publisher);
-        let bare = record(&self.shared, shard, publisher, interval, opened);
+        let bare = record(shared, shard, publisher, facts.interval, facts.opened);
         let commit = Commit {
             files,
-            counts,
-            origins: sealed.origins,
-            gaps: sealed.gaps,
-            faults,
+            counts: CommitCounts {
+                own_dead_letters: facts.counts.own_dead_letters + refused,
+                rows,
+                untimed_rows,
+                ..facts.counts
+            },
+            origins: facts.origins,
+            gaps: facts.gaps,
+            faults: facts.faults,
             spec,
             schema: number,
-            marks: sealed.marks.unwrap_or(bare.marks),
-            event_times: sealed.event_times,
-            stamps: sealed.stamps,
+            marks: facts.marks.unwrap_or(bare.marks),
+            event_times: facts.event_times,
+            stamps: facts.stamps,
             ..bare
         };
+        check_files(&commit)?;
         Ok(PreparedCommit { commit, reasons })
     }
 }
@@ -241,11 +227,11 @@ pub(crate) fn record(
         version: COMMIT_VERSION,
         slot: publisher.next_slot(),
         stream: stream_shard.stream.clone(),
-        intervals: vec![ShardInterval {
+        interval: ShardInterval {
             shard: stream_shard.shard.clone(),
             from: interval.from,
             to: interval.to,
-        }],
+        },
         nonce: shared.context.random.identity(),
         end: interval.to == Position::End,
         files: Vec::new(),
@@ -264,15 +250,12 @@ pub(crate) fn record(
 }
 
 /// Checks that the files hold exactly the rows and dead letters that were counted.
-fn check_files(files: &[CommitFile], counts: &CommitCounts) -> Result<()> {
-    let rows = |kind| -> u64 {
-        files
-            .iter()
-            .filter(|file| file.kind == kind)
-            .map(|file| file.rows)
-            .sum()
-    };
-    let found = (rows(FileKind::Rows), rows(FileKind::DeadLetters));
+fn check_files(commit: &Commit) -> Result<()> {
+    let counts = &commit.counts;
+    let found = (
+        commit.rows_of(FileKind::Rows),
+        commit.rows_of(FileKind::DeadLetters),
+    );
     if found == (counts.rows, counts.dead_letters()) {
         return Ok(());
     }

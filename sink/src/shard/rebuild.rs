@@ -19,7 +19,7 @@ use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, Sh
 use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
-use super::interval::{conform, footer_of, untraced};
+use super::interval::{conform, footer, untraced};
 use super::upload::{UploadOutcome, Uploader, Uploads};
 use crate::lake::requests::Requests;
 use crate::lake::{Chain, ChainTip, Commit, CommitFile, Leftovers, Rebuild, TableNames};
@@ -71,7 +71,7 @@ impl SourceRebuild {
         spec: &Spec,
     ) -> Result<Box<Buffer>> {
         let (rules, base) = spec.rules(&self.names.spec(&commit.spec))?;
-        let interval = commit.interval(&commit.nonce)?;
+        let interval = &commit.interval;
         let (from, until) = (interval.from, interval.to);
         let (base, shard) = (Arc::new(base), stream_shard.shard.clone());
         let buffer = Buffer::open(stream_shard, &rules, &base, commit.opened, from, from)?;
@@ -127,7 +127,7 @@ impl SourceRebuild {
             let chain = Chain::new(&self.lake, &self.names, &stream_shard.stream, parent);
             if let ChainTip::Record(last) = chain.tip().await? {
                 let progress = Progress {
-                    to: last.interval(&last.nonce)?.to,
+                    to: last.interval.to,
                     marks: last.marks,
                     ..Progress::default()
                 };
@@ -187,7 +187,7 @@ impl Rebuild for SourceRebuild {
         leftovers: &Arc<Leftovers>,
     ) -> Result<CommitFile> {
         let _one = self.one_at_a_time.lock().await;
-        let interval_of = commit.interval(key)?;
+        let interval_of = &commit.interval;
         if *self.stream.id() != commit.stream {
             return Err(Error::fatal(format!(
                 "cannot rebuild `{key}`: it comes from stream `{}`, but this sink reads `{}`",
@@ -228,23 +228,13 @@ impl Rebuild for SourceRebuild {
         };
         let interval = Interval::new(interval_of.from, interval_of.to);
         let names = self.names.chain(&commit.stream, &stream_shard.shard);
-        let metadata = footer_of(&stream_shard, interval, commit.schema);
+        let metadata = footer(&stream_shard, interval, commit.schema);
         let opened = commit.opened;
         let broken = untraced(&stream_shard, interval);
         let conforming = self.context.workers.run(move || {
             contain(|| {
                 let sealed = buffer.seal();
-                let (decoded, positions, dead_letters) =
-                    (sealed.decoded, sealed.positions, sealed.dead_letters);
-                conform(
-                    stream_shard,
-                    interval,
-                    decoded,
-                    positions,
-                    dead_letters,
-                    &schema,
-                    opened,
-                )
+                conform(sealed.facts, sealed.decoded, &schema, opened)
             })
         });
         let mut conformed = conforming.await?.unwrap_or(Err(broken))?;

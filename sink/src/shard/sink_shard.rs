@@ -241,15 +241,13 @@ impl SinkShard {
 
     /// Takes over a publish that has ended, and returns whether there was one. Fails from the first that failed on.
     fn take_over(&mut self) -> Result<bool> {
-        if self.publishing.is_none() {
+        let Some(publishing) = &mut self.publishing else {
             return self.check_publisher().map(|()| false);
-        }
-        let Some(publishing) = self.publishing.take_if(|publishing| publishing.has_ended()) else {
+        };
+        let Some(Ended { publisher, result }) = publishing.take_ended() else {
             return Ok(false);
         };
-        let Some(Ended { publisher, result }) = publishing.into_ended() else {
-            return Ok(false);
-        };
+        self.publishing = None;
         self.publisher = publisher;
         self.publishing_bytes = 0;
         let open = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());

@@ -4,8 +4,7 @@
 //! not before.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::stage::Flush;
@@ -34,37 +33,30 @@ pub struct Published {
 /// The counters of what a sink publishes.
 #[derive(Debug, Default)]
 pub struct Totals {
-    counts: [AtomicU64; 6],
+    published: Mutex<Published>,
 }
 
 impl Totals {
     /// Counts a commit.
     pub(crate) fn add(&self, commit: &Commit) {
-        let amounts = [
-            commit.counts.rows,
-            commit.counts.dead_letters(),
-            commit.counts.dropped_units(),
-            commit.files.len() as u64,
-            commit.files.iter().map(|file| file.sealed.size).sum(),
-            1,
-        ];
-        for (count, amount) in self.counts.iter().zip(amounts) {
-            count.fetch_add(amount, Ordering::Relaxed);
-        }
+        let mut sums = self.lock();
+        sums.rows += commit.counts.rows;
+        sums.dead_letters += commit.counts.dead_letters();
+        sums.dropped += commit.counts.dropped_units();
+        sums.files += commit.files.len() as u64;
+        sums.bytes += commit.bytes();
+        sums.commits += 1;
     }
 
     /// The counts so far.
     pub fn published(&self) -> Published {
-        let [rows, dead_letters, dropped, files, bytes, commits] =
-            std::array::from_fn(|n| self.counts[n].load(Ordering::Relaxed));
-        Published {
-            rows,
-            dead_letters,
-            dropped,
-            files,
-            bytes,
-            commits,
-        }
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,21 +82,16 @@ pub(crate) fn record(
         metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
             .increment(*letters);
     }
-    let shard = commit
-        .intervals
-        .first()
-        .map(|interval| interval.shard.to_string());
-    let shard = shard.unwrap_or_default();
+    let shard = commit.interval.shard.to_string();
     for (age, rows) in latencies.ages(now) {
         let count = usize::try_from(rows).unwrap_or(usize::MAX);
         metrics::histogram!("hydrant_sink_latency_seconds", "shard" => shard.clone())
             .record_many(age, count);
     }
-    let bytes = commit.files.iter().map(|file| file.sealed.size).sum();
     for (name, amount) in [
         ("hydrant_sink_rows_total", commit.counts.rows),
         ("hydrant_sink_files_total", commit.files.len() as u64),
-        ("hydrant_sink_bytes_total", bytes),
+        ("hydrant_sink_bytes_total", commit.bytes()),
     ] {
         metrics::counter!(name, "shard" => shard.clone()).increment(amount);
     }

@@ -351,7 +351,7 @@ impl Encoding {
                 return Ok((Encoding::Begun(encoder), piece.into()));
             }
         }
-        let rows = encoder.finish()?.rows;
+        let rows = encoder.finish()?;
         let piece = std::mem::take(encoder.output());
         Ok((Encoding::Done(rows), piece.into()))
     }

@@ -14,16 +14,6 @@ pub const EVENT_TIME_MIN_MICROS: i64 = 946_684_800_000_000;
 pub(super) const MICROS_PER_HOUR: i64 = 3_600_000_000;
 pub(super) const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
 
-/// Where event times are looked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum EventTimeField {
-    /// The first present of [`EVENT_TIME_FIELDS`] at top level.
-    #[default]
-    WellKnown,
-    /// Only this field: a top-level key, or a dotted path through objects.
-    Named(String),
-}
-
 /// Reads an RFC 3339 text as microseconds since 1970. A fraction below a microsecond is cut off; a
 /// space or a lower-case letter may stand for `T`; second 60 is read as the next minute's first.
 #[must_use]

@@ -5,9 +5,9 @@
 //! partition.
 
 use std::fmt::Write as _;
-use std::str::FromStr;
 
 use super::event_time::{MICROS_PER_DAY, MICROS_PER_HOUR, civil_date};
+use crate::lake::percent_encode;
 use crate::schema::{PartitionColumn, SchemaError, TableSchema, fold_name};
 
 /// The directory value of rows without a value, as Hive, DuckDB, Polars and pyarrow write it.
@@ -16,15 +16,13 @@ pub const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 /// The longest encoded field value in a path; an object's key has 1,024 bytes in all.
 const FIELD_VALUE_BYTES_MAX: usize = 200;
 
-/// What the rows of a table are partitioned by.
+/// The time that the rows of a table are partitioned by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionBy {
     /// The day of the event time.
     Date,
     /// The hour of the event time, below its day.
     Hour,
-    /// The value of a top-level field.
-    Field(String),
 }
 
 /// The layout of a table's directories.
@@ -57,27 +55,16 @@ impl Default for PartitionSpec {
     }
 }
 
-impl FromStr for PartitionSpec {
-    type Err = PartitionSpecError;
-
-    /// Reads a list such as `date`, `hour` or `date,region`; all but `date` and `hour` are fields.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.split(',').map(str::trim).map(|part| match part {
-            "date" => PartitionBy::Date,
-            "hour" => PartitionBy::Hour,
-            field => PartitionBy::Field(field.to_owned()),
-        });
-        Self::try_new(&parts.collect::<Vec<_>>(), 0)
-    }
-}
-
 impl PartitionSpec {
-    /// A layout by the given parts. Days and hours are those of the zone `offset_minutes` east of
-    /// UTC. Whatever the order given, time comes first in the path.
+    /// A layout by `date` or `hour` and by fields, which all other names are. Days and hours are those of the zone
+    /// `offset_minutes` east of UTC. Whatever the order given, time comes first in the path.
     ///
     /// # Errors
     /// Parts that repeat, empty names, an offset beyond 18 hours.
-    pub fn try_new(parts: &[PartitionBy], offset_minutes: i32) -> Result<Self, PartitionSpecError> {
+    pub fn try_new(
+        parts: &[impl AsRef<str>],
+        offset_minutes: i32,
+    ) -> Result<Self, PartitionSpecError> {
         if offset_minutes.abs() > 18 * 60 {
             return Err(PartitionSpecError::Offset(offset_minutes));
         }
@@ -87,17 +74,20 @@ impl PartitionSpec {
             offset_minutes,
         };
         for part in parts {
-            match part {
-                PartitionBy::Field(name) => {
+            match part.as_ref() {
+                "date" | "hour" if spec.time.is_some() => {
+                    return Err(PartitionSpecError::Repeated("date".to_owned()));
+                }
+                "date" => spec.time = Some(PartitionBy::Date),
+                "hour" => spec.time = Some(PartitionBy::Hour),
+                name => {
                     let folded = fold_name(name);
                     if name.is_empty() || spec.fields.iter().any(|field| fold_name(field) == folded)
                     {
-                        return Err(PartitionSpecError::Repeated(name.clone()));
+                        return Err(PartitionSpecError::Repeated(name.to_owned()));
                     }
-                    spec.fields.push(name.clone());
+                    spec.fields.push(name.to_owned());
                 }
-                time if spec.time.is_none() => spec.time = Some(time.clone()),
-                _ => return Err(PartitionSpecError::Repeated("date".to_owned())),
             }
         }
         Ok(spec)
@@ -202,7 +192,9 @@ impl PartitionKey {
     pub fn path(&self, spec: &PartitionSpec, columns: &[PartitionColumn]) -> String {
         debug_assert_eq!(self.values.len(), spec.fields.len());
         let mut path = String::new();
-        let mut names = columns.iter().map(|column| percent_encode(&column.name));
+        let mut names = columns
+            .iter()
+            .map(|column| percent_encode(&column.name, b""));
         let mut push = |value: &str| {
             let slash = if path.is_empty() { "" } else { "/" };
             let name = names.next().unwrap_or_default();
@@ -234,24 +226,8 @@ impl PartitionKey {
 
 /// A field's value as a path segment, or `None` if it is empty or too long for one.
 pub(crate) fn field_value(text: &str) -> Option<String> {
-    let encoded = percent_encode(text);
+    let encoded = percent_encode(text, b"");
     (!encoded.is_empty() && encoded.len() <= FIELD_VALUE_BYTES_MAX).then_some(encoded)
-}
-
-/// Encodes every byte but letters, digits, `-`, `_` and inner dots, as URLs do.
-fn percent_encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for (index, byte) in text.bytes().enumerate() {
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_')
-            || (byte == b'.' && index > 0)
-        {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").expect("writing to a string cannot fail");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -267,7 +243,7 @@ mod tests {
             (60, "date=2026-01-02/hour=00"),
             (-1_440 + 360, "date=2026-01-01/hour=05"),
         ] {
-            let spec = PartitionSpec::try_new(&[PartitionBy::Hour], minutes).unwrap();
+            let spec = PartitionSpec::try_new(&["hour"], minutes).unwrap();
             let columns = spec.columns_for(&TableSchema::default()).unwrap();
             assert_eq!(columns[0].name, "date");
             let key = PartitionKey {
@@ -281,14 +257,15 @@ mod tests {
     #[test]
     fn layouts_that_repeat_are_refused() {
         for spec in ["date,date", "date,hour", "a,a", "a,A", "", "date,"] {
-            assert!(spec.parse::<PartitionSpec>().is_err(), "{spec}");
+            let parts: Vec<&str> = spec.split(',').collect();
+            assert!(PartitionSpec::try_new(&parts, 0).is_err(), "{spec}");
         }
-        assert!(PartitionSpec::try_new(&[PartitionBy::Date], 19 * 60).is_err());
+        assert!(PartitionSpec::try_new(&["date"], 19 * 60).is_err());
     }
 
     #[test]
     fn a_layout_by_nothing_puts_every_row_at_the_table() {
-        let spec = PartitionSpec::try_new(&[], 0).unwrap();
+        let spec = PartitionSpec::try_new(&[""; 0], 0).unwrap();
         let columns = spec.columns_for(&TableSchema::default()).unwrap();
         let key = PartitionKey {
             bucket: spec.bucket(0),

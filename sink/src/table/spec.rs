@@ -8,8 +8,7 @@ use bytes::Bytes;
 use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::event_time::EventTimeField;
-use super::partition::{PartitionBy, PartitionSpec};
+use super::partition::PartitionSpec;
 use crate::decode::DecodeOptions;
 use crate::encode::EncodeOptions;
 use crate::lake::ObjectError;
@@ -68,7 +67,8 @@ impl TableRules {
     /// # Errors
     /// Refused with what is wrong with the layout.
     pub fn layout(&self) -> Result<PartitionSpec> {
-        layout(&self.partition, self.offset_minutes)
+        PartitionSpec::try_new(&self.partition, self.offset_minutes)
+            .map_err(|e| Error::refused(e.to_string()))
     }
 
     /// The schema of a table that has no stored schema yet.
@@ -89,7 +89,7 @@ impl TableRules {
         Ok(DecodeOptions {
             columns_max: self.columns_max,
             frozen: self.frozen,
-            event_time: event_time(self.event_time.as_deref()),
+            event_time: self.event_time.clone(),
             partition: self.layout()?,
             partitions_max: self.partitions_max,
             now_micros,
@@ -179,24 +179,6 @@ impl Spec {
     }
 }
 
-fn event_time(field: Option<&str>) -> EventTimeField {
-    field.map_or(EventTimeField::WellKnown, |name| {
-        EventTimeField::Named(name.to_owned())
-    })
-}
-
-fn layout(parts: &[String], offset_minutes: i32) -> Result<PartitionSpec> {
-    let parts: Vec<PartitionBy> = parts
-        .iter()
-        .map(|part| match part.as_str() {
-            "date" => PartitionBy::Date,
-            "hour" => PartitionBy::Hour,
-            field => PartitionBy::Field(field.to_owned()),
-        })
-        .collect();
-    PartitionSpec::try_new(&parts, offset_minutes).map_err(|e| Error::refused(e.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,10 +212,7 @@ mod tests {
         assert_eq!(base_again, base);
         assert_eq!(again.spec(&base_again, 4).to_body(), spec.to_body());
         let options = again.decode_options(5).unwrap();
-        assert_eq!(
-            options.event_time,
-            EventTimeField::Named("at.time".to_owned())
-        );
+        assert_eq!(options.event_time.as_deref(), Some("at.time"));
         assert_eq!(options.partition.fields(), ["region"]);
     }
 }

@@ -6,7 +6,7 @@ use hydrant_core::batch::{AccountOf, AccountSpan, Batch, RunBuilder, Step};
 use hydrant_core::origin::{Account, DeadLetter, WriterId};
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
-use hydrant_core::{Interval, Position, Sequence};
+use hydrant_core::{Position, Sequence};
 
 use super::support::*;
 use crate::lake::{Chain, Commit, FileKind};
@@ -182,7 +182,7 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
     push(&mut shard, with_account(sealed, 2, account(1, 1, 1))).await;
     shard.publish(Flush::Drain).await.unwrap();
     let (first, second) = (commit_of(&process, 1).await, commit_of(&process, 2).await);
-    assert_eq!(first.intervals[0].to, Position::offset(0));
+    assert_eq!(first.interval.to, Position::offset(0));
     assert_eq!((first.counts.input, second.counts.input), (2, 3));
     let report = verify(&process.lake, &names(), Depth::default())
         .await
@@ -227,7 +227,7 @@ async fn copies_that_the_reader_dropped_count_where_they_were() {
         let commit = commit_of(&process, slot).await;
         let counts = &commit.counts;
         assert_eq!(counts.input, counts.rows + counts.duplicates);
-        found.push((commit.intervals[0].to, counts.rows, counts.duplicates));
+        found.push((commit.interval.to, counts.rows, counts.duplicates));
     }
     assert_eq!(
         found,
@@ -353,7 +353,7 @@ async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
     publish(&mut shard, 9..11).await.unwrap();
     let commit = commit_of(&process, 1).await;
     assert_eq!(
-        commit.intervals[0].from,
+        commit.interval.from,
         Position::Begin,
         "FROM is the chain's, not the reader's"
     );
@@ -429,19 +429,8 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
         }
         let sealed = buffer.seal();
         let schema = sealed.decoded.schema().clone();
-        let interval = Interval::new(sealed.from, sealed.to);
-        let (decoded, positions, dead_letters) =
-            (sealed.decoded, sealed.positions, sealed.dead_letters);
-        let conformed = conform(
-            source,
-            interval,
-            decoded,
-            positions,
-            dead_letters,
-            &schema,
-            NOW,
-        );
-        dead_letter_hash(&conformed.unwrap().dead_letters)
+        let conformed = conform(sealed.facts, sealed.decoded, &schema, NOW);
+        dead_letter_hash(&conformed.unwrap().facts.dead_letters)
     };
     let apart = [
         with_account(batch(0, &payloads(0..5)), 5, account(5, 2, 0)),

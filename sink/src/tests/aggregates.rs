@@ -83,7 +83,7 @@ async fn commits(process: &SinkProcess) -> Vec<Commit> {
 }
 
 fn end(commit: &Commit) -> Position {
-    commit.interval("k").unwrap().to
+    commit.interval.to
 }
 
 /// A process whose intervals hold two partitions.
@@ -415,8 +415,8 @@ fn made(all: &[Vec<String>], partitions_max: usize, growth: u64) -> Vec<(Positio
             }
         }
         let sealed = buffer.seal();
-        from = sealed.to;
-        let mut found = contents(&source, sealed);
+        from = sealed.facts.interval.to;
+        let mut found = contents(sealed);
         found.sort();
         made.push((from, found));
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Once};
 
 use hydrant_core::stage::Flush;
 use hydrant_core::stream::Read;
-use hydrant_core::{Disposition, Interval, Position};
+use hydrant_core::{Disposition, Position};
 use proptest::prelude::*;
 
 use super::support::*;
@@ -251,12 +251,12 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
             TakeOutcome::All
         );
     }
-    contents_of(&source, buffer.seal())
+    contents_of(buffer.seal())
 }
 
 /// The rows and dead letters of a sealed interval, each as a text behind a word about its file.
-pub(super) fn contents(source: &StreamShard, sealed: SealedInterval) -> Vec<String> {
-    let (mut all, dead_letters) = contents_of(source, sealed);
+pub(super) fn contents(sealed: SealedInterval) -> Vec<String> {
+    let (mut all, dead_letters) = contents_of(sealed);
     all.extend(
         dead_letters
             .into_iter()
@@ -265,25 +265,10 @@ pub(super) fn contents(source: &StreamShard, sealed: SealedInterval) -> Vec<Stri
     all
 }
 
-fn contents_of(
-    source: &StreamShard,
-    sealed: SealedInterval,
-) -> (Vec<String>, Vec<(String, String)>) {
+fn contents_of(sealed: SealedInterval) -> (Vec<String>, Vec<(String, String)>) {
     let schema = sealed.decoded.schema().clone();
-    let interval = Interval::new(sealed.from, sealed.to);
-    let (decoded, positions, dead_letters) =
-        (sealed.decoded, sealed.positions, sealed.dead_letters);
-    let conformed = conform(
-        source.clone(),
-        interval,
-        decoded,
-        positions,
-        dead_letters,
-        &schema,
-        NOW,
-    )
-    .unwrap();
-    let dead_letters = conformed.dead_letters.iter().map(|letter| {
+    let conformed = conform(sealed.facts, sealed.decoded, &schema, NOW).unwrap();
+    let dead_letters = conformed.facts.dead_letters.iter().map(|letter| {
         let at = letter.entry.sequence.to_string();
         (at, letter.entry.reason.to_string())
     });

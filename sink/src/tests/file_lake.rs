@@ -321,7 +321,7 @@ async fn keys_are_listed_in_their_order_and_up_to_a_limit() {
     assert_eq!(listed(lake.list("").await.unwrap()), keys);
     assert_eq!(listed(lake.list("a/b").await.unwrap()), ["a/b", "a/b.c/d"]);
     assert_eq!(listed(lake.list("a/c/").await.unwrap()), ["a/c/e"]);
-    assert_eq!(listed(lake.newest("a", 2).await.unwrap()), ["a.b", "a/b"]);
+    assert_eq!(listed(lake.page("a", "", 2).await.unwrap()), ["a.b", "a/b"]);
     assert!(lake.list("nothing/here/").await.unwrap().is_empty());
     lake.delete("a0").await.unwrap();
     lake.delete("a0").await.unwrap();

@@ -54,7 +54,7 @@ async fn an_owner_of_a_long_chain_lists_its_first_names_only() {
         let all = looker(&world).await.list(&prefix).await.unwrap();
         assert!(!all.is_empty(), "{prefix}");
         for most in [1, 3, all.len(), all.len() + 9] {
-            let first = looker(&world).await.newest(&prefix, most).await;
+            let first = looker(&world).await.page(&prefix, "", most).await;
             assert_eq!(first.unwrap(), all[..most.min(all.len())], "{prefix}");
         }
         let mut visited = Vec::new();

@@ -138,7 +138,7 @@ async fn every_damage_to_a_chain_is_found() {
                 vec![Damaged, Foreign]
             }
             2 => {
-                commit.intervals[0].from = Position::offset(3);
+                commit.interval.from = Position::offset(3);
                 replace(lake, &record, commit.to_body().to_vec()).await;
                 vec![Misplaced, Discontinuous]
             }

@@ -49,11 +49,11 @@ impl EndlessLake {
             version: crate::lake::COMMIT_VERSION,
             slot,
             stream: stream_id(),
-            intervals: vec![ShardInterval {
+            interval: ShardInterval {
                 shard: shard("000000").id,
                 from,
                 to,
-            }],
+            },
             nonce: String::new(),
             end: false,
             files: vec![self.file(slot)],

@@ -64,7 +64,7 @@ pub async fn has_taken_from(
     let chains = names.commits_of(stream);
     for chain in lake.list_dirs(&chains).await? {
         let records = ChainNames::records_in(&format!("{chains}{chain}/"));
-        if !lake.newest(&records, 1).await?.is_empty() {
+        if !lake.page(&records, "", 1).await?.is_empty() {
             return Ok(true);
         }
     }

@@ -4,7 +4,7 @@ use hydrant_core::Result;
 use hydrant_core::lake::SharedLake;
 
 use super::report::ProblemKind;
-use crate::encode::{FOOTER_END_BYTES, ParquetTail, footer_bytes, inspect};
+use crate::encode::{FOOTER_END_BYTES, ParquetTail, count_rows, footer_bytes};
 use crate::lake::CommitFile;
 
 /// How many bytes of a file are read at once.
@@ -104,13 +104,10 @@ async fn compare(lake: &SharedLake, file: &Expected) -> Result<FileState> {
 }
 
 fn compare_rows(file: &Expected, tail: ParquetTail) -> FileState {
-    match inspect(tail) {
-        Ok(found) if found.rows == file.rows => FileState::Good,
-        Ok(found) => {
-            let detail = format!(
-                "it holds {} rows, but its record says {}",
-                found.rows, file.rows
-            );
+    match count_rows(tail) {
+        Ok(rows) if rows == file.rows => FileState::Good,
+        Ok(rows) => {
+            let detail = format!("it holds {rows} rows, but its record says {}", file.rows);
             FileState::Wrong(ProblemKind::Unbalanced, detail)
         }
         Err(error) => FileState::Wrong(ProblemKind::Damaged, error.to_string()),

@@ -64,7 +64,7 @@ pub struct TableProblem {
 }
 
 /// The counts of one chain.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ChainReport {
     /// The stream, `name@incarnation`.
     pub stream: String,
@@ -91,7 +91,7 @@ pub struct ChainReport {
 }
 
 /// The result of a verification.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TableReport {
     /// The table.
     pub table: String,
@@ -133,22 +133,7 @@ impl TableReport {
     pub(super) fn new(table: &str) -> Self {
         TableReport {
             table: table.to_owned(),
-            chains: Vec::new(),
-            input: 0,
-            rows: 0,
-            dead_letters: 0,
-            dropped: 0,
-            duplicates: 0,
-            untimed_rows: 0,
-            files: 0,
-            bytes: 0,
-            schema: 0,
-            files_of_older_schemas: 0,
-            origins: Vec::new(),
-            problems: Vec::new(),
-            problem_counts: BTreeMap::new(),
-            warnings: Vec::new(),
-            warning_counts: BTreeMap::new(),
+            ..TableReport::default()
         }
     }
 

@@ -4,7 +4,6 @@
 //! after another, takes memory for few names, however many a directory has: a chain of records grows for years.
 
 use std::io::{self, ErrorKind};
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use hydrant_core::disk;
@@ -41,21 +40,25 @@ impl FileLake {
         Ok(all.then(|| objects.collect()))
     }
 
-    /// Shows the files whose keys start with `prefix` to `seen`, in the order of their keys, until it breaks. Holds the
-    /// names of the directories on the path to one file. `hidden` includes uploads and temporary files.
+    /// The first files by key whose keys start with `prefix` and come behind `after`, at most `most`. Holds the names of
+    /// the directories on the path to one file. `hidden` includes uploads and temporary files.
     pub(super) async fn walk(
         &self,
         prefix: &str,
         hidden: bool,
-        seen: &mut (dyn FnMut(Object) -> ControlFlow<()> + Send),
-    ) -> Result<()> {
+        after: &str,
+        most: usize,
+    ) -> Result<Vec<Object>> {
+        let mut found = Vec::new();
         let top = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
         // The directories and files that are left to visit; the next one is the last.
         let mut left = vec![(top.to_owned(), None)];
-        while let Some((key, len)) = left.pop() {
+        while found.len() < most
+            && let Some((key, len)) = left.pop()
+        {
             if let Some(size) = len {
-                if seen(Object { key, size }).is_break() {
-                    return Ok(());
+                if after.is_empty() || key.as_str() > after {
+                    found.push(Object { key, size });
                 }
                 continue;
             }
@@ -86,7 +89,7 @@ impl FileLake {
             });
             left.extend(names.into_iter().rev());
         }
-        Ok(())
+        Ok(found)
     }
 
     pub(super) async fn names(&self, dir: &Path) -> Result<Vec<disk::Listed>> {

@@ -8,9 +8,8 @@ use hydrant_core::batch::{Batch, Step};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Position, Sequence};
 
-use super::Buffer;
+use super::{Buffer, Tally};
 use crate::decode::{DecoderMark, Reject};
-use crate::lake::TimeRange;
 
 /// What an interval was when an aggregate of several records began.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +19,8 @@ struct AggregateStart {
     decoder: DecoderMark,
     records: u64,
     dead_letters: usize,
-    dead_letter_bytes: u64,
-    dead_letter_payloads: u64,
     faults: usize,
-    input: u64,
-    input_bytes: u64,
-    stamps: Option<TimeRange>,
+    tally: Tally,
 }
 
 /// The aggregate of the last record that was taken.
@@ -56,12 +51,8 @@ impl Buffer {
             decoder: self.decoder.mark(),
             records: self.positions.len(),
             dead_letters: self.dead_letters.len(),
-            dead_letter_bytes: self.dead_letter_bytes,
-            dead_letter_payloads: self.dead_letter_payloads,
             faults: self.faults.len(),
-            input: self.input,
-            input_bytes: self.input_bytes,
-            stamps: self.stamps,
+            tally: self.tally,
         });
     }
 
@@ -117,12 +108,8 @@ impl Buffer {
         self.decoder.rewind(start.decoder);
         self.positions.truncate(start.records);
         self.dead_letters.truncate(start.dead_letters);
-        self.dead_letter_bytes = start.dead_letter_bytes;
-        self.dead_letter_payloads = start.dead_letter_payloads;
         self.faults.truncate(start.faults);
-        self.input = start.input;
-        self.input_bytes = start.input_bytes;
-        self.stamps = start.stamps;
+        self.tally = start.tally;
     }
 
     /// Moves the end of the interval to between the aggregates of two records of a batch: everything that the reader says of the

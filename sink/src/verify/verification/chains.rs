@@ -179,15 +179,14 @@ impl Verification {
             );
             return None;
         };
-        let read = Commit::from_body(key, &body)
-            .and_then(|commit| Ok((commit.interval(key)?.clone(), commit)));
-        let (interval, commit) = match read {
-            Ok(read) => read,
+        let commit = match Commit::from_body(key, &body) {
+            Ok(commit) => commit,
             Err(error) => {
                 report.problem(ProblemKind::Damaged, key, error);
                 return None;
             }
         };
+        let interval = &commit.interval;
         let chain = self.names.chain(&commit.stream, &interval.shard);
         if chain.dir() != place.dir {
             report.problem(ProblemKind::Misplaced, key, belongs_to(&chain));
@@ -248,9 +247,7 @@ fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
             "dead letters",
         ),
     ] {
-        let in_files = commit
-            .files_of(kind)
-            .fold(0, |sum: u64, file| sum.saturating_add(file.rows));
+        let in_files = commit.rows_of(kind);
         if in_files != counted {
             let detail = format!("its files hold {in_files} {what}, but it counts {counted}");
             report.problem(ProblemKind::Unbalanced, key, detail);
@@ -273,14 +270,7 @@ impl ChainWalk {
                 stream: place.stream.clone(),
                 shard: place.shard.clone(),
                 start,
-                to: None,
-                ended: false,
-                records: 0,
-                input: 0,
-                rows: 0,
-                dead_letters: 0,
-                dropped: 0,
-                duplicates: 0,
+                ..ChainReport::default()
             },
             to: start,
         }
