@@ -182,6 +182,11 @@ fn kills_mine_by_interval() {
 }
 
 #[test]
+fn kills_aggregates_that_are_cut() {
+    killed_over_a_service(BrokenVariant::Inside(Mutant::AggregatesCut));
+}
+
+#[test]
 fn kills_letters_in_the_order_of_arrival() {
     killed(BrokenVariant::Inside(Mutant::LettersAsTheyCame));
 }

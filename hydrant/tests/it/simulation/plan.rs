@@ -47,6 +47,8 @@ pub(super) struct PipelineShape {
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
     pub(super) budget: u64,
+    /// The most partitions of an interval, with one for each device: intervals end where one more has no room.
+    pub(super) partitions_max: Option<usize>,
     /// One in this many appends, or its answer, is lost; 0 for none.
     pub(super) loss: u64,
     /// Syncs take up to this long.
@@ -271,6 +273,11 @@ impl PipelinePlan {
             placed_late: chance.one(&[0, 5, 20]),
             ..StreamFaults::default()
         });
+        // Intervals that end where an aggregate finds no room.
+        let cuts = broken.and_then(BrokenVariant::mutant) == Some(Mutant::AggregatesCut);
+        if seed % 8 == 3 || (cuts && super::is_steered()) {
+            self.shape.partitions_max = Some(6);
+        }
         let is_of_order = matches!(
             broken.and_then(BrokenVariant::mutant),
             Some(Mutant::QueuedBehindFailure | Mutant::SeveralUnconfirmed)
@@ -303,6 +310,7 @@ impl Chance {
             flush_bytes: self.one(&[2 << 10, 6 << 10, 1 << 20, 1 << 20]),
             flush_interval: Duration::from_millis(self.one(&[100, 250, 700, 700])),
             budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
+            partitions_max: None,
             loss: self.one(&[0, 0, 40, 12]),
             sync_time: Duration::from_micros(self.one(&[0, 500, 8_000, 30_000])),
             detached: self.one(&[None, Some(Duration::ZERO), Some(Duration::from_millis(40))]),

@@ -154,7 +154,7 @@ async fn sink(
     if let Some(broken) = orders.broken {
         lake = broken.lake(lake);
     }
-    let rules = TableRules {
+    let mut rules = TableRules {
         provenance: true,
         policy: transform
             .as_ref()
@@ -165,6 +165,10 @@ async fn sink(
         },
         ..TableRules::default()
     };
+    if let Some(partitions_max) = shape.partitions_max {
+        rules.partition = vec!["device_id".to_owned()];
+        rules.partitions_max = partitions_max;
+    }
     let flush = FlushRules {
         bytes: shape.flush_bytes,
         interval: shape.flush_interval,
