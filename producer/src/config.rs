@@ -405,12 +405,13 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
             }
         }
     }
-    let format = one_of(section, "format", |text| {
+    let formats = "`auto`, `ndjson` or `json`";
+    let format = one_of(section, "format", formats, |text| {
         [RecordFormat::Auto, RecordFormat::Ndjson, RecordFormat::Json]
             .into_iter()
             .find(|one| one.name() == text)
     });
-    let at_end = one_of(section, "at-end", |text| match text {
+    let at_end = one_of(section, "at-end", "`wait` or `send`", |text| match text {
         "wait" => Some(AtEnd::Wait),
         "send" => Some(AtEnd::Send),
         _ => None,
@@ -444,19 +445,15 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
 fn one_of<T>(
     section: &mut Section,
     key: &'static str,
+    values: &str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Option<T> {
     let text = section.text(key)?;
     let value = parse(&text);
     if value.is_none() {
-        let words = if key == "format" {
-            "`auto`, `ndjson` or `json`"
-        } else {
-            "`wait` or `send`"
-        };
         section.problem(
             key,
-            format!("`{text}` is not one of its values: write {words}"),
+            format!("`{text}` is not one of its values: write {values}"),
         );
     }
     value

@@ -22,22 +22,20 @@ pub struct PiiShares {
 
 impl PiiShares {
     /// No personal data at all.
-    pub const NONE: Self = Self {
-        values: 0.0,
-        nested: 0.0,
-        text: 0.0,
-        object_keys: 0.0,
-        partition_keys: 0.0,
-    };
+    pub const NONE: Self = Self::everywhere(0.0);
 
     /// Personal data in every place that can hold it.
-    pub const ALL: Self = Self {
-        values: 1.0,
-        nested: 1.0,
-        text: 1.0,
-        object_keys: 1.0,
-        partition_keys: 1.0,
-    };
+    pub const ALL: Self = Self::everywhere(1.0);
+
+    const fn everywhere(share: f64) -> Self {
+        Self {
+            values: share,
+            nested: share,
+            text: share,
+            object_keys: share,
+            partition_keys: share,
+        }
+    }
 }
 
 impl Default for PiiShares {
