@@ -56,15 +56,26 @@ pub struct TransformArgs {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    streams: Streams,
+    pub(crate) streams: Streams,
     from: String,
     to: String,
     policy: Arc<Policy>,
-    start: Start,
-    wait: Duration,
-    exit_at_end: bool,
-    idle: Duration,
-    shards: Option<u32>,
+    /// Where an app without progress starts.
+    pub(crate) start: Start,
+    /// How long an input that does not exist is waited for.
+    ///
+    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is reported later.
+    pub(crate) wait: Duration,
+    /// Whether to end when everything is processed.
+    pub(crate) exit_at_end: bool,
+    /// How long nothing may come for that to be the end.
+    ///
+    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
+    pub(crate) idle: Duration,
+    /// The shards of an output that is made.
+    ///
+    /// Default: as many as the input has open. Raise it when more workers read the output. Cost: files and a sync each.
+    pub(crate) shards: Option<u32>,
 }
 
 impl Config {
@@ -130,11 +141,6 @@ impl Config {
         })
     }
 
-    /// What opens the streams.
-    pub fn streams(&self) -> &Streams {
-        &self.streams
-    }
-
     /// The URL of the input.
     pub fn from(&self) -> &str {
         &self.from
@@ -148,37 +154,6 @@ impl Config {
     /// The policy.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
-    }
-
-    /// Where an app without progress starts.
-    pub fn start(&self) -> Start {
-        self.start
-    }
-
-    /// How long an input that does not exist is waited for.
-    ///
-    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is reported later.
-    pub fn wait(&self) -> Duration {
-        self.wait
-    }
-
-    /// Whether to end when everything is processed.
-    pub fn exit_at_end(&self) -> bool {
-        self.exit_at_end
-    }
-
-    /// How long nothing may come for that to be the end.
-    ///
-    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
-    pub fn idle(&self) -> Duration {
-        self.idle
-    }
-
-    /// The shards of an output that is made.
-    ///
-    /// Default: as many as the input has open. Raise it when more workers read the output. Cost: files and a sync each.
-    pub fn shards(&self) -> Option<u32> {
-        self.shards
     }
 }
 
@@ -203,9 +178,9 @@ mod tests {
             ..TransformArgs::default()
         };
         let config = read(&args).unwrap();
-        assert_eq!(config.start(), Start::Earliest);
-        assert!(!config.exit_at_end());
-        assert_eq!(config.shards(), None);
+        assert_eq!(config.start, Start::Earliest);
+        assert!(!config.exit_at_end);
+        assert_eq!(config.shards, None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
     } = parts;
     // It owns what it captures: the future of a closure with borrows could not be spawned.
     let (streams, url, opening) = (
-        config.streams().clone(),
+        config.streams.clone(),
         config.from().to_owned(),
         context.clone(),
     );
@@ -44,12 +44,12 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
         async move { streams.open(&url, &context).await }
     };
-    let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
+    let input = runtime::wait_for(config.from(), config.wait, &shutdown, from).await?;
     let output = open_output(
-        config.streams(),
+        &config.streams,
         &input,
         config.to(),
-        config.shards(),
+        config.shards,
         &context,
     )
     .await?;
@@ -59,9 +59,9 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
     let id = input.id().clone();
     let stage = TransformStage::new(&app, id, transform, delivery, context.clone());
     Ok(RunSpec {
-        start: config.start(),
-        exit_at_end: config.exit_at_end(),
-        idle: config.idle(),
+        start: config.start,
+        exit_at_end: config.exit_at_end,
+        idle: config.idle,
         pin: Some(digest),
         ..RunSpec::new(context, input, app, Arc::new(stage), shutdown)
     })
