@@ -63,6 +63,12 @@ impl Integer {
     }
 }
 
+/// The value of a few digits.
+pub(super) fn value_of(digits: &[u8]) -> u32 {
+    let more = |value, digit: &u8| value * 10 + u32::from(digit - b'0');
+    digits.iter().fold(0, more)
+}
+
 /// The digits of an integer that is not written as them alone.
 pub(crate) fn plain_integer(number: &[u8]) -> Option<Vec<u8>> {
     let written = number.strip_prefix(b"-").unwrap_or(number);

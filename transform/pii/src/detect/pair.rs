@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::text::windows::trailing;
+
 /// Longest name.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -11,11 +13,8 @@ pub(crate) fn pair(text: &[u8], from: usize) -> Option<Range<usize>> {
     memchr::memchr_iter(b'=', text.get(from..)?).find_map(|found| {
         let end = from + found;
         let floor = end.saturating_sub(NAME_BYTES_MAX).max(from);
-        let length = text[floor..end]
-            .iter()
-            .rev()
-            .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-            .count();
+        let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let length = trailing(&text[floor..end], named).len();
         (length > 0).then(|| end - length..end)
     })
 }

@@ -85,10 +85,7 @@ pub(crate) fn is_timestamp(text: &[u8]) -> bool {
     }
     let mut rest = tail;
     if let [b'.', fraction @ ..] = rest {
-        let digits = fraction
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let digits = leading(fraction, u8::is_ascii_digit).len();
         // Longer ones could hold a number of their own.
         if !(1..=9).contains(&digits) {
             return false;
@@ -180,6 +177,18 @@ pub(crate) fn hex_runs(text: &[u8], mut visit: impl FnMut(Range<usize>)) {
     }
 }
 
+/// What `text` starts with whose bytes are all of a kind.
+pub(crate) fn leading(text: &[u8], is_of_kind: impl Fn(&u8) -> bool) -> &[u8] {
+    let length = text.iter().position(|byte| !is_of_kind(byte));
+    &text[..length.unwrap_or(text.len())]
+}
+
+/// What `text` ends with whose bytes are all of a kind.
+pub(crate) fn trailing(text: &[u8], is_of_kind: impl Fn(&u8) -> bool) -> &[u8] {
+    let before = text.iter().rposition(|byte| !is_of_kind(byte));
+    &text[before.map_or(0, |before| before + 1)..]
+}
+
 /// The byte before `at`.
 pub(crate) fn before(text: &[u8], at: usize) -> Option<u8> {
     at.checked_sub(1).and_then(|index| text.get(index)).copied()
@@ -207,10 +216,9 @@ pub(crate) fn colour_before(text: &[u8], at: usize) -> usize {
     let Some((b'm' | b'K', rest)) = longest.split_last() else {
         return 0;
     };
-    let inside = |byte: &&u8| byte.is_ascii_digit() || **byte == b';';
-    let length = rest.iter().rev().take_while(inside).count();
-    match rest[..rest.len() - length].last() {
-        Some(b'[') => length + 2,
+    let numbers = trailing(rest, |byte| byte.is_ascii_digit() || *byte == b';');
+    match rest[..rest.len() - numbers.len()].last() {
+        Some(b'[') => numbers.len() + 2,
         _ => 0,
     }
 }
@@ -247,11 +255,7 @@ pub(crate) fn ends_word(text: &[u8], at: usize) -> bool {
 /// Whether the letters that stand directly before `at` are one of `words` (lower case).
 pub(crate) fn glued_to(text: &[u8], at: usize, words: &[&str]) -> bool {
     let longest = &text[at.saturating_sub(GLUED_BYTES_MAX)..at];
-    let letters = longest
-        .iter()
-        .rev()
-        .take_while(|byte| byte.is_ascii_alphabetic());
-    let said = &text[at - letters.count()..at];
+    let said = trailing(longest, u8::is_ascii_alphabetic);
     words
         .iter()
         .any(|word| said.eq_ignore_ascii_case(word.as_bytes()))
@@ -274,10 +278,8 @@ pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str], edited: bool)
     }
     let mut next = start;
     while next < at {
-        let rest = &text[next..at];
-        let length = rest.iter().take_while(|byte| byte.is_ascii_alphabetic());
-        let end = next + length.count();
-        let said = &text[next..end];
+        let said = leading(&text[next..at], u8::is_ascii_alphabetic);
+        let end = next + said.len();
         let says = words
             .iter()
             .any(|word| said.eq_ignore_ascii_case(word.as_bytes()));

@@ -11,9 +11,11 @@
 use std::ops::{Range, RangeInclusive};
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
-use crate::detect::number::Integer;
+use crate::detect::number::{Integer, value_of};
 use crate::keys::{self, Evidence};
-use crate::text::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
+use crate::text::windows::{
+    before, context_says, ends_number, ends_word, glued_to, leading, starts_number, trailing,
+};
 
 /// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
 const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
@@ -169,40 +171,29 @@ fn is_unit(bytes: &[u8], at: usize) -> bool {
 /// Longest word beside a number that is looked at, and what may stand between.
 const WORD_BYTES_MAX: usize = 48;
 
-fn in_word(byte: &&u8) -> bool {
+fn in_word(byte: &u8) -> bool {
     byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'-' | b'.')
 }
 
-fn between(byte: &&u8) -> bool {
+fn between(byte: &u8) -> bool {
     matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'\\')
 }
 
 /// The word directly before `at`.
 fn word_before(bytes: &[u8], at: usize) -> &[u8] {
     let near = &bytes[at.saturating_sub(WORD_BYTES_MAX)..at];
-    let gap = near.iter().rev().take(4).take_while(between).count();
-    let near = &near[..near.len() - gap];
-    let length = near.iter().rev().take_while(in_word).count();
-    &near[near.len() - length..]
+    let gap = trailing(near, between).len().min(4);
+    trailing(&near[..near.len() - gap], in_word)
 }
 
 /// The word directly behind `at`.
 fn word_after(bytes: &[u8], at: usize) -> &[u8] {
     let near = &bytes[at..bytes.len().min(at + WORD_BYTES_MAX)];
-    let gap = near
-        .iter()
-        .take(1)
-        .take_while(|byte| **byte == b' ')
-        .count();
-    let length = near[gap..].iter().take_while(in_word).count();
-    &near[gap..gap + length]
+    leading(near.strip_prefix(b" ").unwrap_or(near), in_word)
 }
 
 fn end_of_digits(bytes: &[u8], at: usize) -> usize {
-    at + bytes[at..]
-        .iter()
-        .position(|byte| !byte.is_ascii_digit())
-        .unwrap_or(bytes.len() - at)
+    at + leading(&bytes[at..], u8::is_ascii_digit).len()
 }
 
 /// Groups that are those of a card whatever stands beside them.
@@ -243,12 +234,8 @@ fn card_at(bytes: &[u8], start: usize, alone: bool, evidence: bool) -> Option<us
                 best = Some(end);
             }
         }
-        let width = bytes[end..]
-            .iter()
-            .take(SEPARATOR_BYTES_MAX + 1)
-            .take_while(|byte| separates(**byte))
-            .count();
-        let next = &bytes[end..end + width];
+        let next = leading(&bytes[end..], separates);
+        let width = next.len();
         if !(1..=SEPARATOR_BYTES_MAX).contains(&width)
             || separator.is_some_and(|separator| separator != next)
             || !bytes.get(end + width).is_some_and(u8::is_ascii_digit)
@@ -265,7 +252,7 @@ fn card_at(bytes: &[u8], start: usize, alone: bool, evidence: bool) -> Option<us
 /// Longest separator between groups, as in `4111 - 1111 - 1111 - 1111`.
 const SEPARATOR_BYTES_MAX: usize = 3;
 
-fn separates(byte: u8) -> bool {
+fn separates(byte: &u8) -> bool {
     matches!(
         byte,
         b' ' | b'-' | b'.' | b'/' | b'_' | b'+' | b'\t' | b'\n'
@@ -275,7 +262,7 @@ fn separates(byte: u8) -> bool {
 /// The bytes of a fraction that is zero, as tables of floating point numbers write integers.
 fn fraction_of_zeros(bytes: &[u8]) -> usize {
     let zeros = match bytes {
-        [b'.', rest @ ..] => rest.iter().take_while(|&&byte| byte == b'0').count(),
+        [b'.', rest @ ..] => leading(rest, |byte| *byte == b'0').len(),
         _ => 0,
     };
     if zeros == 0 { 0 } else { zeros + 1 }
@@ -291,11 +278,7 @@ fn is_card(digits: &[u8], evidence: bool) -> bool {
 
 /// Whether an issuer hands out numbers of this length with this start.
 fn issued(digits: &[u8]) -> bool {
-    let value = |count: usize| {
-        digits[..count]
-            .iter()
-            .fold(0u32, |value, digit| value * 10 + u32::from(digit - b'0'))
-    };
+    let value = |count: usize| value_of(&digits[..count]);
     let length = digits.len();
     match (value(1), value(2), value(3), value(4)) {
         (4, ..) => matches!(length, 13 | 16 | 19),

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits};
 use crate::keys::Evidence;
-use crate::text::windows;
+use crate::text::windows::{self, leading, trailing};
 
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^%".contains(&byte)
 }
 
-fn is_domain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'.' | b'-' | b'_')
+fn is_domain(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte >= 0x80 || matches!(byte, b'.' | b'-' | b'_')
 }
 
 /// Judges the address whose `@` is `at`.
@@ -71,11 +71,7 @@ fn domain_end(bytes: &[u8], start: usize, dotless: bool) -> Option<usize> {
         });
         return (is_address && length >= 3).then_some(start + length + 2);
     }
-    let length = bytes[start..]
-        .iter()
-        .position(|&byte| !is_domain(byte))
-        .unwrap_or(bytes.len() - start);
-    let mut domain = &bytes[start..start + length];
+    let mut domain = leading(&bytes[start..], is_domain);
     while let [rest @ .., b'.' | b'-' | b'_'] = domain {
         domain = rest;
     }
@@ -106,9 +102,8 @@ fn is_of_package(bytes: &[u8], start: usize, domain: Range<usize>) -> bool {
         .iter()
         .all(|byte| byte.is_ascii_digit() || *byte == b'.');
     let floor = start.saturating_sub(PACKAGE_BYTES_MAX);
-    let named = |byte: &&u8| is_domain(**byte) || matches!(byte, b'/' | b':' | b'%' | b'@');
-    let length = bytes[floor..start].iter().rev().take_while(named).count();
-    let name = &bytes[start - length..start];
+    let named = |byte: &u8| is_domain(byte) || matches!(byte, b'/' | b':' | b'%' | b'@');
+    let name = trailing(&bytes[floor..start], named);
     let purl = name
         .get(..4)
         .is_some_and(|head| head.eq_ignore_ascii_case(b"pkg:"));
@@ -141,9 +136,8 @@ fn is_instance(name: &[u8]) -> bool {
     if name.starts_with(b"dev-") || name.starts_with(b"sys-") {
         return true;
     }
-    let letters = name.iter().take_while(|byte| byte.is_ascii_alphabetic());
-    let (word, rest) = name.split_at(letters.count());
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (word, rest) = name.split_at(leading(name, u8::is_ascii_alphabetic).len());
+    let digits = leading(rest, u8::is_ascii_digit).len();
     if word.is_empty() {
         return digits > 0 && matches!(rest.get(digits), None | Some(b'-'));
     }

@@ -6,8 +6,9 @@
 use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
+use crate::detect::number::value_of;
 use crate::keys::Evidence;
-use crate::text::windows::starts_word;
+use crate::text::windows::{leading, starts_word, trailing};
 
 /// Decimals that remain.
 pub(crate) const DECIMALS: usize = 2;
@@ -61,11 +62,11 @@ pub(in crate::detect) fn uri(text: &FoldedText<'_>, at: Range<usize>, hits: &mut
     if !bytes[start..at.start].eq_ignore_ascii_case(b"geo") || !starts_word(bytes, start) {
         return;
     }
-    let part = |byte: &&u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b'-');
-    let end = at.end + bytes[at.end..].iter().take_while(part).count();
-    let fine = |number: Range<usize>| judge(&bytes[at.end..end][number]) == Some(true);
-    if numbers(&bytes[at.end..end]).take(2).any(fine) {
-        hits.push(start..end);
+    let part = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b'-');
+    let place = leading(&bytes[at.end..], part);
+    let fine = |number: Range<usize>| judge(&place[number]) == Some(true);
+    if numbers(place).take(2).any(fine) {
+        hits.push(start..at.end + place.len());
     }
 }
 
@@ -120,14 +121,9 @@ fn start_of_geometry(bytes: &[u8], at: usize) -> Option<usize> {
             break;
         }
     }
-    let letters = rest
-        .iter()
-        .rev()
-        .take(GEOMETRY_BYTES_MAX + 1)
-        .take_while(|byte| byte.is_ascii_alphabetic())
-        .count();
-    let start = rest.len() - letters;
-    let name = &rest[start..];
+    let near = &rest[rest.len().saturating_sub(GEOMETRY_BYTES_MAX + 1)..];
+    let name = trailing(near, u8::is_ascii_alphabetic);
+    let start = rest.len() - name.len();
     GEOMETRIES
         .split_ascii_whitespace()
         .any(|known| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes()))
@@ -146,11 +142,8 @@ pub(in crate::detect) fn scaled(text: &FoldedText<'_>, window: Range<usize>, hit
     let value = text.bytes[window.clone()].trim_ascii();
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     if text.kind != TextKind::Key && is_scaled(digits, DECIMALS) {
-        let start = window.start
-            + text.bytes[window]
-                .iter()
-                .take_while(|byte| !byte.is_ascii_digit())
-                .count();
+        let before = leading(&text.bytes[window.clone()], |byte| !byte.is_ascii_digit());
+        let start = window.start + before.len();
         hits.push(start..start + digits.len());
     }
 }
@@ -208,11 +201,9 @@ fn judge(number: &[u8]) -> Option<bool> {
     if parts.next().is_some() {
         return None;
     }
-    let zeros = whole.iter().take_while(|&&digit| digit == b'0').count();
+    let zeros = leading(whole, |digit| *digit == b'0').len();
     let degrees = match &whole[zeros..] {
-        digits @ ([] | [_] | [_, _] | [_, _, _]) => digits
-            .iter()
-            .fold(0, |value, digit| value * 10 + u32::from(digit - b'0')),
+        digits @ ([] | [_] | [_, _] | [_, _, _]) => value_of(digits),
         _ => return None,
     };
     let beyond = degrees > 180 || degrees == 180 && fraction.iter().any(|&digit| digit != b'0');

@@ -12,7 +12,7 @@ use std::ops::Range;
 use super::version::is_version;
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
-use crate::text::windows::{ByteCounts, before, glued_to, is_glued};
+use crate::text::windows::{ByteCounts, before, glued_to, is_glued, leading, trailing};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +27,9 @@ pub(crate) fn parse_address(text: &[u8]) -> Option<Address> {
         let (prefix, end) = prefix(text, end, 32);
         return (end == text.len()).then_some(Address::V4(address, prefix));
     }
-    let run = text
-        .iter()
-        .position(|&byte| !in_v6(byte))
-        .unwrap_or(text.len());
-    let address = v6(&text[..run])?;
-    let (prefix, end) = prefix(text, zone_end(text, run), 128);
+    let run = leading(text, in_v6);
+    let address = v6(run)?;
+    let (prefix, end) = prefix(text, zone_end(text, run.len()), 128);
     (end == text.len()).then_some(Address::V6(address, prefix))
 }
 
@@ -88,12 +85,10 @@ fn ends_v6(bytes: &[u8], at: usize, end: usize) -> bool {
     if before(bytes, at) != Some(b':') {
         return false;
     }
-    let in_run = |byte: &&u8| in_v6(**byte);
     // What stands further in front is not part of the address.
-    let floor = at.saturating_sub(2 * V6_BYTES_MAX);
-    let head = bytes[floor..at].iter().rev().take_while(in_run).count();
-    let tail = bytes[end..].iter().take(V6_BYTES_MAX).take_while(in_run);
-    let run = at - head..end + tail.count();
+    let in_front = trailing(&bytes[at.saturating_sub(2 * V6_BYTES_MAX)..at], in_v6);
+    let behind = leading(&bytes[end..bytes.len().min(end + V6_BYTES_MAX)], in_v6);
+    let run = at - in_front.len()..end + behind.len();
     v6_within(bytes, run).is_some_and(|(text, address)| text.end == end && v6_names_a_host(address))
 }
 
@@ -148,12 +143,8 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
     if bytes.get(at) != Some(&b'/') {
         return (None, at);
     }
-    let digits = bytes[at + 1..]
-        .iter()
-        .take(4)
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let end = at + 1 + digits;
+    let near = &bytes[at + 1..bytes.len().min(at + 5)];
+    let end = at + 1 + leading(near, u8::is_ascii_digit).len();
     // After the slash may also stand another address: `10.1.2.3/10.1.2.4`.
     let word = match bytes.get(end) {
         Some(b'.') => bytes.get(end + 1).is_some_and(u8::is_ascii_alphanumeric),
@@ -174,7 +165,7 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
 fn glued_prefixes(bytes: &[u8], at: usize, most: u8) -> impl Iterator<Item = u8> {
     let rest = bytes.get(at..).unwrap_or_default();
     let rest = rest.strip_prefix(b"/").unwrap_or_default();
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = leading(rest, u8::is_ascii_digit).len();
     // Another address may follow: `10.1.2.0/10.1.2.4`.
     let digits = match rest.get(digits) {
         Some(b'.') => 0,
@@ -248,7 +239,7 @@ fn is_network(address: u128, prefix: Option<u8>, bits: u8) -> bool {
     }
 }
 
-fn in_v6(byte: u8) -> bool {
+fn in_v6(byte: &u8) -> bool {
     byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')
 }
 
@@ -257,11 +248,9 @@ fn zone_end(bytes: &[u8], at: usize) -> usize {
     if bytes.get(at) != Some(&b'%') {
         return at;
     }
-    let length = bytes[at + 1..]
-        .iter()
-        .take(32)
-        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
-        .count();
+    let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let near = &bytes[at + 1..bytes.len().min(at + 33)];
+    let length = leading(near, named).len();
     if length == 0 { at } else { at + 1 + length }
 }
 
@@ -343,9 +332,9 @@ fn v6_within(bytes: &[u8], mut run: Range<usize>) -> Option<(Range<usize>, Ipv6A
     // Behind the four numbers at the end of an address may stand a port.
     let dot = bytes[run.clone()].iter().position(|&byte| byte == b'.');
     let numbers = dot.map(|dot| {
-        let in_numbers = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
         let rest = &bytes[run.start + dot..run.end];
-        run.start + dot + rest.iter().take_while(in_numbers).count()
+        let numbers = leading(rest, |byte| byte.is_ascii_digit() || *byte == b'.');
+        run.start + dot + numbers.len()
     });
     numbers
         .filter(|&end| end < run.end)

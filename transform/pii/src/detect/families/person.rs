@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
+use crate::detect::number::value_of;
 use crate::keys::{self, Evidence};
+use crate::text::windows::leading;
 
 /// The whole value, unless it is blank. Values that the policy already replaced are recognised by
 /// the caller, who knows the replacement.
@@ -48,11 +50,9 @@ pub(crate) fn year_of(date: &[u8]) -> Option<&[u8]> {
     let mut year = None;
     let mut at = 0;
     while at < date.len() {
-        let length = date[at..]
-            .iter()
-            .position(|byte| !byte.is_ascii_digit())
-            .unwrap_or(date.len() - at);
-        let found = year_in(&date[at..at + length]);
+        let digits = leading(&date[at..], u8::is_ascii_digit);
+        let length = digits.len();
+        let found = year_in(digits);
         if found.is_some() {
             if year.is_some() && year != found {
                 return None;
@@ -70,14 +70,9 @@ pub(crate) fn year_of(date: &[u8]) -> Option<&[u8]> {
 
 /// The year in digits without separators: alone, or in a date with or without time.
 fn year_in(digits: &[u8]) -> Option<&[u8]> {
-    let number = |digits: &[u8]| {
-        digits
-            .iter()
-            .fold(0u32, |number, digit| number * 10 + u32::from(digit - b'0'))
-    };
-    let plausible = |year: &&[u8]| (1800..2100).contains(&number(year));
+    let plausible = |year: &&[u8]| (1800..2100).contains(&value_of(year));
     let month_and_day = |month: &[u8], day: &[u8]| {
-        (1..=12).contains(&number(month)) && (1..=31).contains(&number(day))
+        (1..=12).contains(&value_of(month)) && (1..=31).contains(&value_of(day))
     };
     match digits.len() {
         4 => Some(digits).filter(plausible),
@@ -86,7 +81,7 @@ fn year_in(digits: &[u8]) -> Option<&[u8]> {
             let (year, rest) = (&digits[3..], &digits[..3]);
             let of_date =
                 month_and_day(&rest[..1], &rest[1..]) || month_and_day(&rest[1..], &rest[..1]);
-            let of_year = (1..=366).contains(&number(&digits[4..]));
+            let of_year = (1..=366).contains(&value_of(&digits[4..]));
             let first = Some(&digits[..4]).filter(plausible).filter(|_| of_year);
             let last = Some(year).filter(plausible).filter(|_| of_date);
             first.xor(last)

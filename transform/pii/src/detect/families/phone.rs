@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
-use crate::text::windows::{ByteCounts, before, context_says, ends_number, starts_number};
+use crate::text::windows::{ByteCounts, before, context_says, ends_number, leading, starts_number};
 
 const WORDS: &[&str] = &["phone", "tel", "telephone", "mobile", "fax", "whatsapp"];
 
@@ -122,15 +122,15 @@ fn grouped(bytes: &[u8], mut at: usize) -> Grouped {
     while let Some(&byte) = bytes.get(at) {
         match byte {
             b'0'..=b'9' => {
-                let rest = &bytes[at..];
-                let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-                let Some(place) = read.digits.get_mut(group.digits..group.digits + length) else {
+                let digits = leading(&bytes[at..], u8::is_ascii_digit);
+                let end = group.digits + digits.len();
+                let Some(place) = read.digits.get_mut(group.digits..end) else {
                     break;
                 };
-                place.copy_from_slice(&rest[..length]);
+                place.copy_from_slice(digits);
                 gap = 0;
-                at += length;
-                group.digits += length;
+                at += digits.len();
+                group.digits = end;
                 group.end = at;
                 read.groups[read.count] = group;
                 read.count += 1;

@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits};
 use crate::keys::Evidence;
-use crate::text::windows::{context_says, ends_word, starts_word};
+use crate::text::windows::{context_says, ends_word, leading, starts_word};
 
-fn is_base64url(byte: u8) -> bool {
+fn is_base64url(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
@@ -22,12 +22,7 @@ pub(in crate::detect) fn json_web_token(text: &FoldedText<'_>, at: Range<usize>,
     if !starts_word(bytes, start) || &bytes[start..at.end] != b"eyJ" {
         return;
     }
-    let part = |from: usize| {
-        from + bytes[from..]
-            .iter()
-            .position(|&byte| !is_base64url(byte))
-            .unwrap_or(bytes.len() - from)
-    };
+    let part = |from: usize| from + leading(&bytes[from..], is_base64url).len();
     let header = part(start);
     if header - start < PART_MIN || bytes.get(header) != Some(&b'.') {
         return;
@@ -89,14 +84,10 @@ pub(in crate::detect) fn aws_secret_key(
     let mut evidence = text.evidence.has(Evidence::SECRET).then_some(true);
     let mut at = 0;
     while at < bytes.len() {
-        let run = bytes[at..]
-            .iter()
-            .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+')))
-            .unwrap_or(bytes.len() - at);
-        if run == SECRET_KEY_BYTES
-            && is_mixed(&bytes[at..at + run])
-            && bytes.get(at + run) != Some(&b'=')
-        {
+        let in_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+');
+        let key = leading(&bytes[at..], in_key);
+        let run = key.len();
+        if run == SECRET_KEY_BYTES && is_mixed(key) && bytes.get(at + run) != Some(&b'=') {
             let beside = *evidence.get_or_insert_with(|| {
                 memchr::memchr_iter(b'A', bytes).any(|at| access_key_at(bytes, at))
             });

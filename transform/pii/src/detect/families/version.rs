@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::detect::detector::FoldedText;
 use crate::keys::{self, Evidence};
-use crate::text::windows::before;
+use crate::text::windows::{before, leading, trailing};
 
 pub(in crate::detect) fn is_version(
     text: &FoldedText<'_>,
@@ -56,12 +56,8 @@ fn is_prerelease(rest: &[u8]) -> bool {
     let Some((b'-' | b'+' | b'_', word)) = rest.split_first() else {
         return false;
     };
-    let letters = word.iter().take_while(|byte| byte.is_ascii_alphabetic());
-    let (word, behind) = word.split_at(letters.count());
-    let count = behind
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit() || **byte == b'.')
-        .count();
+    let (word, behind) = word.split_at(leading(word, u8::is_ascii_alphabetic).len());
+    let count = leading(behind, |byte| byte.is_ascii_digit() || *byte == b'.').len();
     let ends = !behind
         .get(count)
         .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
@@ -93,11 +89,10 @@ fn is_of_product(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
     let end = start - 1;
     let floor = end.saturating_sub(PRODUCT_BYTES_MAX);
     let named =
-        |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+');
-    let length = bytes[floor..end].iter().rev().take_while(named).count();
-    let name = &bytes[end - length..end];
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+');
+    let name = trailing(&bytes[floor..end], named);
     let apart = matches!(
-        before(bytes, end - length),
+        before(bytes, end - name.len()),
         None | Some(b' ' | b'(' | b';' | b',' | b'"' | b'\'' | b'=' | b'\t' | b'\n')
     );
     if !apart || !name.first().is_some_and(u8::is_ascii_alphabetic) {
@@ -109,7 +104,7 @@ fn is_of_product(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
         .split_ascii_whitespace()
         .any(|one| one.as_bytes() == lower);
     let beside = || {
-        let around = &bytes[start.saturating_sub(AGENT_BYTES_MAX)..end - length];
+        let around = &bytes[start.saturating_sub(AGENT_BYTES_MAX)..end - name.len()];
         [&b"Mozilla/"[..], b"Dalvik/", b"okhttp/"]
             .iter()
             .any(|browser| memchr::memmem::find(around, browser).is_some())
@@ -144,12 +139,11 @@ fn is_of_package(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
     };
     let end = number.start - 1;
     let floor = end.saturating_sub(PACKAGE_BYTES_MAX);
-    let named = |byte: &&u8| {
+    let named = |byte: &u8| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'/' | b'@' | b':' | b'%')
     };
-    let length = bytes[floor..end].iter().rev().take_while(named).count();
-    let name = &bytes[end - length..end];
+    let name = trailing(&bytes[floor..end], named);
     let path = memchr::memchr(b'/', name).is_some();
     let version = is_low(address.octets()[0]) && is_like_version(address);
     if mark == b'@' {
@@ -191,7 +185,7 @@ fn is_heading(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr) -> bool {
         return rest.starts_with(b")") && memchr::memmem::find(rest, b"; urgency=").is_some();
     }
     let ahead = ahead.strip_suffix(b"[").unwrap_or(ahead).trim_ascii_end();
-    let marks = ahead.iter().rev().take_while(|byte| **byte == b'#').count();
+    let marks = trailing(ahead, |byte| *byte == b'#').len();
     let line = matches!(before(ahead, ahead.len() - marks), None | Some(b'\n'));
     let rest = rest.strip_prefix(b"]").unwrap_or(rest).trim_ascii_start();
     let dated = match rest {
@@ -303,14 +297,11 @@ fn first_of_four(word: &[u8]) -> Option<u8> {
 /// The first part of the number in ` to 1.2.3.4` at the start of `rest`.
 fn next_version(rest: &[u8]) -> Option<u8> {
     let apart = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'\\');
-    let skip = |rest: &[u8]| rest.iter().take_while(|byte| apart(byte)).count();
-    let rest = &rest[skip(rest)..];
+    let rest = &rest[leading(rest, apart).len()..];
     let rest = rest.split_first_chunk::<2>();
     let (_, rest) = rest.filter(|(word, _)| word.eq_ignore_ascii_case(b"to"))?;
-    let gap = skip(rest);
-    let rest = &rest[gap..];
-    let named = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
-    let mut word = &rest[..rest.iter().take_while(named).count()];
+    let gap = leading(rest, apart).len();
+    let mut word = leading(&rest[gap..], |byte| byte.is_ascii_digit() || *byte == b'.');
     while let [short @ .., b'.'] = word {
         word = short;
     }
@@ -384,10 +375,9 @@ fn last_word<'a>(rest: &mut &'a [u8], more: &str) -> Option<&'a [u8]> {
                 | b'~'
         ) || more.as_bytes().contains(byte)
     };
-    let end = rest.len() - rest.iter().rev().take_while(|byte| separates(byte)).count();
-    let named = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
-    let length = rest[..end].iter().rev().take_while(named).count();
-    let word = &rest[end - length..end];
-    *rest = &rest[..end - length];
+    let end = rest.len() - trailing(rest, separates).len();
+    let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    let word = trailing(&rest[..end], named);
+    *rest = &rest[..end - word.len()];
     (!word.is_empty()).then_some(word)
 }
