@@ -215,12 +215,8 @@ impl InputWalk {
 fn copied(mut live: OpenFile<FileTail>, entry: &FileEntry) -> OpenFile<FileTail> {
     live.is_copy = true;
     live.leads_from(entry);
-    log_copied(&live, entry);
-    live
-}
-
-fn log_copied(live: &OpenFile<FileTail>, entry: &FileEntry) {
     tracing::info!(input = &*live.name, of = %entry.path.display(), "the file is a copy: only the records that were not read from its original are read");
+    live
 }
 
 /// Warns of a file whose content is damaged, which is not the one that is looked for.
