@@ -102,14 +102,8 @@ impl Engine {
         self.restart();
         for Overlap { range, value } in overlaps {
             let place = plain.places[range.start].start..plain.places[range.end - 1].end;
-            self.record_finding(
-                value.detector,
-                value.rule,
-                PointerSegment::Root,
-                key,
-                true,
-                place.clone(),
-            )?;
+            let (detector, root) = (value.detector, PointerSegment::Root);
+            self.record_finding(detector, value.rule, root, key, true, place.clone())?;
             let class = TABLE[usize::from(value.detector)].info.class;
             let label = Action::Label(None);
             let action = match &policy.rule(value.rule).action {

@@ -23,6 +23,15 @@ const POINTERS_BYTES_MAX: usize = 4 << 20;
 /// Most bytes that encode a character behind a percent sign or backslash.
 const ENCODED_BYTES_MAX: usize = 5;
 
+/// A scalar in one reading, and the way back from that.
+#[derive(Clone, Copy)]
+struct ScalarReading<'a> {
+    scalar: Scalar<'a>,
+    text: FoldedText<'a>,
+    map: Option<&'a OffsetMap>,
+    member: &'a Member,
+}
+
 impl Engine {
     /// Runs the detectors over one scalar or key and acts on what they find, in each reading of it.
     /// Returns how a key with findings is shown in pointers.
@@ -114,7 +123,13 @@ impl Engine {
         }
         let mut shown = Ok(None);
         if !hits.list.is_empty() {
-            shown = self.resolve(scalar, &text, map, member, &mut hits.list, earlier);
+            let reading = ScalarReading {
+                scalar,
+                text,
+                map,
+                member,
+            };
+            shown = self.resolve(&reading, &mut hits.list, earlier);
         }
         self.hits = hits;
         shown
@@ -123,13 +138,16 @@ impl Engine {
     /// Joins overlapping hits and acts once on each union.
     fn resolve(
         &mut self,
-        scalar: Scalar<'_>,
-        text: &FoldedText<'_>,
-        map: Option<&OffsetMap>,
-        member: &Member,
+        reading: &ScalarReading<'_>,
         hits: &mut Vec<Hit>,
         mut earlier: Range<usize>,
     ) -> Result<Option<PointerSegment>, Stop> {
+        let ScalarReading {
+            scalar,
+            text,
+            member,
+            ..
+        } = *reading;
         let policy = Arc::clone(&self.policy);
         let effect = *self.trail.effect(member);
         let rule_of = |hit: &Hit| match hit.detector {
@@ -164,7 +182,7 @@ impl Engine {
                 index += 1;
             }
             let winner = winner.1;
-            if self.is_known(text, map, union.clone(), &mut earlier) {
+            if self.is_known(reading, union.clone(), &mut earlier) {
                 continue;
             }
             let Some(rule) = rule_of(&winner) else {
@@ -175,18 +193,7 @@ impl Engine {
                 shown.extend_from_slice(class_of(winner.detector).label().as_bytes());
                 copied = union.end;
             }
-            let exact = union == (winner.start..winner.end);
-            self.act(
-                scalar,
-                text,
-                map,
-                member,
-                &policy,
-                winner.detector,
-                rule,
-                union,
-                exact,
-            )?;
+            self.act(reading, &policy, winner, rule, union)?;
         }
         if scalar.kind != TextKind::Key || copied == 0 {
             return Ok(None);
@@ -206,12 +213,11 @@ impl Engine {
     /// what encodes a character before it. Unions are asked for in their order.
     fn is_known(
         &self,
-        text: &FoldedText<'_>,
-        map: Option<&OffsetMap>,
+        reading: &ScalarReading<'_>,
         union: Range<usize>,
         earlier: &mut Range<usize>,
     ) -> bool {
-        let Some(map) = map.filter(|_| earlier.start < earlier.end) else {
+        let Some(map) = reading.map.filter(|_| earlier.start < earlier.end) else {
             return false;
         };
         let place = map.decoded(union.clone());
@@ -221,32 +227,32 @@ impl Engine {
                 earlier.start += 1;
                 continue;
             }
-            let encoded = union.start > 0 && matches!(text.bytes[union.start - 1], b'%' | b'\\');
+            let encoded =
+                union.start > 0 && matches!(reading.text.bytes[union.start - 1], b'%' | b'\\');
             let reach = if encoded { ENCODED_BYTES_MAX } else { 0 };
             return start <= place.start + reach;
         }
         false
     }
 
-    /// Acts on one union of hits.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, and each is a thing of its own"
-    )]
+    /// Acts on one union of hits, as `rule` says, which is that of the hit that decides.
     fn act(
         &mut self,
-        scalar: Scalar<'_>,
-        text: &FoldedText<'_>,
-        map: Option<&OffsetMap>,
-        member: &Member,
+        reading: &ScalarReading<'_>,
         policy: &Policy,
-        detector: u8,
+        winner: Hit,
         rule: u16,
         union: Range<usize>,
-        exact: bool,
     ) -> Result<(), Stop> {
+        let ScalarReading {
+            scalar,
+            text,
+            map,
+            member,
+        } = *reading;
+        let exact = union == (winner.start..winner.end);
         let action = &policy.rule(rule).action;
-        let class = class_of(detector);
+        let class = class_of(winner.detector);
         let (written, decoded) = match map {
             Some(map) => (map.source(union.clone()), map.decoded(union.clone())),
             None => {
@@ -254,14 +260,9 @@ impl Engine {
                 (start + union.start..start + union.end, union.clone())
             }
         };
-        self.record_finding(
-            detector,
-            rule,
-            member.segment,
-            scalar.bytes,
-            scalar.kind == TextKind::Key,
-            decoded,
-        )?;
+        let in_key = scalar.kind == TextKind::Key;
+        let (detector, segment) = (winner.detector, member.segment);
+        self.record_finding(detector, rule, segment, scalar.bytes, in_key, decoded)?;
         let found = &text.bytes[union];
         self.note(detector, rule, scalar.kind, found);
         let label = Action::Label(None);

@@ -335,14 +335,8 @@ impl Engine {
         }
         let written = scalar.token.start..scalar.token.end;
         if &scalar.bytes[written.clone()] != b"null" {
-            self.record_finding(
-                BY_RULE,
-                rule,
-                member.segment,
-                scalar.bytes,
-                false,
-                0..written.len(),
-            )?;
+            let (segment, all) = (member.segment, 0..written.len());
+            self.record_finding(BY_RULE, rule, segment, scalar.bytes, false, all)?;
             let range = self.in_record(scalar.level, written);
             self.edits.add(range, |out| out.extend_from_slice(b"null"));
         }
