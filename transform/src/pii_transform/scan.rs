@@ -33,12 +33,6 @@ enum OutgoingKey {
     New(Span),
 }
 
-/// A record that cannot be processed.
-struct Quarantined {
-    index: u32,
-    reason: &'static str,
-}
-
 /// Scans all records in one go; `None` when one of them panicked.
 pub(super) fn together(batch: &Batch, scanner: &mut dyn Scanner) -> Option<Scanned> {
     let mut scan = BatchScan::new(batch);
@@ -61,7 +55,7 @@ pub(super) fn apart(
     let mut scan = BatchScan::new(batch);
     for (index, entry) in batch.records.iter().enumerate() {
         let index = index as u32;
-        let written = scan.out.len();
+        let written = scan.scanned.out.len();
         if contain(|| scan.record(&mut *scanner, index, entry)).is_none() {
             // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
             scanner = make();
@@ -82,7 +76,6 @@ struct BatchScan<'a> {
     batch: &'a Batch,
     memo: KeyMemo<'a>,
     scanned: Scanned,
-    out: Vec<u8>,
 }
 
 /// What the scan of a batch found.
@@ -94,7 +87,8 @@ pub(super) struct Scanned {
     records: Vec<Entry>,
     sources: Vec<u32>,
     rekeyed: Vec<bool>,
-    quarantined: Vec<Quarantined>,
+    /// Records that cannot be processed, and why.
+    quarantined: Vec<(u32, &'static str)>,
     dropped: Vec<(u32, Arc<str>)>,
     redacted: u64,
     findings: Vec<(&'static str, &'static str, u64)>,
@@ -115,29 +109,19 @@ impl<'a> BatchScan<'a> {
             batch,
             memo: KeyMemo::new(batch.len()),
             scanned,
-            out: Vec::new(),
         }
     }
 
     fn finish(self) -> Scanned {
-        let Scanned {
-            records,
-            sources,
-            rekeyed,
-            quarantined,
-            dropped,
-            ..
-        } = &self.scanned;
+        let scanned = self.scanned;
+        let records = scanned.records.len();
         debug_assert_eq!(
-            records.len() + quarantined.len() + dropped.len(),
+            records + scanned.quarantined.len() + scanned.dropped.len(),
             self.batch.len(),
             "each record has one outcome"
         );
-        debug_assert!(sources.len() == records.len() && rekeyed.len() == records.len());
-        Scanned {
-            out: self.out,
-            ..self.scanned
-        }
+        debug_assert!(scanned.sources.len() == records && scanned.rekeyed.len() == records);
+        scanned
     }
 
     /// Scans a record. What it found is noted after the last call of the scanner, so that a panic notes nothing.
@@ -150,17 +134,17 @@ impl<'a> BatchScan<'a> {
             return self.tombstone(index, entry, key);
         }
         let payload = self.batch.payload(entry);
-        let start = self.out.len();
-        let fate = scanner.payload(payload, &mut self.out);
-        let end = self.out.len();
+        let start = self.scanned.out.len();
+        let fate = scanner.payload(payload, &mut self.scanned.out);
+        let end = self.scanned.out.len();
         if fate == ScanOutcome::Redacted
             && let Some(bytes) = self.batch.key(entry)
         {
-            match scanner.key_beside(bytes, &mut self.out) {
+            match scanner.key_beside(bytes, &mut self.scanned.out) {
                 ScanOutcome::Clean => {}
-                ScanOutcome::Redacted => key = OutgoingKey::New(span(end, self.out.len())),
+                ScanOutcome::Redacted => key = OutgoingKey::New(span(end, self.scanned.out.len())),
                 fate => {
-                    self.out.truncate(start);
+                    self.scanned.out.truncate(start);
                     return self.stop(index, fate);
                 }
             }
@@ -171,8 +155,8 @@ impl<'a> BatchScan<'a> {
                 self.keep(index, *entry, false)
             }
             (ScanOutcome::Clean, OutgoingKey::New(key)) => {
-                self.out.extend_from_slice(payload);
-                let payload = span(start, self.out.len());
+                self.scanned.out.extend_from_slice(payload);
+                let payload = span(start, self.scanned.out.len());
                 self.keep_range(index, entry, Some(key), payload, true);
             }
             (ScanOutcome::Redacted, OutgoingKey::None) => {
@@ -186,14 +170,14 @@ impl<'a> BatchScan<'a> {
                     return self.quarantine(index, INTERNAL_FAULT);
                 };
                 let placed = self.memo.placed(key).unwrap_or_else(|| {
-                    self.out.extend_from_slice(key);
-                    span(end, self.out.len())
+                    self.scanned.out.extend_from_slice(key);
+                    span(end, self.scanned.out.len())
                 });
                 self.memo.place(key, placed);
                 self.keep_range(index, entry, Some(placed), span(start, end), false);
             }
             (fate, _) => {
-                self.out.truncate(start);
+                self.scanned.out.truncate(start);
                 self.stop(index, fate);
             }
         }
@@ -204,7 +188,7 @@ impl<'a> BatchScan<'a> {
         match key {
             OutgoingKey::None | OutgoingKey::Kept => self.keep(index, *entry, false),
             OutgoingKey::New(key) => {
-                let end = self.out.len();
+                let end = self.scanned.out.len();
                 self.keep_range(index, entry, Some(key), span(end, end), true);
             }
         }
@@ -229,11 +213,12 @@ impl<'a> BatchScan<'a> {
             return Ok(OutgoingKey::None);
         };
         if self.memo.get(key).is_none() {
-            let start = self.out.len();
-            let fate = scanner.key(key, &mut self.out);
+            let start = self.scanned.out.len();
+            let fate = scanner.key(key, &mut self.scanned.out);
             let mut findings = Vec::new();
             findings.extend((0..).map_while(|index| scanner.finding(index)));
-            let placed = (fate == ScanOutcome::Redacted).then(|| span(start, self.out.len()));
+            let placed =
+                (fate == ScanOutcome::Redacted).then(|| span(start, self.scanned.out.len()));
             self.memo.put(ScannedKey {
                 key,
                 fate,
@@ -269,8 +254,8 @@ impl<'a> BatchScan<'a> {
         payload: Span,
         rekeyed: bool,
     ) {
-        if self.out.len() > SEGMENT_BYTES_MAX {
-            self.out.truncate(payload.start as usize);
+        if self.scanned.out.len() > SEGMENT_BYTES_MAX {
+            self.scanned.out.truncate(payload.start as usize);
             self.memo = KeyMemo::new(self.batch.len());
             return self.quarantine(index, NO_ROOM);
         }
@@ -286,12 +271,12 @@ impl<'a> BatchScan<'a> {
 
     /// Throws away what a record left half done: its output after `written`, and what was remembered.
     fn roll_back(&mut self, written: usize) {
-        self.out.truncate(written);
+        self.scanned.out.truncate(written);
         self.memo = KeyMemo::new(self.batch.len());
     }
 
     fn quarantine(&mut self, index: u32, reason: &'static str) {
-        self.scanned.quarantined.push(Quarantined { index, reason });
+        self.scanned.quarantined.push((index, reason));
     }
 }
 
@@ -343,8 +328,8 @@ impl Scanned {
             metrics::counter!("hydrant_transform_headers_dropped_total", "stream" => stream)
                 .increment(headers);
         }
-        for letter in &self.quarantined {
-            metrics::counter!("hydrant_transform_quarantined_records_total", "reason" => letter.reason)
+        for (_, reason) in &self.quarantined {
+            metrics::counter!("hydrant_transform_quarantined_records_total", "reason" => *reason)
                 .increment(1);
         }
     }
@@ -373,9 +358,9 @@ impl Scanned {
         } = self;
         let stream: Arc<str> = Arc::from(source.stream.to_string());
         let mut texts = Texts::default();
-        let letters = quarantined.into_iter().map(|letter| {
-            let (sequence, sub) = batch.position(letter.index as usize);
-            let letter_of = DeadLetter {
+        let letters = quarantined.into_iter().map(|(index, reason)| {
+            let (sequence, sub) = batch.position(index as usize);
+            let letter = DeadLetter {
                 stream: Arc::clone(&stream),
                 shard: source.shard.clone(),
                 sequence,
@@ -383,12 +368,12 @@ impl Scanned {
                 // Whether a key is personal can only be decided beside its payload.
                 key: None,
                 stage: texts.share(STAGE),
-                reason: texts.share(letter.reason),
+                reason: texts.share(reason),
                 detail: String::new(),
-                length: u64::from(batch.records[letter.index as usize].payload.len),
+                length: u64::from(batch.records[index as usize].payload.len),
                 time: source.now,
             };
-            (letter.index, letter_of)
+            (index, letter)
         });
         let letters = letters.collect();
         // There was room for all.
