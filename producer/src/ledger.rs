@@ -84,12 +84,6 @@ impl LedgerLock {
         }
     }
 
-    async fn read(&self, context: &Context) -> Result<Option<Bytes>> {
-        disk::read_file(&*context.disk, &self.path)
-            .await
-            .map_err(|error| Error::io("read", &self.path, error))
-    }
-
     /// Reads the ledger, or creates it durably if it does not exist.
     ///
     /// # Errors
@@ -101,8 +95,8 @@ impl LedgerLock {
         stream: &StreamId,
         input: InputIdentity,
     ) -> Result<ProducerLedger> {
-        let found = self.read(context).await?;
         let LedgerLock { path, lock } = self;
+        let found = read(context, &path).await?;
         let mut ledger = ProducerLedger {
             disk: SharedDisk::clone(&context.disk),
             body: Body {
@@ -145,10 +139,7 @@ pub(crate) async fn check_without_stream(
     place: &Path,
 ) -> Result<()> {
     check_kind(path)?;
-    let found = disk::read_file(&*context.disk, path)
-        .await
-        .map_err(|error| Error::io("read", path, error))?;
-    if let Some(found) = found {
+    if let Some(found) = read(context, path).await? {
         let was = parse(path, &found)?;
         was.check(path, name, input)?;
         let why = format!(
@@ -169,6 +160,11 @@ pub(crate) async fn check_without_stream(
         Ok(_) => Err(homeless(path)),
         Err(error) => Err(Error::io("look at", directory, error)),
     }
+}
+
+async fn read(context: &Context, path: &Path) -> Result<Option<Bytes>> {
+    let found = disk::read_file(&*context.disk, path).await;
+    found.map_err(|error| Error::io("read", path, error))
 }
 
 /// Whether `directory` comes with `place`, as far as names say.
