@@ -146,31 +146,20 @@ impl Person {
 
     pub(super) fn phone(self, out: &mut Vec<u8>) {
         let line = (self.bits >> 12) % 100;
-        let area = AREA_CODES[(self.bits >> 20) as usize % 8].as_bytes();
-        match (self.bits >> 24) % 4 {
-            0 => {
-                out.extend_from_slice(b"+1-");
-                out.extend_from_slice(area);
-                out.extend_from_slice(b"-555-01");
-                write_padded(out, line, 2);
-            }
-            1 => {
-                out.push(b'(');
-                out.extend_from_slice(area);
-                out.extend_from_slice(b") 555-01");
-                write_padded(out, line, 2);
-            }
-            2 => {
-                out.extend_from_slice(b"+1");
-                out.extend_from_slice(area);
-                out.extend_from_slice(b"55501");
-                write_padded(out, line, 2);
-            }
+        let area = AREA_CODES[(self.bits >> 20) as usize % 8];
+        let (before, behind) = match (self.bits >> 24) % 4 {
+            0 => ("+1-", "-555-01"),
+            1 => ("(", ") 555-01"),
+            2 => ("+1", "55501"),
             _ => {
                 out.extend_from_slice(b"+44 20 7946 0");
-                write_padded(out, (self.bits >> 12) % 1_000, 3);
+                return write_padded(out, (self.bits >> 12) % 1_000, 3);
             }
+        };
+        for part in [before, area, behind] {
+            out.extend_from_slice(part.as_bytes());
         }
+        write_padded(out, line, 2);
     }
 
     pub(super) fn street(self, out: &mut Vec<u8>) {
