@@ -33,7 +33,7 @@ pub struct Finding {
 impl Finding {
     /// Name of the detector.
     pub fn detector(&self) -> &'static str {
-        self.row().info.name
+        self.row().name
     }
 
     /// Whether the value was changed, and not only reported.
@@ -102,7 +102,7 @@ impl FindingCounts {
         let named = self.by_detector.iter().zip(TABLE);
         named
             .filter(|(count, _)| **count > 0)
-            .map(|(&count, row)| (row.info.name, count))
+            .map(|(&count, row)| (row.name, count))
     }
 }
 

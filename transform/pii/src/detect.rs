@@ -22,12 +22,12 @@ pub(crate) use families::person::year_of;
 pub(crate) use number::plain_integer;
 pub(crate) use pair::{pair, pair_value};
 pub(crate) use scan::{scan, scan_all};
-pub(crate) use table::TABLE;
+pub(crate) use table::{TABLE, class_of};
 pub(crate) use triggers::{NOTED, WHOLE_VALUES, is_timestamp, number_is_short, worth_a_look};
 
 /// What every detector is, in the order of the table.
 pub fn detectors() -> impl Iterator<Item = DetectorInfo> {
-    TABLE.iter().map(|detector| detector.info)
+    TABLE.iter().map(Detector::info)
 }
 
 #[cfg(test)]

@@ -92,7 +92,9 @@ pub(super) enum MatchAnchor {
 
 /// One detector.
 pub(crate) struct Detector {
-    pub(crate) info: DetectorInfo,
+    pub(crate) name: &'static str,
+    pub(crate) class: Class,
+    pub(super) description: &'static str,
     pub(super) anchor: MatchAnchor,
     /// Classes that must all be in the text.
     pub(super) needs: Classes,
@@ -110,10 +112,18 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
+    pub(super) const fn info(&self) -> DetectorInfo {
+        DetectorInfo {
+            name: self.name,
+            class: self.class,
+            description: self.description,
+        }
+    }
+
     /// Whether it finds any value under its keys, so also its own replacement.
     pub(crate) fn takes_whole_values(&self) -> bool {
         matches!(
-            self.info.class,
+            self.class,
             Class::Name | Class::Address | Class::BirthDate | Class::Custom
         )
     }

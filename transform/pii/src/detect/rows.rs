@@ -81,7 +81,7 @@ const OF_ADDRESSES: u64 = {
     let mut set = 0;
     let mut index = 0;
     while index < TABLE.len() {
-        if matches!(TABLE[index].info.class, Class::Ip) {
+        if matches!(TABLE[index].class, Class::Ip) {
             set |= 1 << index;
         }
         index += 1;

@@ -1,6 +1,6 @@
 //! The table of detectors: a new one is one more row here.
 
-use super::detector::{Detector, DetectorInfo, MatchAnchor};
+use super::detector::{Detector, MatchAnchor};
 use super::families::{by_key, card, email, geo, iban, ip, mac, person, phone, ssn, token};
 use crate::class::Class;
 use crate::keys::Evidence;
@@ -9,11 +9,9 @@ use crate::text::byte_classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classe
 /// What a row is unless it says more: it looks once at the whole of a text, whatever stands above it and in it, and at no
 /// number.
 const ROW: Detector = Detector {
-    info: DetectorInfo {
-        name: "",
-        class: Class::Custom,
-        description: "",
-    },
+    name: "",
+    class: Class::Custom,
+    description: "",
     anchor: MatchAnchor::Whole,
     needs: 0,
     bytes_min: 0,
@@ -31,26 +29,27 @@ const fn digits(digits_min: usize, dots_min: usize) -> MatchAnchor {
     }
 }
 
+/// The class of what the row `detector` finds.
+pub(crate) fn class_of(detector: u8) -> Class {
+    TABLE[usize::from(detector)].class
+}
+
 /// All detectors. The order decides between overlapping hits of the same weight: earlier wins.
 pub(crate) static TABLE: &[Detector] = &[
     Detector {
-        info: DetectorInfo {
-            name: "rule",
-            class: Class::Custom,
-            description: "a value at a path or under a key that a rule of the policy names",
-        },
+        name: "rule",
+        class: Class::Custom,
+        description: "a value at a path or under a key that a rule of the policy names",
         needs: Classes::MAX,
         bytes_min: usize::MAX,
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "payment-card",
-            class: Class::Card,
-            description: "12 to 19 digits with a known issuer, its length, a valid Luhn digit and a key or \
-                          word of payment; in a text also 15 or 16 without, or in groups; under a card \
-                          key without these checks",
-        },
+        name: "payment-card",
+        class: Class::Card,
+        description: "12 to 19 digits with a known issuer, its length, a valid Luhn digit and a key or \
+                      word of payment; in a text also 15 or 16 without, or in groups; under a card \
+                      key without these checks",
         anchor: digits(*card::DIGITS.start(), 0),
         needs: DIGIT,
         bytes_min: *card::DIGITS.start(),
@@ -64,12 +63,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "us-ssn",
-            class: Class::Ssn,
-            description: "US social security number: dashed with valid structure; other forms under \
-                          an SSN key or after the word",
-        },
+        name: "us-ssn",
+        class: Class::Ssn,
+        description: "US social security number: dashed with valid structure; other forms under \
+                      an SSN key or after the word",
         anchor: digits(9, 0),
         needs: DIGIT,
         bytes_min: 7,
@@ -78,11 +75,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "us-itin",
-            class: Class::Ssn,
-            description: "US individual taxpayer number, by the same rules in its own ranges",
-        },
+        name: "us-itin",
+        class: Class::Ssn,
+        description: "US individual taxpayer number, by the same rules in its own ranges",
         anchor: digits(9, 0),
         needs: DIGIT,
         bytes_min: 9,
@@ -91,12 +86,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "iban",
-            class: Class::Iban,
-            description: "an account number with a known country, its length and valid check digits, \
-                          as one word or in groups of four",
-        },
+        name: "iban",
+        class: Class::Iban,
+        description: "an account number with a known country, its length and valid check digits, \
+                      as one word or in groups of four",
         needs: DIGIT,
         bytes_min: 15,
         possible: Some(iban::possible),
@@ -108,11 +101,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "json-web-token",
-            class: Class::Jwt,
-            description: "three base64url parts of which the first is a JSON object, or two that both are",
-        },
+        name: "json-web-token",
+        class: Class::Jwt,
+        description: "three base64url parts of which the first is a JSON object, or two that both are",
         anchor: MatchAnchor::Byte(b'J'),
         needs: CAPITAL_J | DOT,
         bytes_min: 20,
@@ -121,11 +112,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "aws-access-key",
-            class: Class::AwsKey,
-            description: "AKIA, ASIA, ABIA or ACCA and 16 characters of base32",
-        },
+        name: "aws-access-key",
+        class: Class::AwsKey,
+        description: "AKIA, ASIA, ABIA or ACCA and 16 characters of base32",
         anchor: MatchAnchor::Byte(b'A'),
         needs: CAPITAL_A,
         bytes_min: 20,
@@ -134,12 +123,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "aws-secret-key",
-            class: Class::AwsKey,
-            description: "40 characters of base64 under a secret-key name, after such a word, or in a \
-                          text with an access key",
-        },
+        name: "aws-secret-key",
+        class: Class::AwsKey,
+        description: "40 characters of base64 under a secret-key name, after such a word, or in a \
+                      text with an access key",
         needs: CAPITAL,
         bytes_min: 40,
         matcher: token::aws_secret_key,
@@ -150,12 +137,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "email",
-            class: Class::Email,
-            description: "an address with a dotted or bracketed domain; under an e-mail key also \
-                          without a dot",
-        },
+        name: "email",
+        class: Class::Email,
+        description: "an address with a dotted or bracketed domain; under an e-mail key also \
+                      without a dot",
         anchor: MatchAnchor::Byte(b'@'),
         needs: AT,
         bytes_min: 3,
@@ -168,11 +153,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "mac",
-            class: Class::Mac,
-            description: "a hardware address with colons, dashes or dots; without any under a MAC key",
-        },
+        name: "mac",
+        class: Class::Mac,
+        description: "a hardware address with colons, dashes or dots; without any under a MAC key",
         anchor: MatchAnchor::Hex,
         bytes_min: 14,
         possible: Some(mac::possible),
@@ -185,11 +168,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "mac-bare",
-            class: Class::Mac,
-            description: "12 or 16 hexadecimal digits under a MAC key, with any separators",
-        },
+        name: "mac-bare",
+        class: Class::Mac,
+        description: "12 or 16 hexadecimal digits under a MAC key, with any separators",
         bytes_min: 12,
         evidence: Evidence::MAC,
         numbers: true,
@@ -198,11 +179,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "ipv6",
-            class: Class::Ip,
-            description: "an IPv6 address, with or without zone and prefix; no network",
-        },
+        name: "ipv6",
+        class: Class::Ip,
+        description: "an IPv6 address, with or without zone and prefix; no network",
         anchor: MatchAnchor::Hex,
         needs: COLON,
         bytes_min: 3,
@@ -217,11 +196,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "ipv4",
-            class: Class::Ip,
-            description: "an IPv4 address; no network, no version; as an integer only under an IP key",
-        },
+        name: "ipv4",
+        class: Class::Ip,
+        description: "an IPv4 address; no network, no version; as an integer only under an IP key",
         anchor: digits(4, 3),
         needs: DIGIT,
         bytes_min: 7,
@@ -231,12 +208,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "phone",
-            class: Class::Phone,
-            description: "+ and a country code with 8 to 15 digits, or the North American form with \
-                          separators; any form under a phone key",
-        },
+        name: "phone",
+        class: Class::Phone,
+        description: "+ and a country code with 8 to 15 digits, or the North American form with \
+                      separators; any form under a phone key",
         anchor: digits(7, 0),
         needs: DIGIT,
         bytes_min: 7,
@@ -250,11 +225,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "birth-date",
-            class: Class::BirthDate,
-            description: "any value under a birth-date key that is more than a year",
-        },
+        name: "birth-date",
+        class: Class::BirthDate,
+        description: "any value under a birth-date key that is more than a year",
         bytes_min: 1,
         evidence: Evidence::BIRTH_DATE,
         numbers: true,
@@ -263,12 +236,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "person-name",
-            class: Class::Name,
-            description: "any value under a key for the name of a person, unless that may be a program and \
-                          the value is named like one",
-        },
+        name: "person-name",
+        class: Class::Name,
+        description: "any value under a key for the name of a person, unless that may be a program and \
+                      the value is named like one",
         bytes_min: 1,
         evidence: Evidence::NAME,
         numbers: true,
@@ -277,11 +248,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "street-address",
-            class: Class::Address,
-            description: "any value under a key for a street or the address of a person",
-        },
+        name: "street-address",
+        class: Class::Address,
+        description: "any value under a key for a street or the address of a person",
         bytes_min: 1,
         evidence: Evidence::STREET,
         numbers: true,
@@ -290,12 +259,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "coordinate",
-            class: Class::Geo,
-            description: "a number with more than 2 decimals under a coordinate key or in GeoJSON \
-                          coordinates, within the range of degrees",
-        },
+        name: "coordinate",
+        class: Class::Geo,
+        description: "a number with more than 2 decimals under a coordinate key or in GeoJSON \
+                      coordinates, within the range of degrees",
         needs: DIGIT,
         bytes_min: 2,
         evidence: Evidence::COORDINATE
@@ -307,11 +274,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "geo-uri",
-            class: Class::Geo,
-            description: "a `geo:` URI whose coordinates have more than 2 decimals",
-        },
+        name: "geo-uri",
+        class: Class::Geo,
+        description: "a `geo:` URI whose coordinates have more than 2 decimals",
         anchor: MatchAnchor::Byte(b':'),
         needs: COLON | DOT | DIGIT,
         bytes_min: 9,
@@ -320,12 +285,10 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "geo-wkt",
-            class: Class::Geo,
-            description: "numbers with more than 2 decimals in a geometry like `POINT(13.404954 52.520008)`, \
-                          within the range of degrees",
-        },
+        name: "geo-wkt",
+        class: Class::Geo,
+        description: "numbers with more than 2 decimals in a geometry like `POINT(13.404954 52.520008)`, \
+                      within the range of degrees",
         anchor: MatchAnchor::Byte(b'('),
         needs: DOT | DIGIT,
         bytes_min: 12,
@@ -334,11 +297,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "coordinate-scaled",
-            class: Class::Geo,
-            description: "degrees as an integer, times 100000 to ten million, under a key like `lat_e7`",
-        },
+        name: "coordinate-scaled",
+        class: Class::Geo,
+        description: "degrees as an integer, times 100000 to ten million, under a key like `lat_e7`",
         needs: DIGIT,
         bytes_min: 6,
         evidence: Evidence::SCALED,
@@ -348,11 +309,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "payment-card-by-key",
-            class: Class::Card,
-            description: "12 to 19 digits, however they are written, under a card key",
-        },
+        name: "payment-card-by-key",
+        class: Class::Card,
+        description: "12 to 19 digits, however they are written, under a card key",
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::CARD,
@@ -362,11 +321,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "us-ssn-by-key",
-            class: Class::Ssn,
-            description: "nine digits, however they are written, under an SSN key",
-        },
+        name: "us-ssn-by-key",
+        class: Class::Ssn,
+        description: "nine digits, however they are written, under an SSN key",
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::SSN,
@@ -376,11 +333,9 @@ pub(crate) static TABLE: &[Detector] = &[
         ..ROW
     },
     Detector {
-        info: DetectorInfo {
-            name: "phone-by-key",
-            class: Class::Phone,
-            description: "7 to 15 digits, however they are written, under a phone key",
-        },
+        name: "phone-by-key",
+        class: Class::Phone,
+        description: "7 to 15 digits, however they are written, under a phone key",
         needs: DIGIT,
         bytes_min: 7,
         evidence: Evidence::PHONE

@@ -20,7 +20,7 @@ fn found(key: &str, value: &str, kind: TextKind) -> Vec<(&'static str, String)> 
         .iter()
         .map(|hit| {
             (
-                TABLE[usize::from(hit.detector)].info.name,
+                TABLE[usize::from(hit.detector)].name,
                 value[hit.start..hit.end].to_owned(),
             )
         })
@@ -29,12 +29,7 @@ fn found(key: &str, value: &str, kind: TextKind) -> Vec<(&'static str, String)> 
 
 fn claims(detector: &str, key: &str, value: &str) -> bool {
     found(key, value, TextKind::Text).contains(&(
-        TABLE
-            .iter()
-            .find(|row| row.info.name == detector)
-            .unwrap()
-            .info
-            .name,
+        TABLE.iter().find(|row| row.name == detector).unwrap().name,
         value.to_owned(),
     ))
 }
@@ -42,12 +37,12 @@ fn claims(detector: &str, key: &str, value: &str) -> bool {
 #[test]
 fn every_detector_proves_itself_on_its_samples() {
     for row in TABLE.iter().skip(1) {
-        assert!(!row.samples.is_empty(), "{}", row.info.name);
+        assert!(!row.samples.is_empty(), "{}", row.name);
         for (key, sample) in row.samples {
             assert!(
-                claims(row.info.name, key, sample),
+                claims(row.name, key, sample),
                 "{} misses {sample}",
-                row.info.name
+                row.name
             );
             let evidence = keys::evidence(key.as_bytes());
             assert!(
@@ -61,7 +56,7 @@ fn every_detector_proves_itself_on_its_samples() {
 #[test]
 fn the_table_is_sound() {
     assert!(TABLE.len() < 64);
-    assert_eq!(TABLE[usize::from(BY_RULE)].info.name, "rule");
+    assert_eq!(TABLE[usize::from(BY_RULE)].name, "rule");
     let mut names: Vec<_> = detectors().map(|info| info.name).collect();
     names.sort_unstable();
     names.dedup();

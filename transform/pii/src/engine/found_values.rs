@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::audit::narrow;
 use crate::class::Class;
-use crate::detect::TABLE;
+use crate::detect::class_of;
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{FoldReading, Notation, OffsetMap, Shadow};
 
@@ -117,7 +117,7 @@ impl FoundValues {
 
 impl FoundValue {
     fn is_phone(self) -> bool {
-        TABLE[usize::from(self.detector)].info.class == Class::Phone
+        class_of(self.detector) == Class::Phone
     }
 }
 

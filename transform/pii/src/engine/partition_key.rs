@@ -12,7 +12,7 @@ use super::found_values::{FoundValues, Overlap, PlainKey, may_fold};
 use super::verdict::{ScanVerdict, Stop};
 use super::{Engine, QuarantineReason, Scalar};
 use crate::action::{self, Action, PARTITION_KEY, Replacement};
-use crate::detect::{self, BY_RULE, TABLE, TextKind};
+use crate::detect::{self, BY_RULE, TextKind, class_of};
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{FoldReading, Notation};
 use crate::trail::PointerSegment;
@@ -104,7 +104,7 @@ impl Engine {
             let place = plain.places[range.start].start..plain.places[range.end - 1].end;
             let (detector, root) = (value.detector, PointerSegment::Root);
             self.record_finding(detector, value.rule, root, key, true, place.clone())?;
-            let class = TABLE[usize::from(value.detector)].info.class;
+            let class = class_of(value.detector);
             let label = Action::Label(None);
             let action = match &policy.rule(value.rule).action {
                 action @ (Action::Label(_) | Action::Mask { .. } | Action::Token) => action,

@@ -9,8 +9,7 @@ use super::verdict::Stop;
 use super::{Engine, QuarantineReason, Scalar};
 use crate::action::{self, Action, Replacement};
 use crate::audit::{Finding, narrow};
-use crate::class::Class;
-use crate::detect::{self, BY_RULE, FoldedText, Hit, TABLE, TextKind};
+use crate::detect::{self, BY_RULE, FoldedText, Hit, TABLE, TextKind, class_of};
 use crate::policy::Policy;
 use crate::text::byte_classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{Doubts, FoldReading, Notation, OffsetMap};
@@ -349,10 +348,6 @@ impl Engine {
             finding.pointer = pointer;
         }
     }
-}
-
-fn class_of(detector: u8) -> Class {
-    TABLE[usize::from(detector)].info.class
 }
 
 /// Which of overlapping hits decides: what must be redacted before other classes, a rule that hides

@@ -170,7 +170,7 @@ fn finish(policy: &mut Policy) {
         }
     }
     for (index, row) in TABLE.iter().enumerate() {
-        let class = row.info.class;
+        let class = row.class;
         if policy.by_class[class as usize].is_some() || at_paths.has(class) {
             policy.enabled |= 1 << index;
         }
@@ -195,7 +195,7 @@ fn digest(raw: &RawPolicy) -> [u8; 32] {
         hasher.update(STRICT);
     }
     for row in TABLE {
-        hasher.update(row.info.name);
+        hasher.update(row.name);
         hasher.update([0]);
     }
     let rules = serde_json::to_vec(raw).expect("a policy has only texts and numbers");

@@ -174,7 +174,7 @@ fn rewritten(
     }
     let samples = TABLE
         .iter()
-        .filter(|row| row.info.class == class)
+        .filter(|row| row.class == class)
         .flat_map(|row| row.samples);
     let none = [("", "sample")];
     let samples: Vec<_> = samples
@@ -212,7 +212,7 @@ fn rewritten(
                 format!(
                     "what it writes for `{}` is itself found by the detector `{}`",
                     class.name(),
-                    row.info.name
+                    row.name
                 ),
                 "use another label, mask or key id",
             );

@@ -413,7 +413,7 @@ proptest! {
             let mut hits = Hits::default();
             let looked = FoldedText { bytes: text.as_bytes(), evidence: Evidence::NONE, kind: TextKind::Text, edited: false };
             detect::scan_all(&looked, u64::MAX, &mut hits);
-            let others = hits.list.iter().filter(|hit| Some(detect::TABLE[usize::from(hit.detector)].info.class) != kept).count();
+            let others = hits.list.iter().filter(|hit| Some(detect::class_of(hit.detector)) != kept).count();
             prop_assert_eq!(others, 0, "{}: {:?}", text, hits.list);
         }
         prop_assert!(detect::is_timestamp(timestamp.as_bytes(), Evidence::NONE));
