@@ -252,13 +252,22 @@ pub(crate) fn ends_word(text: &[u8], at: usize) -> bool {
     !is_word(text.get(at).copied())
 }
 
+/// Whether `word` is one of the words of `list`, which has spaces between.
+pub(crate) fn is_listed(word: &[u8], list: &str) -> bool {
+    let mut words = list.split_ascii_whitespace();
+    words.any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
+}
+
+/// Whether `word` is one of `words`.
+fn is_one_of(word: &[u8], words: &[&str]) -> bool {
+    let mut words = words.iter();
+    words.any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
+}
+
 /// Whether the letters that stand directly before `at` are one of `words` (lower case).
 pub(crate) fn glued_to(text: &[u8], at: usize, words: &[&str]) -> bool {
     let longest = &text[at.saturating_sub(GLUED_BYTES_MAX)..at];
-    let said = trailing(longest, u8::is_ascii_alphabetic);
-    words
-        .iter()
-        .any(|word| said.eq_ignore_ascii_case(word.as_bytes()))
+    is_one_of(trailing(longest, u8::is_ascii_alphabetic), words)
 }
 
 /// Longer than any word that `glued_to` is asked for.
@@ -280,10 +289,7 @@ pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str], edited: bool)
     while next < at {
         let said = leading(&text[next..at], u8::is_ascii_alphabetic);
         let end = next + said.len();
-        let says = words
-            .iter()
-            .any(|word| said.eq_ignore_ascii_case(word.as_bytes()));
-        if says && !(edited && is_label(text, next..end)) {
+        if is_one_of(said, words) && !(edited && is_label(text, next..end)) {
             return true;
         }
         next = end + 1;

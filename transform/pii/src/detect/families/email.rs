@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits};
 use crate::keys::Evidence;
-use crate::text::windows::{self, leading, trailing};
+use crate::text::windows::{self, is_listed, leading, trailing};
 
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^%".contains(&byte)
@@ -141,8 +141,7 @@ fn is_instance(name: &[u8]) -> bool {
     if word.is_empty() {
         return digits > 0 && matches!(rest.get(digits), None | Some(b'-'));
     }
-    let known = |one: &str| word.eq_ignore_ascii_case(one.as_bytes());
-    digits > 0 && DEVICES.split_ascii_whitespace().any(known)
+    digits > 0 && is_listed(word, DEVICES)
 }
 
 /// `icon@2x.png` is a picture for dense displays.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::value_of;
 use crate::keys::Evidence;
-use crate::text::windows::{leading, starts_word, trailing};
+use crate::text::windows::{is_listed, leading, starts_word, trailing};
 
 /// Decimals that remain.
 pub(crate) const DECIMALS: usize = 2;
@@ -124,11 +124,7 @@ fn start_of_geometry(bytes: &[u8], at: usize) -> Option<usize> {
     let near = &rest[rest.len().saturating_sub(GEOMETRY_BYTES_MAX + 1)..];
     let name = trailing(near, u8::is_ascii_alphabetic);
     let start = rest.len() - name.len();
-    GEOMETRIES
-        .split_ascii_whitespace()
-        .any(|known| known.len() == name.len() && name.eq_ignore_ascii_case(known.as_bytes()))
-        .then_some(start)
-        .filter(|&start| starts_word(bytes, start))
+    (is_listed(name, GEOMETRIES) && starts_word(bytes, start)).then_some(start)
 }
 
 /// Fewest digits of a coordinate that is written as an integer.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::detect::detector::FoldedText;
 use crate::keys::{self, Evidence};
-use crate::text::windows::{before, leading, trailing};
+use crate::text::windows::{before, is_listed, leading, trailing};
 
 pub(in crate::detect) fn is_version(
     text: &FoldedText<'_>,
@@ -43,16 +43,7 @@ pub(in crate::detect) fn is_version(
 
 /// Whether what follows a number makes it the version of a package: `1.2.3.4-rc1`.
 fn is_prerelease(rest: &[u8]) -> bool {
-    const WORDS: [&[u8]; 8] = [
-        b"alpha",
-        b"beta",
-        b"rc",
-        b"snapshot",
-        b"release",
-        b"final",
-        b"dev",
-        b"preview",
-    ];
+    const WORDS: &str = "alpha beta rc snapshot release final dev preview";
     let Some((b'-' | b'+' | b'_', word)) = rest.split_first() else {
         return false;
     };
@@ -64,7 +55,7 @@ fn is_prerelease(rest: &[u8]) -> bool {
     // Devices are numbered so, too: `198.51.100.23_dev0`.
     let device = word.eq_ignore_ascii_case(b"dev")
         && (rest[0] == b'_' || behind.first().is_some_and(u8::is_ascii_digit));
-    ends && !device && WORDS.iter().any(|known| word.eq_ignore_ascii_case(known))
+    ends && !device && is_listed(word, WORDS)
 }
 
 /// Products whose versions have four numbers, or stand beside such.
@@ -99,10 +90,7 @@ fn is_of_product(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
         return false;
     }
     let port = bytes.get(number.end) == Some(&b':');
-    let lower = name.to_ascii_lowercase();
-    let known = PRODUCTS
-        .split_ascii_whitespace()
-        .any(|one| one.as_bytes() == lower);
+    let known = is_listed(name, PRODUCTS);
     let beside = || {
         let around = &bytes[start.saturating_sub(AGENT_BYTES_MAX)..end - name.len()];
         [&b"Mozilla/"[..], b"Dalvik/", b"okhttp/"]
@@ -153,7 +141,7 @@ fn is_of_package(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
         return path && (purl || version && name.starts_with(b"@"));
     }
     let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let known = || is_known(&last.to_ascii_lowercase());
+    let known = || is_known(last);
     let port = bytes.get(number.end) == Some(&b':');
     let url = memchr::memmem::find(name, b"//").is_some();
     version
@@ -164,12 +152,9 @@ fn is_of_package(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
         && (path || agent || known())
 }
 
-/// Whether `name` (lower case) is that of a product or image.
+/// Whether `name` is that of a product or image.
 fn is_known(name: &[u8]) -> bool {
-    let lists = [PRODUCTS, IMAGES].into_iter();
-    lists
-        .flat_map(str::split_ascii_whitespace)
-        .any(|one| one.as_bytes() == name)
+    is_listed(name, PRODUCTS) || is_listed(name, IMAGES)
 }
 
 /// Whether a number is the heading of a list of changes, and names its version:
@@ -269,19 +254,18 @@ fn names_version(word: &[u8]) -> bool {
     said.has(Evidence::VERSION) && !said.has(Evidence::HOSTED | Evidence::IP)
 }
 
+/// What has versions and no address.
+const PROGRAMS: &str = "app application package image module library driver plugin software os";
+
 /// Whether the words before `from` or `to` say that something got another version.
 fn says_change(mut rest: &[u8]) -> bool {
     let Some(word) = last_word(&mut rest, "") else {
         return false;
     };
-    let lower = word.to_ascii_lowercase();
-    if matches!(
-        &lower[..],
-        b"upgraded" | b"upgrading" | b"upgrades" | b"downgraded" | b"downgrading"
-    ) {
+    if is_listed(word, "upgraded upgrading upgrades downgraded downgrading") {
         return true;
     }
-    let thing = is_program(&lower) || is_known(&lower) || names_version(word);
+    let thing = is_listed(word, PROGRAMS) || is_known(word) || names_version(word);
     thing && verb_of_change(&mut rest)
 }
 
@@ -334,14 +318,6 @@ fn is_like_version(address: Ipv4Addr) -> bool {
 fn is_small(address: Ipv4Addr) -> bool {
     let octets = address.octets();
     octets[0] != 10 && octets.iter().map(|&octet| u16::from(octet)).sum::<u16>() < SUM_MAX
-}
-
-/// Whether `word` (lower case) names something that has versions and no address.
-fn is_program(word: &[u8]) -> bool {
-    const PROGRAMS: &str = "app application package image module library driver plugin software os";
-    PROGRAMS
-        .split(' ')
-        .any(|program| program.as_bytes() == word)
 }
 
 /// Whether one of the words before says that something became another version.
