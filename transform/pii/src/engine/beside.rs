@@ -141,7 +141,7 @@ impl Engine {
         let Some(&frame) = self.trail.frames.last() else {
             return Ok(());
         };
-        for index in frame.before.values..self.trail.values.len() {
+        for index in frame.values..self.trail.values.len() {
             let Noted { value, key, says } = self.trail.values[index];
             let above = frame.member.evidence.for_members(frame.member.key);
             let evidence = if says.has(Evidence::CONTENT) {
