@@ -165,7 +165,6 @@ pub(super) struct MemberReader<R, D> {
 enum MemberState<R, D> {
     Between(Buffered<R>),
     Inside(Box<D>),
-    Ended(Buffered<R>),
     /// Only while one becomes the other, and after an error.
     Nothing,
 }
@@ -310,19 +309,13 @@ impl<R: Read, D: CompressedMember<R>> MemberReader<R, D> {
         loop {
             match std::mem::replace(&mut self.part, MemberState::Nothing) {
                 MemberState::Nothing => return Ok(0),
-                MemberState::Ended(mut source) => {
-                    // A file that grows may have got another member.
-                    let more = !source.fill_buf()?.is_empty();
-                    self.part = if more {
-                        MemberState::Between(source)
-                    } else {
-                        MemberState::Ended(source)
-                    };
-                    if !more {
+                MemberState::Between(source) => {
+                    self.part = self.next(source)?;
+                    // A file that grows may get another member later.
+                    if let MemberState::Between(_) = self.part {
                         return Ok(0);
                     }
                 }
-                MemberState::Between(source) => self.part = self.next(source)?,
                 MemberState::Inside(mut decoder) => match decoder.read(into) {
                     Ok(0) => self.part = MemberState::Between(decoder.end()),
                     Ok(read) => {
@@ -335,12 +328,12 @@ impl<R: Read, D: CompressedMember<R>> MemberReader<R, D> {
         }
     }
 
-    /// Passes over zeros and begins what follows them.
+    /// Passes over zeros and begins what follows them, if anything does.
     fn next(&self, mut source: Buffered<R>) -> Result<MemberState<R, D>, SourceFailure> {
         loop {
             let bytes = source.fill_buf()?;
             if bytes.is_empty() {
-                return Ok(MemberState::Ended(source));
+                return Ok(MemberState::Between(source));
             }
             let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
             if zeros > 0 {
