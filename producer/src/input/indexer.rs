@@ -1,7 +1,6 @@
 //! Turns blocks into chunks: finds keys, applies limits, counts indexes.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::SharedClock;
@@ -42,14 +41,8 @@ pub(super) struct Indexer {
 }
 
 impl Indexer {
-    /// A block of the input `name`; `end` is the index behind it, and `base` is added to all indexes.
-    pub(super) fn chunk(
-        &self,
-        block: LineBlock,
-        name: &Arc<str>,
-        end: u64,
-        base: u64,
-    ) -> InputChunk {
+    /// A block of an input; `end` is the index behind it, and `base` is added to all indexes.
+    pub(super) fn chunk(&self, block: LineBlock, end: u64, base: u64) -> InputChunk {
         let stamp = self.clock.wall_micros();
         let mut records = Vec::with_capacity(block.lines.len());
         let mut runs: Vec<(u32, u64)> = Vec::new();
@@ -131,10 +124,7 @@ impl Indexer {
             end: base + end,
             produced: clock::now(),
             permit: Permit::default(),
-            part: FilePart {
-                name: Arc::clone(name),
-                ..FilePart::default()
-            },
+            part: FilePart::default(),
         }
     }
 }

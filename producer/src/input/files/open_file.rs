@@ -64,7 +64,6 @@ impl ChunkSender {
     fn send(
         &mut self,
         block: LineBlock,
-        name: &Arc<str>,
         indexes: Range<u64>,
         part: FilePart,
     ) -> Result<(), ConsumerGone> {
@@ -73,11 +72,15 @@ impl ChunkSender {
         } else {
             self.next.wrapping_sub(indexes.start)
         };
-        let mut chunk = self.indexer.chunk(block, name, indexes.end, base);
+        let mut chunk = self.indexer.chunk(block, indexes.end, base);
         self.next = chunk.end;
-        if self.by_file {
-            chunk.part = part;
-        }
+        chunk.part = match self.by_file {
+            true => part,
+            false => FilePart {
+                name: part.name,
+                ..FilePart::default()
+            },
+        };
         self.chunks
             .blocking_send(Ok(chunk))
             .map_err(|_| ConsumerGone)
@@ -102,16 +105,13 @@ impl ChunkSender {
         if !self.by_file {
             return Ok(());
         }
-        let name = Arc::default();
-        let mark = Some(Box::new(entry.clone()));
         let part = FilePart {
-            name: Arc::clone(&name),
             number: entry.number,
             origin: Arc::from(entry.origin()),
-            opens: None,
-            mark,
+            mark: Some(Box::new(entry.clone())),
+            ..FilePart::default()
         };
-        self.send(LineBlock::default(), &name, entry.index..entry.index, part)
+        self.send(LineBlock::default(), entry.index..entry.index, part)
     }
 
     pub(super) fn fail(&self, error: Error) {
@@ -211,7 +211,7 @@ impl<R: io::Read> OpenFile<R> {
         };
         let end = self.reader.next_index();
         let indexes = std::mem::replace(&mut self.sent, end)..end;
-        sender.send(block, &self.name, indexes, part)
+        sender.send(block, indexes, part)
     }
 
     /// Logs once what the records were found to be.
