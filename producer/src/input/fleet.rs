@@ -16,12 +16,9 @@ const LAST_RECORD_BYTES: usize = 4 << 10;
 
 /// The simulated fleet as a source of chunks.
 pub(crate) struct FleetSource {
-    fleet: Arc<Fleet>,
+    job: FleetJob,
     end: u64,
-    next: u64,
-    key: Option<Arc<KeyTemplate>>,
     context: Context,
-    limits: ChunkLimits,
 }
 
 impl FleetSource {
@@ -33,40 +30,36 @@ impl FleetSource {
         limits: ChunkLimits,
     ) -> Result<Self> {
         Ok(FleetSource {
-            fleet: Arc::new(Fleet::try_new(spec)?),
+            job: FleetJob {
+                fleet: Arc::new(Fleet::try_new(spec)?),
+                key: key.map(Arc::new),
+                first: 0,
+                limits,
+            },
             end: records.unwrap_or(u64::MAX),
-            next: 0,
-            key: key.map(Arc::new),
             context: context.clone(),
-            limits,
         })
     }
 
     pub(crate) fn start(&mut self, index: u64) {
-        self.next = index;
+        self.job.first = index;
     }
 
     pub(crate) async fn take(&mut self, most: u64) -> Result<Option<InputChunk>> {
-        let count = most.min(self.end.saturating_sub(self.next));
+        let count = most.min(self.end.saturating_sub(self.job.first));
         if count == 0 {
             return Ok(None);
         }
-        let room = (self.limits.chunk_bytes + LAST_RECORD_BYTES) as u64;
+        let room = (self.job.limits.chunk_bytes + LAST_RECORD_BYTES) as u64;
         let mut permit = self.context.budget.acquire(room).await;
         let produced = clock::now();
-        let job = FleetJob {
-            fleet: Arc::clone(&self.fleet),
-            key: self.key.clone(),
-            first: self.next,
-            count,
-            stamp: self.context.clock.wall_micros(),
-            limits: self.limits,
-        };
-        let mut chunk = self.context.workers.run(move || job.run()).await?;
+        let (job, stamp) = (self.job.clone(), self.context.clock.wall_micros());
+        let workers = &self.context.workers;
+        let mut chunk = workers.run(move || job.run(count, stamp)).await?;
         permit.shrink_to(chunk.memory_bytes());
         chunk.permit = permit;
         chunk.produced = produced;
-        self.next = chunk.end;
+        self.job.first = chunk.end;
         Ok(Some(chunk))
     }
 }
@@ -112,26 +105,26 @@ fn digest(spec: &FleetSpec) -> String {
     format!("{:032x}", hash::identity(&[&bytes]))
 }
 
+/// What makes the records of a fleet from an index on.
+#[derive(Clone)]
 struct FleetJob {
     fleet: Arc<Fleet>,
     key: Option<Arc<KeyTemplate>>,
     first: u64,
-    count: u64,
-    stamp: i64,
     limits: ChunkLimits,
 }
 
 impl FleetJob {
-    fn run(self) -> InputChunk {
+    fn run(self, count: u64, stamp: i64) -> InputChunk {
         let bytes_target = self.limits.chunk_bytes;
         let mut bytes = Vec::with_capacity(bytes_target + LAST_RECORD_BYTES);
-        let mut records = Vec::with_capacity(self.count.min(1_024) as usize);
+        let mut records = Vec::with_capacity(count.min(1_024) as usize);
         let mut runs = Vec::new();
         let mut refused = Vec::new();
         let mut made = Vec::new();
         let mut index = self.first;
         let mut broken = true;
-        while index - self.first < self.count && bytes.len() < bytes_target {
+        while index - self.first < count && bytes.len() < bytes_target {
             let start = bytes.len();
             let meta = self.fleet.record(index, &mut bytes);
             let payload = Span::new(start as u32, (bytes.len() - start) as u32);
@@ -179,7 +172,7 @@ impl FleetJob {
                     segment: 0,
                     key: key.unwrap_or_default(),
                     payload,
-                    stamp: self.stamp,
+                    stamp,
                 });
             }
             index += 1;
