@@ -305,21 +305,25 @@ impl Batcher {
             let cost = APPEND_COST.saturating_mul(u32::try_from(appends).unwrap_or(u32::MAX));
             self.not_before = Some(clock::now() + cost.min(LINGER_WHILE_BUSY));
         }
-        let to = match growing.flight.end {
-            0 => Position::Begin,
-            end => Position::offset(end - 1),
-        };
         Some(ReadyBatch {
             batch: Batch {
                 segments: growing.segments.into(),
                 records: growing.records,
                 runs: growing.runs,
-                to,
+                to: position(growing.flight.end),
                 permit: growing.permit,
                 ..Batch::default()
             },
             flight: growing.flight,
         })
+    }
+}
+
+/// The checkpoint that says that everything below `index` is done.
+pub(crate) fn position(index: u64) -> Position {
+    match index {
+        0 => Position::Begin,
+        index => Position::offset(index - 1),
     }
 }
 

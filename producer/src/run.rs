@@ -21,7 +21,7 @@ use hydrant_stream::delivery::{Delivery, Keys, Plan, Session, Upstream, deliver_
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::batcher::{Batcher, Flight, InputChunk, ReadyBatch};
+use crate::batcher::{Batcher, Flight, InputChunk, ReadyBatch, position};
 use crate::config::{Config, InputSpec};
 use crate::input::chunk_source::{self, ChunkSource};
 use crate::input::files::own_files::OwnFiles;
@@ -210,11 +210,10 @@ struct Way {
     /// The beginning of the origin shards of all files.
     shard: String,
     session: Option<Box<dyn Session>>,
-    /// The number of the file that is on its way, and its index below which everything is durable.
+    /// The number of the file that is on its way.
     number: u32,
-    durable: u64,
-    /// The same of the files before.
-    others: BTreeMap<u32, u64>,
+    /// Of each file that is or was on its way, the index below which everything is durable.
+    durable: BTreeMap<u32, u64>,
     duplicates: u64,
 }
 
@@ -245,8 +244,7 @@ impl Way {
             shard,
             session: None,
             number: 0,
-            durable: 0,
-            others: BTreeMap::new(),
+            durable: BTreeMap::new(),
             duplicates: 0,
         }
     }
@@ -257,24 +255,23 @@ impl Way {
 
     /// Whether the file of this number is on its way or was before.
     fn knows(&self, number: u32) -> bool {
-        self.is_at(number) || self.others.contains_key(&number)
+        self.durable.contains_key(&number)
     }
 
     /// Begins with the file of this number, at `start` if it was not on its way before. Nothing is on its way.
     async fn turn_to(&mut self, number: u32, origin: &str, start: u64) -> Result<()> {
         if let Some(session) = self.session.take() {
             self.duplicates += session.duplicates();
-            self.others.insert(self.number, self.durable);
         }
         self.number = number;
-        self.durable = self.others.remove(&number).unwrap_or(start);
+        let durable = *self.durable.entry(number).or_insert(start);
         let upstream = Upstream {
             writer: self.writer,
             claim: None,
             stream: self.output.clone(),
             shard: ShardId::new(format!("{}{origin}", self.shard)),
             start: Position::Begin,
-            after: position(self.durable),
+            after: position(durable),
             // It sends records only.
             unit_route: 0,
             stage: Arc::from("producer"),
@@ -289,14 +286,6 @@ impl Way {
                 .session
                 .as_ref()
                 .map_or(0, |session| session.duplicates())
-    }
-}
-
-/// The checkpoint that says that everything below `index` is done.
-fn position(index: u64) -> Position {
-    match index {
-        0 => Position::Begin,
-        index => Position::offset(index - 1),
     }
 }
 
@@ -537,15 +526,13 @@ impl Sending {
             return;
         };
         let now = clock::now();
+        let durable = self.way.durable.entry(self.way.number).or_default();
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.end <= done) {
             let took = now.saturating_duration_since(flight.produced);
             tally.durable(flight.records, flight.bytes, took);
-            debug_assert!(
-                flight.end >= self.way.durable,
-                "batches are confirmed in order"
-            );
-            self.next_index += flight.end.saturating_sub(self.way.durable);
-            self.way.durable = self.way.durable.max(flight.end);
+            debug_assert!(flight.end >= *durable, "batches are confirmed in order");
+            self.next_index += flight.end.saturating_sub(*durable);
+            *durable = flight.end.max(*durable);
             if let (Some(ledger_writer), Some(mark)) = (&mut self.ledger_writer, flight.mark) {
                 ledger_writer.note_file(*mark);
             }

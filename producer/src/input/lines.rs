@@ -60,7 +60,6 @@ impl LineSource {
         // Of its own: the thread draws when it comes to it, which must not change what others draw.
         let random = Random::seeded(context.random.u64());
         let inputs = files.inputs.clone();
-        let follow = files.follow;
         let own = OwnFiles::of(config);
         workers::spawn_named("input", move || {
             // The other end may be gone: the process stops.
@@ -69,7 +68,7 @@ impl LineSource {
             };
             let sender = ChunkSender::new(indexer, random, sender, known.is_some());
             let known = known.unwrap_or_default();
-            InputWalk::new(inputs, own, follow, reading, known, sender).run();
+            InputWalk::new(inputs, own, reading, known, sender).run();
         })?;
         Ok(LineSource {
             start: Some(start),

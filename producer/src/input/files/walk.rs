@@ -50,7 +50,6 @@ const QUIET: Duration = Duration::from_secs(3600);
 pub(in crate::input) struct InputWalk {
     inputs: Vec<PathBuf>,
     own: OwnFiles,
-    follow: bool,
     reading: ReadOptions,
     known: KnownFiles,
     next_number: u32,
@@ -81,7 +80,6 @@ impl InputWalk {
     pub(in crate::input) fn new(
         inputs: Vec<PathBuf>,
         own: OwnFiles,
-        follow: bool,
         reading: ReadOptions,
         known: Vec<FileEntry>,
         sender: ChunkSender,
@@ -90,7 +88,6 @@ impl InputWalk {
         InputWalk {
             inputs,
             own,
-            follow,
             reading,
             next_number: known.next_number(),
             known,
@@ -110,7 +107,7 @@ impl InputWalk {
 
     /// Reads all inputs. A failure is reported, and the other inputs are read all the same.
     pub(in crate::input) fn run(mut self) {
-        let done = if self.follow {
+        let done = if self.reading.grows {
             self.follow()
         } else {
             self.once()

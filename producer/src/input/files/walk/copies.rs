@@ -311,7 +311,7 @@ mod tests {
         };
         let sender = ChunkSender::new(indexer, Random::seeded(1), mpsc::channel(1).0, true);
         let (own, reading) = (OwnFiles::default(), ReadOptions::lines(1_024));
-        let mut walk = InputWalk::new(Vec::new(), own, true, reading, Vec::new(), sender);
+        let mut walk = InputWalk::new(Vec::new(), own, reading, Vec::new(), sender);
         let entry = |id| FileEntry {
             bytes: 8,
             digest: Digest(1),
