@@ -1,10 +1,5 @@
-//! Retries: exponential delays with full jitter, and a budget that bounds retries by the number of successes.
-//!
-//! A fixed number of retries per call multiplies the load on a failing service. The budget is one bucket per client:
-//! each success adds a little, each retry takes one, and an empty bucket lets the error through. Work that must succeed
-//! before anything else can, such as a publish, has no budget: [`retry_forever`].
+//! Retries: exponential delays with full jitter, and work that must succeed before anything else can.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::clock;
@@ -30,8 +25,6 @@ pub struct Backoff {
     pub first: Duration,
     /// The longest delay.
     pub max: Duration,
-    /// The most retries of one call; `None` leaves that to the budget and the caller.
-    pub attempts: Option<u32>,
 }
 
 impl Default for Backoff {
@@ -39,7 +32,6 @@ impl Default for Backoff {
         Backoff {
             first: Duration::from_millis(20),
             max: Duration::from_secs(5),
-            attempts: Some(10),
         }
     }
 }
@@ -88,70 +80,6 @@ where
     }
 }
 
-/// A bucket of retries shared by the calls of one client, in hundredths of a retry.
-#[derive(Debug)]
-pub struct RetryBudget {
-    hundredths: AtomicI64,
-    capacity: i64,
-}
-
-impl RetryBudget {
-    /// Creates a full bucket of `retries`.
-    pub fn new(retries: u32) -> Self {
-        let capacity = i64::from(retries) * 100;
-        RetryBudget {
-            hundredths: AtomicI64::new(capacity),
-            capacity,
-        }
-    }
-
-    fn succeeded(&self) {
-        const GAIN: i64 = 10;
-        let capacity = self.capacity;
-        let gain = |now: i64| Some((now + GAIN).min(capacity));
-        // The closure never refuses.
-        let _before = self
-            .hundredths
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, gain);
-    }
-
-    fn take(&self) -> bool {
-        let capacity = self.capacity;
-        let spend = |now: i64| {
-            debug_assert!((0..=capacity).contains(&now), "{now} of {capacity}");
-            (now >= 100).then(|| now - 100)
-        };
-        self.hundredths
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend)
-            .is_ok()
-    }
-
-    /// Calls `operation` until it succeeds, fails with a final error, or the retries are spent; answers its last
-    /// result.
-    pub async fn run<T, F>(&self, backoff: Backoff, random: &Random, mut operation: F) -> Result<T>
-    where
-        F: AsyncFnMut() -> Result<T>,
-    {
-        for n in 0.. {
-            let error: Error = match operation().await {
-                Ok(value) => {
-                    self.succeeded();
-                    return Ok(value);
-                }
-                Err(error) => error,
-            };
-            let Disposition::Retry { after } = error.disposition() else {
-                return Err(error);
-            };
-            if backoff.attempts.is_some_and(|most| n >= most) || !self.take() {
-                return Err(error);
-            }
-            clock::sleep(after.max(backoff.delay(n, random))).await;
-        }
-        unreachable!("the loop returns from inside")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,51 +119,5 @@ mod tests {
         .await;
         assert!(answer.is_err());
         assert_eq!(calls, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn retries_until_success_and_stops_for_good_errors() {
-        let budget = RetryBudget::new(10);
-        let random = Random::seeded(1);
-        let mut calls = 0;
-        let answer = budget
-            .run(Backoff::default(), &random, async || {
-                calls += 1;
-                if calls < 4 {
-                    Err(unavailable())
-                } else {
-                    Ok(calls)
-                }
-            })
-            .await;
-        assert_eq!(answer.unwrap(), 4);
-        let mut calls = 0;
-        let answer: Result<()> = budget
-            .run(Backoff::default(), &random, async || {
-                calls += 1;
-                Err(Error::fatal("no"))
-            })
-            .await;
-        assert!(answer.is_err());
-        assert_eq!(calls, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_empty_budget_lets_errors_through() {
-        let budget = RetryBudget::new(3);
-        let random = Random::seeded(1);
-        let backoff = Backoff {
-            attempts: None,
-            ..Backoff::default()
-        };
-        let mut calls = 0;
-        let answer: Result<()> = budget
-            .run(backoff, &random, async || {
-                calls += 1;
-                Err(unavailable())
-            })
-            .await;
-        assert!(answer.is_err());
-        assert_eq!(calls, 4);
     }
 }

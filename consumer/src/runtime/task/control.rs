@@ -44,7 +44,6 @@ impl TaskOutcome {
 pub(crate) const PACE: Backoff = Backoff {
     first: Duration::from_millis(50),
     max: Duration::from_secs(5),
-    attempts: None,
 };
 
 /// Resolves when the supervisor wants the claim back. Cancel-safe.
