@@ -5,7 +5,8 @@
 //!
 //! - [`PrintStage`], standard output, an [`OutputDevice`] or a file: each record comes at least once. What was
 //!   written after the last checkpoint before a death is written again.
-//! - [`RelayStage`], another stream: each record comes once where the output checks origins.
+//! - [`TransformStage`](crate::TransformStage), another stream: each record comes once where the output checks origins.
+//!   It keeps its key and its route.
 //!
 //! A copy changes nothing in a record: it is not the place to strip personal data.
 
@@ -16,7 +17,6 @@ mod format;
 mod print;
 mod printer;
 mod record_filter;
-mod relay;
 mod tally;
 
 pub use device::OutputDevice;
@@ -26,11 +26,10 @@ pub use format::{CopyFormat, PoisonReason, ShardLabel};
 pub use print::PrintStage;
 pub use printer::{Printer, TextOutput};
 pub use record_filter::{OnPoison, RecordFilter};
-pub use relay::RelayStage;
 pub use tally::{CopyCounts, CopyTally};
 
 /// The name of the stage in dead letters.
-const STAGE: &str = "consumer";
+pub(crate) const STAGE: &str = "consumer";
 
 #[cfg(test)]
 mod fuzz;

@@ -1,9 +1,13 @@
 //! Shard-aware consumption: leases, progress, ordering, backpressure, copies.
 //!
 //! Every stage of Hydrant runs on [`runtime`]. [`copy`] has the stages of `hydrant-consumer`, and [`wire`] connects
-//! them to concrete streams and targets.
+//! them to concrete streams and targets. [`TransformStage`] runs between two streams, for copies and for policies alike.
 
 pub mod config;
 pub mod copy;
 pub mod runtime;
 pub mod wire;
+
+mod transform_stage;
+
+pub use transform_stage::TransformStage;

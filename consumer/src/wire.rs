@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hydrant_core::lease::OutputId;
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
+use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_process::{Process, Stdout, count_text, counted};
@@ -13,8 +14,9 @@ use hydrant_stream::{StreamUrl, Streams};
 use serde::Serialize;
 
 use crate::config::{Config, CopyTarget};
-use crate::copy::{CopyCounts, FileText, PrintStage, Printer, RecordFilter, RelayStage};
+use crate::copy::{self, CopyCounts, FileText, PrintStage, Printer, RecordFilter};
 use crate::runtime::{self, RunSpec, Summary};
+use crate::transform_stage::TransformStage;
 
 /// The name of the binary, and of its app unless another one is given.
 pub const NAME: &str = "hydrant-consumer";
@@ -99,11 +101,18 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
             Arc::new(print(FileText::output_id(path), printer))
         }
         CopyTarget::Stream(to) => {
-            pin = Some(filter.digest());
+            pin = Some(filter.digest().to_owned());
             let output = open_output(config.streams(), &input, to, None, &context).await?;
             let delivery = deliver(&input, &output, Keys::Kept, &context).await?;
-            let (input, context) = (input.id().clone(), context.clone());
-            Arc::new(RelayStage::new(&app, input, filter, delivery, context))
+            Arc::new(TransformStage {
+                name: copy::STAGE,
+                app: app.clone(),
+                input: input.id().clone(),
+                tally: filter.tally(),
+                transform: Arc::new(filter),
+                delivery,
+                context: context.clone(),
+            })
         }
     };
     Ok(RunSpec {

@@ -161,14 +161,14 @@ impl ShardStage for FusedShard {
         };
         let now = shared.context.clock.wall_micros();
         let workers = shared.context.workers.clone();
-        let job = move || {
+        let job = move || -> Result<_> {
             let source = Source {
                 stream: &shared.input,
                 shard: &of.shard,
                 now,
             };
             let runs = batch.runs.clone();
-            let transformed = shared.transform.apply(batch, source);
+            let transformed = shared.transform.apply(batch, source)?;
             let mut batch = transformed.into_batch(of, &runs);
             let needed = batch.memory_bytes() + batch.account_bytes();
             let held = batch.permit.bytes();
@@ -179,9 +179,9 @@ impl ShardStage for FusedShard {
             } else {
                 needed.saturating_sub(held)
             };
-            (batch, missing)
+            Ok((batch, missing))
         };
-        let (batch, missing) = workers.run(job).await?;
+        let (batch, missing) = workers.run(job).await??;
         // The inner stage may wait for memory while this is held. That ends: the shard that holds the inner stage's overdraft
         // never waits for this one.
         let _grown = self.shared.exchange(room, missing).await;
@@ -395,7 +395,8 @@ mod tests {
         let room = growth_bytes(&raw);
         let (clean, taken) = hydrant_fuzz::memory(|| {
             let runs = raw.runs.clone();
-            transform.apply(raw, source).into_batch(of, &runs)
+            let transformed = transform.apply(raw, source).unwrap();
+            transformed.into_batch(of, &runs)
         });
         assert_eq!(clean.accounts.len(), 10_001);
         assert!(taken.peak_bytes <= room, "{taken:?} of {room}");

@@ -1,6 +1,6 @@
 //! The stage that strips personal data from a stream.
 //!
-//! [`PiiTransform`] runs the engine of `hydrant-pii` over batches; [`TransformStage`] carries what comes out into
+//! [`PiiTransform`] runs the engine of `hydrant-pii` over batches; a [`TransformStage`] carries what comes out into
 //! another stream, each unit once; [`FusedStage`] hands it to a stage in the same process instead. Nothing passes
 //! unscanned: what cannot be processed becomes a dead letter without payload.
 
@@ -10,8 +10,6 @@ pub mod wire;
 
 mod fuse;
 mod pii_transform;
-mod stage;
 
 pub use fuse::FusedStage;
 pub use pii_transform::PiiTransform;
-pub use stage::TransformStage;

@@ -13,12 +13,14 @@ mod scanner;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hydrant_core::batch::Batch;
 use hydrant_core::transform::{Source, Transform, Transformed};
+use hydrant_core::{Batch, Result};
 use hydrant_pii::Policy;
 use scan::Scanned;
 use scanner::{PiiScanner, Scanner};
 
+/// The name of the stage in dead letters.
+pub(crate) const STAGE: &str = "transform";
 /// Engines kept for the next batch: more batches than cores are not worked on at once.
 const ENGINES_MAX: usize = 64;
 
@@ -89,10 +91,10 @@ impl PiiTransform {
 }
 
 impl Transform for PiiTransform {
-    fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed {
+    fn apply(&self, batch: Batch, source: Source<'_>) -> Result<Transformed> {
         let scanned = self.scan(&batch, source);
         scanned.count_metrics(&batch, source);
-        scanned.into_transformed(batch, source)
+        Ok(scanned.into_transformed(batch, source))
     }
 
     fn digest(&self) -> &str {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hydrant_consumer::TransformStage;
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
 use hydrant_consumer::wire::open_output;
 use hydrant_core::transform::Transform;
@@ -10,8 +11,7 @@ use hydrant_process::{Process, counted};
 use hydrant_stream::delivery::{Keys, deliver};
 
 use crate::config::Config;
-use crate::pii_transform::PiiTransform;
-use crate::stage::TransformStage;
+use crate::pii_transform::{PiiTransform, STAGE};
 
 /// What a run is made of, apart from the configuration.
 #[derive(Clone, Debug)]
@@ -53,11 +53,17 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         &context,
     )
     .await?;
-    let transform = Arc::new(PiiTransform::new(Arc::clone(config.policy())));
+    let transform = PiiTransform::new(Arc::clone(config.policy()));
     let digest = transform.digest().to_owned();
-    let delivery = deliver(&input, &output, Keys::Replaced, &context).await?;
-    let id = input.id().clone();
-    let stage = TransformStage::new(&app, id, transform, delivery, context.clone());
+    let stage = TransformStage {
+        name: STAGE,
+        app: app.clone(),
+        input: input.id().clone(),
+        transform: Arc::new(transform),
+        delivery: deliver(&input, &output, Keys::Replaced, &context).await?,
+        tally: Arc::default(),
+        context: context.clone(),
+    };
     Ok(RunSpec {
         start: config.start,
         exit_at_end: config.exit_at_end,

@@ -12,8 +12,7 @@ use hydrant_core::batch::Batch;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::hash;
 use hydrant_core::origin::{DeadLetter, Texts};
-use hydrant_core::shard::{ShardId, StreamId};
-use hydrant_core::transform::{Source, Transformed};
+use hydrant_core::transform::{Source, Transform, Transformed};
 use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 
 use super::STAGE;
@@ -55,6 +54,8 @@ const FILTER_RULE: &str = "filter";
 pub struct RecordFilter {
     filters: Vec<Filter>,
     on_poison: OnPoison,
+    /// The digest of the rules in hex; a copy into a stream is pinned to it.
+    digest: String,
     /// Counts the records that were copied; shared by all clones.
     pub(crate) tally: Arc<CopyTally>,
 }
@@ -78,7 +79,11 @@ pub(crate) struct CopiedText {
 impl RecordFilter {
     /// Creates a filter that takes the records that match all `filters`.
     pub fn new(filters: Vec<Filter>, on_poison: OnPoison) -> Self {
+        let texts: Vec<_> = filters.iter().map(Filter::to_string).collect();
+        let mut parts: Vec<&[u8]> = vec![b"copy", on_poison.name().as_bytes()];
+        parts.extend(texts.iter().map(String::as_bytes));
         RecordFilter {
+            digest: format!("{:032x}", hash::identity(&parts)),
             filters,
             on_poison,
             tally: Arc::default(),
@@ -88,14 +93,6 @@ impl RecordFilter {
     /// Returns the counts of the copies that use this filter or a clone of it.
     pub fn tally(&self) -> Arc<CopyTally> {
         Arc::clone(&self.tally)
-    }
-
-    /// Returns the digest of the rules in hex; a copy into a stream is pinned to it.
-    pub fn digest(&self) -> String {
-        let filters: Vec<_> = self.filters.iter().map(Filter::to_string).collect();
-        let mut parts: Vec<&[u8]> = vec![b"copy", self.on_poison.name().as_bytes()];
-        parts.extend(filters.iter().map(String::as_bytes));
-        format!("{:032x}", hash::identity(&parts))
     }
 
     /// Sorts the records of a batch into accepted, dropped and poison.
@@ -207,22 +204,18 @@ impl RecordFilter {
             letters: letters.into_iter().map(|(_, letter)| letter).collect(),
         })
     }
+}
 
+impl Transform for RecordFilter {
     /// Returns the accepted records as a batch, with the account of all others.
-    pub(crate) fn transformed(
-        &self,
-        mut batch: Batch,
-        stream: &StreamId,
-        shard: &ShardId,
-        now: i64,
-    ) -> Result<Transformed> {
+    fn apply(&self, mut batch: Batch, source: Source<'_>) -> Result<Transformed> {
         let FilteredBatch {
             accepted: sources,
             poison,
             dropped,
         } = self.judge(&batch);
         let input = batch.len() as u32;
-        let letters = self.letters(&batch, poison, Source { stream, shard, now })?;
+        let letters = self.letters(&batch, poison, source)?;
         batch.keep(&sources);
         debug_assert_eq!(
             input as usize,
@@ -241,6 +234,10 @@ impl RecordFilter {
             input,
             batch,
         })
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
     }
 }
 

@@ -11,6 +11,7 @@ use hydrant_core::shard::{HashRange, Shard, StreamId};
 use hydrant_core::stage::{Flush, Opened, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
+use hydrant_core::transform::{Source, Transform, Transformed};
 use hydrant_testing::memory::MemoryStream;
 
 use super::*;
@@ -88,9 +89,7 @@ fn a_panic_costs_its_record_alone() {
     let faulted = |sequence: &str| (sequence.to_owned(), "internal_fault");
     assert_eq!(letters, [faulted("6"), faulted("8")]);
 
-    let filtered = filter
-        .transformed(batch(5, &records), &stream, &shard, 7)
-        .unwrap();
+    let filtered = apply(&filter, batch(5, &records));
     assert_eq!(filtered.sources, [0, 2, 3]);
     assert_eq!((filtered.letters.len(), filtered.dropped.len()), (1, 1));
     assert_eq!(filtered.letters[0].0, 1);
@@ -100,6 +99,15 @@ fn a_panic_costs_its_record_alone() {
         .text(&batch(5, &records), CopyFormat::Ndjson, source)
         .unwrap_err();
     assert!(error.to_string().contains("internal_fault"), "{error}");
+}
+
+fn apply(filter: &RecordFilter, batch: Batch) -> Transformed {
+    let source = Source {
+        stream: &StreamId::new("memory", "memory"),
+        shard: &"a".into(),
+        now: 5,
+    };
+    filter.apply(batch, source).unwrap()
 }
 
 pub(super) fn pick_all(batch: &Batch) -> Vec<u32> {
@@ -437,10 +445,7 @@ fn a_filtered_batch_keeps_positions_and_accounts_for_every_record() {
         (Some(b"k"), b"torn"),
         (Some(b"k"), b"{\"n\":1}"),
     ];
-    let id = StreamId::new("memory", "memory");
-    let out = filter
-        .transformed(batch(10, records), &id, &"a".into(), 5)
-        .unwrap();
+    let out = apply(&filter, batch(10, records));
     assert_eq!(
         out.input as usize,
         out.batch.len() + out.letters.len() + out.dropped.len()
@@ -490,8 +495,7 @@ fn a_filtered_batch_keeps_headers_tombstones_and_arrivals_of_its_records() {
     let records: [(Option<&[u8]>, &[u8]); 5] =
         [b"k", b"x", b"k", b"x", b"k"].map(|key: &[u8; 1]| record(&key[..]));
     let whole = with_columns(batch(10, &records), &[1, 2, 3]);
-    let id = StreamId::new("memory", "memory");
-    let out = filter.transformed(whole, &id, &"a".into(), 5).unwrap();
+    let out = apply(&filter, whole);
     assert_eq!(out.sources, [0, 2, 4]);
     let out = out.batch;
     assert!(out.is_aligned());
@@ -510,7 +514,7 @@ fn a_filtered_batch_keeps_headers_tombstones_and_arrivals_of_its_records() {
     let filter = RecordFilter::new(filters, OnPoison::Stop);
     let records: [(Option<&[u8]>, &[u8]); 2] = [(None, b"{\"n\":1}"), (None, b"")];
     let whole = with_columns(batch(10, &records), &[1]);
-    let out = filter.transformed(whole, &id, &"a".into(), 5).unwrap();
+    let out = apply(&filter, whole);
     assert_eq!((&out.sources[..], out.dropped.len()), (&[0][..], 1));
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::{AccountOf, AccountSpan, Batch, Run, Step, position_in_runs};
+use crate::error::Result;
 use crate::origin::{Account, DeadLetter};
 use crate::position::Position;
 use crate::shard::{ShardId, StreamId};
@@ -129,7 +130,7 @@ pub struct Source<'a> {
 /// Applies rules to batches.
 ///
 /// ```
-/// use hydrant_core::{Batch, ShardId, StreamId};
+/// use hydrant_core::{Batch, Result, ShardId, StreamId};
 /// use hydrant_core::transform::{Source, Transform, Transformed};
 ///
 /// /// Passes all records.
@@ -137,14 +138,14 @@ pub struct Source<'a> {
 /// struct PassAll;
 ///
 /// impl Transform for PassAll {
-///     fn apply(&self, batch: Batch, _source: Source<'_>) -> Transformed {
-///         Transformed {
+///     fn apply(&self, batch: Batch, _source: Source<'_>) -> Result<Transformed> {
+///         Ok(Transformed {
 ///             sources: (0..batch.len() as u32).collect(),
 ///             rekeyed: vec![false; batch.len()],
 ///             input: batch.len() as u32,
 ///             batch,
 ///             ..Transformed::default()
-///         }
+///         })
 ///     }
 ///     fn digest(&self) -> &str {
 ///         "pass-all-1"
@@ -152,12 +153,15 @@ pub struct Source<'a> {
 /// }
 ///
 /// let source = Source { stream: &StreamId::new("raw", "1"), shard: &ShardId::new("000000"), now: 0 };
-/// let transformed = PassAll.apply(Batch::default(), source);
+/// let transformed = PassAll.apply(Batch::default(), source).unwrap();
 /// assert_eq!(transformed.sources.len() + transformed.letters.len(), transformed.input as usize);
 /// ```
 pub trait Transform: Send + Sync + fmt::Debug {
     /// Applies the rules. The output is a function of the input records; `source` is for dead letters only.
-    fn apply(&self, batch: Batch, source: Source<'_>) -> Transformed;
+    ///
+    /// # Errors
+    /// Where the rules say that the shard waits at a record, or that the run ends with it.
+    fn apply(&self, batch: Batch, source: Source<'_>) -> Result<Transformed>;
     /// The digest of the rules, in hex: two workers with the same digest make the same output of a record.
     fn digest(&self) -> &str;
 }

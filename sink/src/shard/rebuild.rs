@@ -85,18 +85,18 @@ impl SourceRebuild {
                 Read::Batch(batch) => {
                     let (opened, behind) = (commit.opened, self.behind.clone());
                     let stream_shard = stream_shard.clone();
-                    let taking = self.context.workers.run(move || {
+                    let taking = self.context.workers.run(move || -> Result<_> {
                         let batch = up_to(batch, until);
                         let batch = match behind {
                             None => batch,
-                            Some(transform) => through(&*transform, batch, &stream_shard, opened),
+                            Some(transform) => through(&*transform, batch, &stream_shard, opened)?,
                         };
-                        let taken = buffer.take(&batch, 0, opened, u64::MAX, false);
-                        (buffer, taken)
+                        let taken = buffer.take(&batch, 0, opened, u64::MAX, false)?;
+                        Ok((buffer, taken))
                     });
                     let taken;
-                    (buffer, taken) = taking.await?;
-                    if taken? != TakeOutcome::All {
+                    (buffer, taken) = taking.await??;
+                    if taken != TakeOutcome::All {
                         return Err(self.gone(&shard, until));
                     }
                 }
@@ -164,16 +164,20 @@ fn up_to(mut batch: Batch, until: Position) -> Batch {
 
 /// Applies the transform of the same process to a batch. The account of the batch is not counted: the commit record has
 /// the sums already.
-fn through(transform: &dyn Transform, batch: Batch, stream_shard: &StreamShard, now: i64) -> Batch {
+fn through(
+    transform: &dyn Transform,
+    batch: Batch,
+    stream_shard: &StreamShard,
+    now: i64,
+) -> Result<Batch> {
     let (stream, shard) = (&stream_shard.stream, &stream_shard.shard);
     let of = AccountOf {
         writer: WriterId(0),
         shard: shard.clone(),
     };
     let runs = batch.runs.clone();
-    transform
-        .apply(batch, transform::Source { stream, shard, now })
-        .into_batch(of, &runs)
+    let transformed = transform.apply(batch, transform::Source { stream, shard, now })?;
+    Ok(transformed.into_batch(of, &runs))
 }
 
 #[async_trait]

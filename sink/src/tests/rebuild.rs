@@ -9,7 +9,7 @@ use hydrant_core::origin::{DeadLetter, WriterId};
 use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::transform::{self, Transform, Transformed};
-use hydrant_core::{Disposition, Position};
+use hydrant_core::{Disposition, Position, Result};
 
 use super::owners::{OwnersPlan, between, stream_of};
 use super::support::*;
@@ -127,7 +127,7 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
 struct Hiding(&'static str);
 
 impl Transform for Hiding {
-    fn apply(&self, mut batch: Batch, _source: transform::Source<'_>) -> Transformed {
+    fn apply(&self, mut batch: Batch, _source: transform::Source<'_>) -> Result<Transformed> {
         let input = batch.len() as u32;
         let all: Vec<_> = batch.positions().collect();
         let kept: Vec<u32> = (0..input)
@@ -152,14 +152,14 @@ impl Transform for Hiding {
         let dropped = (0..input)
             .filter(|n| !kept.contains(n))
             .map(|n| (n, "third".into()));
-        Transformed {
+        Ok(Transformed {
             sources: kept.clone(),
             rekeyed: vec![false; kept.len()],
             letters: Vec::new(),
             dropped: dropped.collect(),
             input,
             batch,
-        }
+        })
     }
 
     fn digest(&self) -> &str {
@@ -190,7 +190,10 @@ async fn a_file_is_made_again_through_the_transform_only() {
         shard: source.shard.clone(),
     };
     let runs = raw.runs.clone();
-    let through = Hiding("one").apply(raw, source).into_batch(of, &runs);
+    let through = Hiding("one")
+        .apply(raw, source)
+        .unwrap()
+        .into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
     shard.publish(Flush::Drain).await.unwrap();
     let key = dead.lake.list(&names().data()).await.unwrap()[0]
@@ -232,7 +235,7 @@ async fn a_file_is_made_again_through_the_transform_only() {
 struct Quarantining;
 
 impl Transform for Quarantining {
-    fn apply(&self, mut batch: Batch, source: transform::Source<'_>) -> Transformed {
+    fn apply(&self, mut batch: Batch, source: transform::Source<'_>) -> Result<Transformed> {
         let input = batch.len() as u32;
         let all: Vec<_> = batch.positions().collect();
         let (kept, bad): (Vec<u32>, Vec<u32>) =
@@ -261,14 +264,14 @@ impl Transform for Quarantining {
         }
         batch.runs = runs.finish();
         batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
-        Transformed {
+        Ok(Transformed {
             sources: kept.clone(),
             rekeyed: vec![false; kept.len()],
             letters,
             dropped: Vec::new(),
             input,
             batch,
-        }
+        })
     }
 
     fn digest(&self) -> &str {
@@ -303,7 +306,10 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
     };
     let raw = batch(0, &payloads(0..20));
     let runs = raw.runs.clone();
-    let through = Quarantining.apply(raw, source).into_batch(of, &runs);
+    let through = Quarantining
+        .apply(raw, source)
+        .unwrap()
+        .into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
     let chain = Chain::new(&dead.lake, &names(), &stream_id(), source.shard);
     let (mut letters, mut cuts) = (0, 0);
@@ -339,7 +345,7 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
 struct Halving;
 
 impl Transform for Halving {
-    fn apply(&self, mut batch: Batch, _: transform::Source<'_>) -> Transformed {
+    fn apply(&self, mut batch: Batch, _: transform::Source<'_>) -> Result<Transformed> {
         let input = batch.len() as u32;
         let all: Vec<_> = batch.positions().collect();
         let (kept, dropped): (Vec<u32>, Vec<u32>) =
@@ -351,14 +357,14 @@ impl Transform for Halving {
         }
         batch.runs = runs.finish();
         batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
-        Transformed {
+        Ok(Transformed {
             rekeyed: vec![false; kept.len()],
             sources: kept,
             letters: Vec::new(),
             dropped: dropped.into_iter().map(|n| (n, "odd".into())).collect(),
             input,
             batch,
-        }
+        })
     }
 
     fn digest(&self) -> &str {
@@ -409,7 +415,7 @@ async fn drops_of_a_cut_batch_count_once_in_every_owner() {
         let records: Vec<String> = (next..20).map(record).collect();
         let raw = batch(next, &records);
         let runs = raw.runs.clone();
-        let through = Halving.apply(raw, source).into_batch(of(), &runs);
+        let through = Halving.apply(raw, source).unwrap().into_batch(of(), &runs);
         shard.push(Read::Batch(through)).await.unwrap();
         shard.publish(Flush::Size).await.unwrap();
         shard.changed().await;

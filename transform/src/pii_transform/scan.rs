@@ -12,10 +12,9 @@ use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::transform::{Source, Transformed};
 use hydrant_core::workers::{INTERNAL_FAULT, contain};
 
+use super::STAGE;
 use super::scanner::{ScanOutcome, Scanner};
 
-/// The stage that dead letters of this transform name.
-const STAGE: &str = "transform";
 /// The reason of a dead letter for which the new segment of its batch has no room.
 const NO_ROOM: &str = "too_large";
 /// The most bytes of changed records of one batch; ranges have 32 bits.

@@ -102,7 +102,7 @@ fn apply(transform: &PiiTransform, records: &[KeyedRecord]) -> Transformed {
         shard: &ShardId::new("0001"),
         now: 5,
     };
-    transform.apply(batch(records), source)
+    transform.apply(batch(records), source).unwrap()
 }
 
 fn redacted(text: &str) -> String {
@@ -225,7 +225,8 @@ proptest! {
         }).collect();
         let source = Source { stream: &StreamId::new("raw", "1"), shard: &ShardId::new("0001"), now: 5 };
         let whole = with_columns(batch(&records));
-        let transformed = quietly(|| fake().apply(with_columns(batch(&records)), source));
+        let applied = quietly(|| fake().apply(with_columns(batch(&records)), source));
+        let transformed = applied.unwrap();
         let out = &transformed.batch;
         prop_assert!(out.is_aligned() && out.headers.is_empty());
         let mut wanted = Vec::new();
@@ -265,6 +266,7 @@ fn a_tombstone_leaves_without_personal_data_in_its_key() {
         record_of(None, "t"),
     ];
     let transformed = transform.apply(with_columns(batch(&records)), source);
+    let transformed = transformed.unwrap();
     let out = &transformed.batch;
     assert_eq!(out.tombstones, [0, 1, 2]);
     assert_eq!(transformed.rekeyed, [false, true, false]);

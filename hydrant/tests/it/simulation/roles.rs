@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use hydrant_consumer::TransformStage;
 use hydrant_consumer::runtime::{self, LeaseSettings, RunSpec};
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
@@ -18,7 +19,7 @@ use hydrant_sink::lake::{Rebuild, TableNames};
 use hydrant_sink::table::spec::TableRules;
 use hydrant_sink::{FlushRules, SourceRebuild, TableSink};
 use hydrant_stream::delivery::{Keys, deliver};
-use hydrant_transform::{FusedStage, PiiTransform, TransformStage};
+use hydrant_transform::{FusedStage, PiiTransform};
 
 use super::broken::BrokenVariant;
 use super::plan::{Log, PipelineShape, Role};
@@ -78,14 +79,16 @@ pub(super) async fn run(
             let clean: SharedStream = Arc::new(Acks::new(clean, None, shape.loss, &context.random));
             let delivery = deliver(&raw, &clean, Keys::Replaced, context).await?;
             let transform = strict();
-            let stage = TransformStage::new(
-                "transform",
-                raw.id().clone(),
-                Arc::clone(&transform),
-                delivery,
-                context.clone(),
-            );
             let pin = Some(transform.digest().to_owned());
+            let stage = TransformStage {
+                name: "transform",
+                app: "transform".to_owned(),
+                input: raw.id().clone(),
+                transform,
+                delivery,
+                tally: Arc::default(),
+                context: context.clone(),
+            };
             consume(orders, context, raw, "transform", Arc::new(stage), pin).await
         }
         Role::Sink => {
