@@ -17,7 +17,6 @@ mod run_spec;
 mod supervisor;
 mod task;
 mod transaction;
-mod wait;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -28,4 +27,3 @@ pub use leases::LeaseSettings;
 pub use progress_board::{ShardSummary, Summary};
 pub use run_spec::{IDLE, RunSpec};
 pub use supervisor::run;
-pub use wait::wait_for;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use hydrant_core::lease::OutputId;
 use hydrant_core::stage::Stage;
-use hydrant_core::stream::SharedStream;
 use hydrant_core::transform::Transform;
-use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_core::{Context, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_process::{Process, Stdout, count_text, counted};
+use hydrant_stream::Streams;
 use hydrant_stream::delivery::{Keys, deliver};
-use hydrant_stream::{StreamUrl, Streams};
 use serde::Serialize;
 
 use crate::config::{Config, CopyTarget};
@@ -59,17 +58,10 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         shutdown,
         stdout,
     } = parts;
-    // The closure owns what it captures, because the future of a closure that borrows could not be spawned.
-    let (streams, url, opening) = (
-        config.streams().clone(),
-        config.from().to_owned(),
-        context.clone(),
-    );
-    let open = move || {
-        let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
-        async move { streams.open(&url, &context).await }
-    };
-    let input = runtime::wait_for(config.from(), config.wait(), &shutdown, open).await?;
+    let input = config
+        .streams()
+        .open_when_ready(config.from(), config.wait(), &shutdown, &context)
+        .await?;
     let mut pin = None;
     let keeps_progress = app.is_some() || matches!(config.to(), CopyTarget::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
@@ -102,7 +94,10 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         }
         CopyTarget::Stream(to) => {
             pin = Some(filter.digest().to_owned());
-            let output = open_output(config.streams(), &input, to, None, &context).await?;
+            let streams = config.streams();
+            let output = streams
+                .open_or_create_like(&input, to, None, &context)
+                .await?;
             let delivery = deliver(&input, &output, Keys::Kept, &context).await?;
             Arc::new(TransformStage {
                 name: copy::STAGE,
@@ -195,31 +190,5 @@ impl CopyReport {
             ));
         }
         summary
-    }
-}
-
-/// Opens the output, and makes one that does not exist where its kind is made on demand. `shards` says with how many;
-/// else it gets as many as the input has open.
-///
-/// # Errors
-/// Those of opening and making it.
-pub async fn open_output(
-    streams: &Streams,
-    input: &SharedStream,
-    url: &str,
-    shards: Option<u32>,
-    context: &Context,
-) -> Result<SharedStream> {
-    match streams.open(url, context).await {
-        Err(Error::NotFound { .. }) if StreamUrl::parse(url)?.kind().is_made_on_demand() => {
-            let shards = match shards {
-                Some(shards) => shards,
-                None => input.shards().await?.open().count() as u32,
-            };
-            tracing::info!(url, shards, "creating the output stream");
-            // Another worker may create it at the same time.
-            streams.open_or_create(url, shards, context).await
-        }
-        opened => opened,
     }
 }

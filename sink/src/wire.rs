@@ -48,19 +48,12 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
         shutdown,
         behind,
     } = parts;
-    // The closure owns what it captures: with borrows its future could not be spawned.
-    let (streams, url, opening) = (
-        config.streams().clone(),
-        config.from().to_owned(),
-        context.clone(),
-    );
-    let from = move || {
-        let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
-        async move { streams.open(&url, &context).await }
-    };
     // The lake is opened first: a mistake in its URL must not wait for the input.
     let lake = config.lakes().open(config.to(), &context).await?;
-    let input = runtime::wait_for(config.from(), config.wait(), &shutdown, from).await?;
+    let input = config
+        .streams()
+        .open_when_ready(config.from(), config.wait(), &shutdown, &context)
+        .await?;
     let mut rules = config.rules().clone();
     rules.policy = behind
         .as_ref()

@@ -7,14 +7,17 @@
 //! A setting of the URL outranks the kind's table (its environment, then its file). What is wrong with a table is found
 //! by [`Streams::read`], what is wrong with a URL by [`Streams::check`], so that a process refuses both at start.
 
+mod wait;
+
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hydrant_core::settings::{
     NoSettings, OutrankingValue, SettingProblem, Settings, SettingsTable, TableReading,
 };
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::{Context, Error, Result, Shutdown};
 
 use crate::local::{self, CreateOptions, LocalStream};
 use crate::url::{StreamKind, StreamPlace, StreamUrl};
@@ -103,6 +106,20 @@ impl Streams {
         }
     }
 
+    /// Opens a stream, and waits up to `wait` for it to appear.
+    ///
+    /// # Errors
+    /// As [`Streams::open`], and [`Error::Stopped`] when the process is asked to end while it waits.
+    pub async fn open_when_ready(
+        &self,
+        url: &str,
+        wait: Duration,
+        shutdown: &Shutdown,
+        ctx: &Context,
+    ) -> Result<SharedStream> {
+        wait::wait_for(url, wait, shutdown, || self.open(url, ctx)).await
+    }
+
     /// Makes a stream with so many shards and opens it. `flags` outrank the settings of the URL.
     ///
     /// # Errors
@@ -141,6 +158,31 @@ impl Streams {
         // Another process may have made it meanwhile: that one serves as well.
         self.make(url, shards, &[], ctx).await?;
         self.open(url, ctx).await
+    }
+
+    /// Opens the output of a stage that reads `input`, and makes one that does not exist where its kind is made on
+    /// demand. `shards` says with how many; else it gets as many as the input has open.
+    ///
+    /// # Errors
+    /// As [`Streams::open`] and [`Streams::create`].
+    pub async fn open_or_create_like(
+        &self,
+        input: &SharedStream,
+        url: &str,
+        shards: Option<u32>,
+        ctx: &Context,
+    ) -> Result<SharedStream> {
+        match self.open(url, ctx).await {
+            Err(Error::NotFound { .. }) if StreamUrl::parse(url)?.kind().is_made_on_demand() => {}
+            opened => return opened,
+        }
+        let shards = match shards {
+            Some(shards) => shards,
+            None => input.shards().await?.open().count() as u32,
+        };
+        tracing::info!(url, shards, "creating the output stream");
+        // Another worker may create it at the same time.
+        self.open_or_create(url, shards, ctx).await
     }
 
     async fn make(

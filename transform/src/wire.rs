@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hydrant_consumer::TransformStage;
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
-use hydrant_consumer::wire::open_output;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Result};
 use hydrant_process::{Process, counted};
@@ -34,25 +33,13 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         context,
         shutdown,
     } = parts;
-    // It owns what it captures: the future of a closure with borrows could not be spawned.
-    let (streams, url, opening) = (
-        config.streams.clone(),
-        config.from().to_owned(),
-        context.clone(),
-    );
-    let from = move || {
-        let (streams, url, context) = (streams.clone(), url.clone(), opening.clone());
-        async move { streams.open(&url, &context).await }
-    };
-    let input = runtime::wait_for(config.from(), config.wait, &shutdown, from).await?;
-    let output = open_output(
-        &config.streams,
-        &input,
-        config.to(),
-        config.shards,
-        &context,
-    )
-    .await?;
+    let streams = &config.streams;
+    let input = streams
+        .open_when_ready(config.from(), config.wait, &shutdown, &context)
+        .await?;
+    let output = streams
+        .open_or_create_like(&input, config.to(), config.shards, &context)
+        .await?;
     let transform = PiiTransform::new(Arc::clone(config.policy()));
     let digest = transform.digest().to_owned();
     let stage = TransformStage {

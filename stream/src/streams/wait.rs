@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::url::StreamUrl;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::stream::SharedStream;
 use hydrant_core::{Shutdown, clock};
-use hydrant_stream::StreamUrl;
 
 /// How soon an absent stream is opened again. A look at a directory costs nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -19,12 +19,15 @@ const LOOK_EVERY_MAX: Duration = Duration::from_secs(2);
 ///
 /// Those of `open`, which for an absent stream names the command that creates it, and [`Error::Stopped`] when the
 /// process is asked to end while it waits.
-pub async fn wait_for(
+pub(super) async fn wait_for<A>(
     url: &str,
     wait: Duration,
     shutdown: &Shutdown,
-    mut open: impl AsyncFnMut() -> Result<SharedStream>,
-) -> Result<SharedStream> {
+    mut open: impl FnMut() -> A,
+) -> Result<SharedStream>
+where
+    A: Future<Output = Result<SharedStream>>,
+{
     let deadline = clock::now() + wait;
     let mut has_said = false;
     let is_here = StreamUrl::parse(url).is_ok_and(|url| url.directory().is_some());
@@ -68,11 +71,11 @@ mod tests {
     /// How often an absent stream is looked at within ten seconds.
     async fn looks_at(url: &str) -> u32 {
         let mut looks = 0;
-        let open = async || {
+        let open = || {
             looks += 1;
-            Err(Error::NotFound {
+            std::future::ready(Err(Error::NotFound {
                 message: "it is not there".to_owned(),
-            })
+            }))
         };
         let wait = Duration::from_secs(10);
         let missed = wait_for(url, wait, &Shutdown::new(), open).await;
