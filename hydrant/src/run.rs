@@ -6,8 +6,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use hydrant_consumer::runtime::Summary;
+use hydrant_consumer::runtime::{FinishOrder, Summary};
 use hydrant_core::settings::path_in_url;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::{Context, Error, Result, Shutdown};
@@ -25,6 +26,9 @@ use crate::wire::{self, Connections};
 
 /// The directory of the state when the configuration names none.
 const DIR_DEFAULT: &str = "hydrant-data";
+
+/// How long a stage waits for more records once its input has ended: time to look once or twice.
+const IDLE_AT_END: Duration = Duration::from_millis(50);
 
 /// The stages that a process can run.
 const STAGES: [&str; 3] = ["producer", "transform", "sink"];
@@ -210,28 +214,39 @@ impl Done {
     fn is_empty(&self) -> bool {
         self.producer.is_none() && self.transform.is_none() && self.sink.is_none()
     }
-
-    fn add_transform(&mut self, summary: Option<Summary>) {
-        self.transform = joined(self.transform.take(), summary);
-    }
-
-    fn add_sink(&mut self, summary: Option<Summary>) {
-        self.sink = joined(self.sink.take(), summary);
-    }
 }
 
 struct StageTask<T> {
     shutdown: Shutdown,
+    finish: FinishOrder,
     task: JoinHandle<Result<T>>,
 }
 
-impl<T> StageTask<T> {
+impl<T: Send + 'static> StageTask<T> {
+    fn spawn<W>(work: impl FnOnce(Shutdown, FinishOrder) -> W) -> Self
+    where
+        W: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (shutdown, finish) = (Shutdown::new(), FinishOrder::default());
+        StageTask {
+            task: tokio::spawn(work(shutdown.clone(), finish.clone())),
+            shutdown,
+            finish,
+        }
+    }
+
     /// Waits for the end of the stage.
     async fn ended(&mut self, name: &str) -> Result<T> {
         match (&mut self.task).await {
             Ok(result) => result,
             Err(error) => Err(Error::fatal(format!("the {name} stopped: {error}"))),
         }
+    }
+
+    /// Lets the stage take everything that its input holds, and waits for its end.
+    async fn finish(&mut self, name: &str) -> Result<T> {
+        self.finish.give(IDLE_AT_END);
+        self.ended(name).await
     }
 
     /// Stops the stage and answers what it did; `None` when it was still waiting for its input.
@@ -247,9 +262,6 @@ impl<T> StageTask<T> {
 
 /// The running stages of this process.
 pub(crate) struct Pipeline {
-    plan: RunPlan,
-    worker: String,
-    context: Context,
     producer: Option<StageTask<RunReport>>,
     transform: Option<StageTask<Summary>>,
     sink: Option<StageTask<Summary>>,
@@ -258,48 +270,32 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Starts the stages of a plan.
     pub(crate) fn start(process: &Process, plan: RunPlan, counters: &Arc<Counters>) -> Self {
-        let context = &process.context;
-        let mut pipeline = Pipeline {
-            worker: process.worker.clone(),
-            producer: None,
-            transform: None,
-            sink: None,
-            context: context.clone(),
-            plan,
+        let (worker, context) = (&process.worker, &process.context);
+        let (between, inside) = match plan.inline {
+            true => (None, plan.transform),
+            false => (plan.transform, None),
         };
-        if let Some(config) = pipeline.plan.producer.clone() {
-            let (shutdown, context) = (Shutdown::new(), context.clone());
-            let (stop, counters) = (shutdown.clone(), Arc::clone(counters));
-            let task = tokio::spawn(async move {
-                hydrant_producer::run(config, &context, stop, Some(counters)).await
-            });
-            pipeline.producer = Some(StageTask { shutdown, task });
+        Pipeline {
+            producer: plan.producer.map(|config| {
+                let (context, counters) = (context.clone(), Arc::clone(counters));
+                StageTask::spawn(|shutdown, _| async move {
+                    hydrant_producer::run(config, &context, shutdown, Some(counters)).await
+                })
+            }),
+            transform: between.map(|config| {
+                let (worker, context) = (worker.clone(), context.clone());
+                StageTask::spawn(|shutdown, finish| async move {
+                    wire::transform(&config, worker, &context, shutdown, finish).await
+                })
+            }),
+            sink: plan.sink.map(|config| {
+                let (worker, context) = (worker.clone(), context.clone());
+                StageTask::spawn(|shutdown, finish| async move {
+                    let inside = inside.as_ref();
+                    wire::sink(&config, inside, worker, &context, shutdown, finish).await
+                })
+            }),
         }
-        pipeline.transform = pipeline.start_transform(false);
-        pipeline.sink = pipeline.start_sink(false);
-        pipeline
-    }
-
-    fn start_transform(&self, exit_at_end: bool) -> Option<StageTask<Summary>> {
-        let config = self.plan.transform.clone().filter(|_| !self.plan.inline)?;
-        let (shutdown, context) = (Shutdown::new(), self.context.clone());
-        let (stop, worker) = (shutdown.clone(), self.worker.clone());
-        let task = tokio::spawn(async move {
-            wire::transform(&config, worker, &context, stop, exit_at_end).await
-        });
-        Some(StageTask { shutdown, task })
-    }
-
-    fn start_sink(&self, exit_at_end: bool) -> Option<StageTask<Summary>> {
-        let config = self.plan.sink.clone()?;
-        let transform = self.plan.transform.clone().filter(|_| self.plan.inline);
-        let (shutdown, context) = (Shutdown::new(), self.context.clone());
-        let (stop, worker) = (shutdown.clone(), self.worker.clone());
-        let task = tokio::spawn(async move {
-            let transform = transform.as_ref();
-            wire::sink(&config, transform, worker, &context, stop, exit_at_end).await
-        });
-        Some(StageTask { shutdown, task })
     }
 
     /// Waits for the end of the producer's input or of another stage, and notes what that stage did. Without stages it
@@ -309,7 +305,6 @@ impl Pipeline {
             producer,
             transform,
             sink,
-            ..
         } = self;
         tokio::select! {
             report = end_of(producer, "producer") => {
@@ -319,12 +314,12 @@ impl Pipeline {
             }
             summary = end_of(transform, "transform") => {
                 *transform = None;
-                done.add_transform(Some(summary?));
+                done.transform = Some(summary?);
                 Ok(PipelineEnd::Stage)
             }
             summary = end_of(sink, "sink") => {
                 *sink = None;
-                done.add_sink(Some(summary?));
+                done.sink = Some(summary?);
                 Ok(PipelineEnd::Stage)
             }
         }
@@ -356,11 +351,11 @@ impl Pipeline {
         }
         if let Some(transform) = &mut self.transform {
             let summary = transform.drain("transform").await;
-            keep(summary.map(|summary| done.add_transform(summary)));
+            keep(summary.map(|summary| done.transform = summary));
         }
         if let Some(sink) = &mut self.sink {
             let summary = sink.drain("sink").await;
-            keep(summary.map(|summary| done.add_sink(summary)));
+            keep(summary.map(|summary| done.sink = summary));
         }
         first
     }
@@ -374,22 +369,14 @@ impl Pipeline {
             done.producer = report?;
         }
         if let Some(transform) = &mut self.transform {
-            let first = transform.drain("transform").await;
+            let summary = transform.finish("transform").await;
             self.transform = None;
-            done.add_transform(first?);
-            self.transform = self.start_transform(true);
-            let rest = end_of(&mut self.transform, "transform").await;
-            self.transform = None;
-            done.add_transform(Some(rest?));
+            done.transform = Some(summary?);
         }
         if let Some(sink) = &mut self.sink {
-            let first = sink.drain("sink").await;
+            let summary = sink.finish("sink").await;
             self.sink = None;
-            done.add_sink(first?);
-            self.sink = self.start_sink(true);
-            let rest = end_of(&mut self.sink, "sink").await;
-            self.sink = None;
-            done.add_sink(Some(rest?));
+            done.sink = Some(summary?);
         }
         Ok(())
     }
@@ -403,30 +390,7 @@ enum PipelineEnd {
     Stage,
 }
 
-/// Adds what a stage did before its drain and in the run to the end that followed.
-fn joined(first: Option<Summary>, rest: Option<Summary>) -> Option<Summary> {
-    let (first, mut rest) = match (first, rest) {
-        (Some(first), Some(rest)) => (first, rest),
-        (first, rest) => return first.or(rest),
-    };
-    rest.records += first.records;
-    rest.bytes += first.bytes;
-    rest.batches += first.batches;
-    rest.published += first.published;
-    rest.gaps += first.gaps;
-    for (id, shard) in first.shards {
-        let entry = rest.shards.entry(id).or_default();
-        entry.records += shard.records;
-        entry.bytes += shard.bytes;
-        entry.batches += shard.batches;
-        entry.published += shard.published;
-        entry.gaps += shard.gaps;
-        entry.to = entry.to.max(shard.to);
-    }
-    Some(rest)
-}
-
-async fn end_of<T>(stage: &mut Option<StageTask<T>>, name: &str) -> Result<T> {
+async fn end_of<T: Send + 'static>(stage: &mut Option<StageTask<T>>, name: &str) -> Result<T> {
     match stage {
         Some(stage) => stage.ended(name).await,
         None => std::future::pending().await,

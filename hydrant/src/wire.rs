@@ -2,9 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hydrant_consumer::runtime::{self, RunSpec, Summary};
+use hydrant_consumer::runtime::{self, FinishOrder, RunSpec, Summary};
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
@@ -20,9 +19,6 @@ use hydrant_transform::{FusedStage, PiiTransform};
 const TRANSFORM: &str = "hydrant-transform";
 /// The app name of the sink, likewise.
 const SINK: &str = "hydrant-sink";
-
-/// How long a stage waits for more records once its input has ended: time to look once or twice.
-const IDLE_AT_END: Duration = Duration::from_millis(50);
 
 /// What opens the streams and lakes that the process names.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +43,7 @@ pub(crate) async fn transform(
     worker: String,
     context: &Context,
     shutdown: Shutdown,
-    exit_at_end: bool,
+    finish: FinishOrder,
 ) -> Result<Summary> {
     let parts = hydrant_transform::wire::TransformParts {
         app: TRANSFORM.to_owned(),
@@ -56,7 +52,7 @@ pub(crate) async fn transform(
     };
     let mut spec = hydrant_transform::wire::prepare(parts, config).await?;
     spec.worker = worker;
-    end_if(&mut spec, exit_at_end);
+    spec.finish = finish;
     runtime::run(spec).await
 }
 
@@ -67,7 +63,7 @@ pub(crate) async fn sink(
     worker: String,
     context: &Context,
     shutdown: Shutdown,
-    exit_at_end: bool,
+    finish: FinishOrder,
 ) -> Result<Summary> {
     let behind = transform.map(|config| -> Arc<dyn Transform> {
         Arc::new(PiiTransform::new(Arc::clone(config.policy())))
@@ -80,7 +76,7 @@ pub(crate) async fn sink(
     };
     let mut spec = hydrant_sink::wire::prepare(parts, config).await?;
     spec.worker = worker;
-    end_if(&mut spec, exit_at_end);
+    spec.finish = finish;
     if let Some(transform) = behind {
         spec = fused(spec, transform);
     }
@@ -114,14 +110,6 @@ fn if_there<T>(opened: Result<T>) -> Result<Option<T>> {
         Ok(opened) => Ok(Some(opened)),
         Err(Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// Makes a stage end with its input when the stages that wrote it have ended.
-fn end_if(spec: &mut RunSpec, input_ended: bool) {
-    if input_ended {
-        spec.exit_at_end = true;
-        spec.idle = spec.idle.min(IDLE_AT_END);
     }
 }
 

@@ -32,8 +32,8 @@ type ShardTip = (ShardId, Position, bool);
 /// Watches for the end of a stream.
 #[derive(Debug)]
 pub(crate) struct EndWatch {
-    enabled: bool,
-    idle: Duration,
+    /// For how long nothing may move before the end is reached; `None` while it is not watched for.
+    idle: Option<Duration>,
     tips: Option<(Vec<ShardTip>, Instant)>,
     next: Instant,
     /// When the stream was last asked how far the app is behind.
@@ -54,10 +54,9 @@ pub(crate) struct EndObservation {
 }
 
 impl EndWatch {
-    /// Watches only if `enabled`; the end is reached when nothing moves for `idle`.
-    pub(crate) fn new(enabled: bool, idle: Duration) -> Self {
+    /// Watches for the end if `idle` says when it is reached: when nothing moves for so long.
+    pub(crate) fn new(idle: Option<Duration>) -> Self {
         EndWatch {
-            enabled,
             idle,
             tips: None,
             next: clock::now(),
@@ -66,9 +65,15 @@ impl EndWatch {
         }
     }
 
+    /// Watches from now on; `idle` as for [`EndWatch::new`].
+    pub(crate) fn watch(&mut self, idle: Option<Duration>) {
+        self.idle = idle;
+        self.next = clock::now();
+    }
+
     /// Whether an observation may begin: the end is watched for, and none is under way.
     pub(crate) fn may_look(&self) -> bool {
-        self.enabled && !self.looking
+        self.idle.is_some() && !self.looking
     }
 
     /// Returns when to observe next.
@@ -82,14 +87,14 @@ impl EndWatch {
         shared: &RunContext,
         progress: BoxFuture<'static, Result<Vec<(ShardId, Progress)>>>,
     ) -> Option<BoxFuture<'static, Result<EndObservation>>> {
-        let at = clock::now();
-        self.next = at + (self.idle / 4).max(Duration::from_millis(1));
+        let (at, idle) = (clock::now(), self.idle?);
+        self.next = at + (idle / 4).max(Duration::from_millis(1));
         if !shared.board.all_idle() {
             self.tips = None;
             return None;
         }
         self.looking = true;
-        let passed = |since: &Instant| at.duration_since(*since) >= self.idle;
+        let passed = |since: &Instant| at.duration_since(*since) >= idle;
         let is_quiet = self.tips.as_ref().is_some_and(|(_, since)| passed(since));
         let asks = is_quiet && self.asked.as_ref().is_none_or(passed);
         if asks {
@@ -163,7 +168,10 @@ impl EndWatch {
             .collect();
         match &self.tips {
             Some((known, since)) if *known == tips => {
-                if at.duration_since(*since) < self.idle {
+                if self
+                    .idle
+                    .is_none_or(|idle| at.duration_since(*since) < idle)
+                {
                     return Ok(false);
                 }
             }

@@ -7,6 +7,7 @@ use hydrant_core::Context;
 use hydrant_core::shutdown::Shutdown;
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
+use tokio::sync::watch;
 
 use super::leases::LeaseSettings;
 
@@ -29,6 +30,8 @@ pub struct RunSpec {
     pub exit_at_end: bool,
     /// How long no append may come before the stream counts as ended. Default: 1 s.
     pub idle: Duration,
+    /// Makes the run end with its stream from when it is given.
+    pub finish: FinishOrder,
     /// Whether the app's leases and progress lie beside the stream, where other workers share them. Default: yes. If
     /// not, the worker reads all shards alone, starts at `start`, and leaves nothing behind.
     pub keeps_progress: bool,
@@ -41,6 +44,23 @@ pub struct RunSpec {
     pub checkpoint: Option<Duration>,
     /// The shutdown of the process.
     pub shutdown: Shutdown,
+}
+
+/// An order to a run, also one under way, to end when everything is published and no more records come. Clones are one
+/// order.
+#[derive(Clone, Debug, Default)]
+pub struct FinishOrder(watch::Sender<Option<Duration>>);
+
+impl FinishOrder {
+    /// Gives the order. No append for `idle`, or for the idle time of the run if that is shorter, is then the end.
+    pub fn give(&self, idle: Duration) {
+        self.0.send_replace(Some(idle));
+    }
+
+    /// Returns what changes when the order is given.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Duration>> {
+        self.0.subscribe()
+    }
 }
 
 /// The default of [`RunSpec::idle`].
@@ -64,11 +84,20 @@ impl RunSpec {
             start: Start::Earliest,
             exit_at_end: false,
             idle: IDLE,
+            finish: FinishOrder::default(),
             keeps_progress: true,
             leases: LeaseSettings::default(),
             pin: None,
             checkpoint: None,
             shutdown,
+        }
+    }
+
+    /// Returns how long no append may come before the stream counts as ended; `None` while the run does not end with it.
+    pub(crate) fn ends_after(&self) -> Option<Duration> {
+        match *self.finish.0.borrow() {
+            Some(idle) => Some(idle.min(self.idle)),
+            None => self.exit_at_end.then_some(self.idle),
         }
     }
 }

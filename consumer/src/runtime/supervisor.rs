@@ -3,7 +3,8 @@
 //! A run ends
 //! - by a drain: reading stops, every task publishes, writes its ledger and gives its claim back at once. The process
 //!   limits the time of that: when it stops at once, the tasks that are left are aborted, which is an error;
-//! - with `exit_at_end`, when [`super::end_of_stream`] finds that the end is reached: then by a drain;
+//! - with `exit_at_end`, or after the order to finish, when [`super::end_of_stream`] finds that the end is reached: then
+//!   by a drain;
 //! - by an error of a shard or of the subscription that no retry can fix: the run drains and ends with the first such
 //!   error. The other shards lose nothing, and a restart by a process manager does not hide the fault. Corrupt data
 //!   is the exception: its shard is stalled, the others continue, and the run ends with that error when it ends.
@@ -72,7 +73,8 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         }
     };
     let measure_every = spec.stream.states_every();
-    let end = EndWatch::new(spec.exit_at_end, spec.idle);
+    let finish = spec.finish.subscribe();
+    let end = EndWatch::new(spec.ends_after());
     let supervisor = Supervisor {
         shared: Arc::new(RunContext::new(spec, output, checkpoint)),
         first_shards,
@@ -82,6 +84,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         draining: false,
         failure: None,
         end,
+        finish,
         measure_at: Some(clock::now() + measure_every),
         releases: JoinSet::new(),
         observations: JoinSet::new(),
@@ -120,6 +123,7 @@ struct Supervisor {
     draining: bool,
     failure: Option<Error>,
     end: EndWatch,
+    finish: watch::Receiver<Option<Duration>>,
     measure_at: Option<Instant>,
     /// Claims without a task that are being given back.
     releases: JoinSet<()>,
@@ -158,6 +162,7 @@ impl Supervisor {
                     return Err(Error::fatal("stopped at once: what was not published is read again after a restart"));
                 }
                 () = shutdown.draining(), if !draining => self.begin_drain(),
+                Ok(()) = self.finish.changed() => self.finish(),
                 Some(joined) = self.tasks.join_next_with_id() => self.joined(joined),
                 () = clock::sleep_until(revoke_until) => self.cut_off(),
                 () = clock::sleep_until(self.retry_at) => self.retry_at = None,
@@ -225,6 +230,14 @@ impl Supervisor {
         self.subscription.stop_claiming();
         for claim in std::mem::take(&mut self.waiting).into_values() {
             self.releases.spawn(release(claim, None));
+        }
+    }
+
+    /// Watches for the end from now on, and lets the tasks look again at what they wait for.
+    fn finish(&mut self) {
+        self.end.watch(self.shared.spec.ends_after());
+        for active in self.active.values() {
+            active.control.send_modify(|_order| {});
         }
     }
 

@@ -352,11 +352,11 @@ impl ShardTask {
             .deadline()
             .filter(|deadline| attempt.asked_deadline.is_none_or(|asked| *deadline > asked));
         let ledger = attempt.ledger.wake_at();
-        let idle = attempt
-            .reader
-            .idle_since
-            .filter(|_| spec.exit_at_end && !attempt.is_checkpointed())
-            .map(|since| since + spec.idle);
+        let idle = spec
+            .ends_after()
+            .zip(attempt.reader.idle_since)
+            .filter(|_| !attempt.is_checkpointed())
+            .map(|(idle, since)| since + idle);
         let pressure = attempt
             .pressed_since
             .filter(|_| attempt.unpublished)
@@ -379,11 +379,8 @@ impl ShardTask {
                 self.publish(attempt, Flush::Memory).await?;
             }
         }
-        let idle_over = attempt
-            .reader
-            .idle_since
-            .is_some_and(|since| since + self.shared.spec.idle <= now);
-        if idle_over && self.shared.spec.exit_at_end {
+        let idle = self.shared.spec.ends_after().zip(attempt.reader.idle_since);
+        if idle.is_some_and(|(idle, since)| since + idle <= now) {
             if attempt.unpublished {
                 self.publish(attempt, Flush::Drain).await?;
                 // A stage that published less than everything is asked again after another idle time.

@@ -43,6 +43,26 @@ async fn the_end_waits_for_the_last_append_to_be_old() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_ordered_to_finish_publishes_everything_and_ends() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 30, 0);
+    let mut stage = Exact::new(&world.log);
+    stage.every = Duration::from_secs(3600);
+    let spec = world.spec(stage);
+    let finish = spec.finish.clone();
+    let worker = RunningWorker::start(spec);
+    pass(Duration::from_secs(60)).await;
+    assert!(world.log.records().is_empty() && !worker.has_ended());
+    let began = clock::now();
+    finish.give(Duration::from_millis(50));
+    let summary = worker.ended().await.unwrap();
+    assert!(clock::now() - began < Duration::from_secs(1));
+    assert_eq!(summary.records, 30);
+    world.assert_exact();
+    assert_eq!(world.leases.to("a"), p(29));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_publishes_everything_and_releases() {
     let mut world = World::new(2, true);
     world.stream.append("a", 30, 0);
