@@ -25,5 +25,5 @@ mod tests;
 
 pub use leases::LeaseSettings;
 pub use progress_board::{ShardSummary, Summary};
-pub use run_spec::{FinishOrder, IDLE, RunSpec};
+pub use run_spec::{FinishOrder, IDLE, OnCorrupt, RunSpec};
 pub use supervisor::run;

@@ -1,7 +1,6 @@
 //! `hydrant stream ...`: creates, reads, reshards and repairs streams.
 
 mod admin;
-mod past_corrupt;
 mod records;
 mod reprocess;
 

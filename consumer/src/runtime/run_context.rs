@@ -11,7 +11,7 @@ use hydrant_core::stage::Scope;
 
 use super::output_identity::OutputIdentity;
 use super::progress_board::ProgressBoard;
-use super::run_spec::RunSpec;
+use super::run_spec::{OnCorrupt, RunSpec};
 use super::transaction::Transaction;
 
 /// What the tasks of a run share.
@@ -54,12 +54,16 @@ impl RunContext {
         now + every - Duration::from_nanos(since as u64)
     }
 
-    /// Records that a shard is stalled at corrupt data, and logs it unless the same error was logged before.
-    pub(crate) fn note_stalled(&self, shard: &ShardId, error: Error) {
+    /// Records that corrupt data keeps a shard from being read on, and logs it unless the same error was logged before.
+    pub(crate) fn note_corrupt(&self, shard: &ShardId, error: Error) {
         let mut corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
         let known = corrupt.get(shard).map(Error::report);
         if known != Some(error.report()) {
-            let error = log_shard_error(shard, "is stalled", error);
+            let what = match self.spec.on_corrupt {
+                OnCorrupt::Stall => "the shard is stalled",
+                OnCorrupt::EndShard => "skipping the rest of the corrupt shard",
+            };
+            let error = log_shard_error(shard, what, error);
             corrupt.insert(shard.clone(), error);
         }
     }
@@ -73,7 +77,7 @@ impl RunContext {
     /// Whether a shard is stalled.
     pub(crate) fn is_stalled(&self, shard: &ShardId) -> bool {
         let corrupt = self.corrupt.lock().unwrap_or_else(PoisonError::into_inner);
-        corrupt.contains_key(shard)
+        self.spec.on_corrupt == OnCorrupt::Stall && corrupt.contains_key(shard)
     }
 
     /// Removes the first stalled shard and returns its error.
@@ -85,6 +89,6 @@ impl RunContext {
 
 /// Logs the error that stops a shard at once; the run ends with it later.
 pub(crate) fn log_shard_error(shard: &ShardId, what: &str, error: Error) -> Error {
-    tracing::error!(%shard, "the shard {what}: {}", error.report());
+    tracing::error!(%shard, "{what}: {}", error.report());
     error
 }

@@ -32,6 +32,8 @@ pub struct RunSpec {
     pub idle: Duration,
     /// Makes the run end with its stream from when it is given.
     pub finish: FinishOrder,
+    /// What becomes of a shard that cannot be read on. Default: it stalls.
+    pub on_corrupt: OnCorrupt,
     /// Whether the app's leases and progress lie beside the stream, where other workers share them. Default: yes. If
     /// not, the worker reads all shards alone, starts at `start`, and leaves nothing behind.
     pub keeps_progress: bool,
@@ -44,6 +46,17 @@ pub struct RunSpec {
     pub checkpoint: Option<Duration>,
     /// The shutdown of the process.
     pub shutdown: Shutdown,
+}
+
+/// What becomes of a shard with corrupt data. Either way the error is logged once, the other shards are read, and the run
+/// ends with the error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCorrupt {
+    /// The shard is read again until it is repaired; until then its children do not begin.
+    Stall,
+    /// The shard counts as read to its end, so that its children are read as well. Only for a run that keeps no progress:
+    /// one that does must not pass records that it has not read.
+    EndShard,
 }
 
 /// An order to a run, also one under way, to end when everything is published and no more records come. Clones are one
@@ -85,6 +98,7 @@ impl RunSpec {
             exit_at_end: false,
             idle: IDLE,
             finish: FinishOrder::default(),
+            on_corrupt: OnCorrupt::Stall,
             keeps_progress: true,
             leases: LeaseSettings::default(),
             pin: None,

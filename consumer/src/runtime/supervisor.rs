@@ -377,7 +377,7 @@ impl Supervisor {
                 tracing::info!(%shard, "the shard is another worker's now");
             }
             TaskOutcome::Failed(error) => {
-                let error = log_shard_error(&shard, "cannot continue", error);
+                let error = log_shard_error(&shard, "the shard cannot continue", error);
                 self.failure.get_or_insert(error);
                 self.begin_drain();
             }

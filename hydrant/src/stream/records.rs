@@ -2,7 +2,7 @@
 
 use hydrant_consumer::config::ConsumerArgs;
 use hydrant_consumer::copy::{CopyFormat, ShardLabel};
-use hydrant_consumer::runtime;
+use hydrant_consumer::runtime::{self, OnCorrupt};
 use hydrant_consumer::wire::{self as consumer, CopyParts};
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::{Batch, Budget, Error, Position, Result, ShardId};
@@ -11,7 +11,6 @@ use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
 use hydrant_stream::Streams;
 
-use super::past_corrupt::CorruptShards;
 use super::shard_of;
 use crate::output::{CommandOutput, count_text, counted};
 
@@ -154,12 +153,10 @@ pub(super) async fn tail(
         stdout: process.stdout.clone(),
     };
     let mut spec = consumer::prepare(parts, &config).await?;
-    let corrupt = CorruptShards::default();
     if exit_at_end {
-        spec.stream = corrupt.passed_in(spec.stream);
+        spec.on_corrupt = OnCorrupt::EndShard;
     }
-    runtime::run(spec).await?;
-    corrupt.into_result()
+    runtime::run(spec).await.map(drop)
 }
 
 #[cfg(test)]

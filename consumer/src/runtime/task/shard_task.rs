@@ -42,6 +42,7 @@ use super::start_position::Unconfirmed;
 use crate::runtime::leases::{SILENT, lineage};
 use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;
+use crate::runtime::run_spec::OnCorrupt;
 use crate::runtime::transaction::{Membership, aborted};
 
 /// How often the shard that holds most is made to publish while the budget is under pressure and no stage publishes.
@@ -156,6 +157,9 @@ impl ShardTask {
                     delay.max(after)
                 }
                 Disposition::Reroute => delay,
+                Disposition::Refused | Disposition::Fatal if self.passes(&error) => {
+                    return self.pass(error).await;
+                }
                 Disposition::Refused | Disposition::Fatal => return TaskOutcome::Failed(error),
             };
             self.failures = self.failures.saturating_add(1);
@@ -167,6 +171,24 @@ impl ShardTask {
                 }
                 () = clock::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Whether the shard counts as read to its end after this error.
+    fn passes(&self, error: &Error) -> bool {
+        matches!(error, Error::Corrupt { .. }) && self.shared.spec.on_corrupt == OnCorrupt::EndShard
+    }
+
+    /// Ends the shard at corrupt data. What was read before is published.
+    async fn pass(&mut self, error: Error) -> TaskOutcome {
+        self.shared.note_corrupt(&self.shard.id, error);
+        let end = Progress::starting(Position::End);
+        if let Err(error) = self.ledger.write(&self.shared.output.sign(end)).await {
+            return TaskOutcome::Failed(error);
+        }
+        match self.give_back().await {
+            TaskOutcome::Released => TaskOutcome::Ended,
+            other => other,
         }
     }
 
@@ -513,11 +535,11 @@ impl ShardTask {
                     self.publish(attempt, Flush::Drain).await?;
                 }
                 self.write_now(attempt).await?;
-                if !matches!(error, Error::Corrupt { .. }) {
+                if !matches!(error, Error::Corrupt { .. }) || self.passes(&error) {
                     return Err(error);
                 }
                 self.count("corrupt");
-                self.shared.note_stalled(&self.shard.id, error);
+                self.shared.note_corrupt(&self.shard.id, error);
                 let now = clock::now();
                 attempt.reader = ReaderState {
                     idle_since: Some(now),
