@@ -1,20 +1,17 @@
 //! The configuration of `hydrant-consumer`: flags and the `[consumer]` table.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use hydrant_core::stream::Start;
 use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_stream::{StreamUrl, Streams};
+use serde::Serialize;
 
 use crate::copy::{CopyFormat, Filter, OnPoison, OutputDevice};
-use crate::runtime::{IDLE, LeaseSettings};
-
-/// The default of `wait`: services start in any order.
-const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+use crate::input::InputSettings;
+use crate::runtime::LeaseSettings;
 
 /// The flags. A flag outranks its environment variable (`HYDRANT_CONSUMER_FROM`, ...), which outranks the file.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct ConsumerArgs {
     /// Stream to read, such as local:data/raw [env: HYDRANT_CONSUMER_FROM]
     #[arg(long, value_name = "URL")]
@@ -78,16 +75,11 @@ impl CopyTarget {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    streams: Streams,
-    from: String,
+    input: InputSettings,
     to: CopyTarget,
-    start: Start,
     format: CopyFormat,
     filters: Vec<Filter>,
     on_poison: OnPoison,
-    exit_at_end: bool,
-    idle: Duration,
-    wait: Duration,
     leases: LeaseSettings,
 }
 
@@ -99,23 +91,9 @@ impl Config {
         layers: &Layers,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let mut flags = Flags::new();
-        flags.set("from", "--from", args.from.as_ref());
-        flags.set("to", "--to", args.to.as_ref());
-        flags.set("start", "--start", args.start.as_ref());
-        flags.set("format", "--format", args.format.as_ref());
-        flags.set_list("filter", "--filter", &args.filter);
-        flags.set("on-poison", "--on-poison", args.on_poison.as_ref());
-        flags.set(
-            "exit-at-end",
-            "--exit-at-end",
-            args.exit_at_end.then_some(true),
-        );
-        flags.set("idle", "--idle", args.idle.as_ref());
-        flags.set("wait", "--wait", args.wait.as_ref());
-        flags.set("lease-time", "--lease-time", args.lease_time.as_ref());
-        let mut section = layers.section("consumer", &flags);
-        let from = section.required("from", "write the stream to read, such as `local:data/raw`");
+        let mut section = layers.section("consumer", &Flags::of(args));
+        let input = InputSettings::read(&mut section, streams, "local:data/raw");
+        let from = input.from();
         let to = section.text("to").unwrap_or_else(|| "-".to_owned());
         if !from.is_empty() && from == to {
             section.problem(
@@ -124,11 +102,6 @@ impl Config {
             );
         }
         let to = CopyTarget::parse(&to);
-        if !from.is_empty()
-            && let Err(error) = streams.check(&from)
-        {
-            section.problem("from", error.to_string());
-        }
         if let CopyTarget::Stream(url) = &to
             && let Err(error) = streams.check(url)
         {
@@ -147,27 +120,18 @@ impl Config {
                 Err(error) => section.problem("filter", format!("{error}")),
             }
         }
-        let start = section.parsed("start").unwrap_or(Start::Earliest);
         let format = section.choice("format", CopyFormat::CHOICES, CopyFormat::Ndjson);
         let on_poison = section.choice("on-poison", OnPoison::CHOICES, OnPoison::DeadLetter);
-        let exit_at_end = section.flag("exit-at-end", false);
-        let idle = section.duration("idle", IDLE);
-        let wait = section.duration("wait", WAIT_DEFAULT);
         let lease_time =
             section.optional_duration_within("lease-time", LeaseSettings::LEASE_TIME_RANGE);
         let usable = !section.has_problems();
         section.finish(problems);
         usable.then_some(Config {
-            streams: streams.clone(),
-            from,
+            input,
             to,
-            start,
             format,
             filters,
             on_poison,
-            exit_at_end,
-            idle,
-            wait,
             leases: LeaseSettings {
                 lease_time,
                 ..LeaseSettings::default()
@@ -175,24 +139,14 @@ impl Config {
         })
     }
 
-    /// Returns what opens the streams.
-    pub fn streams(&self) -> &Streams {
-        &self.streams
-    }
-
-    /// Returns the URL of the input.
-    pub fn from(&self) -> &str {
-        &self.from
+    /// Returns the settings of the input.
+    pub fn input(&self) -> &InputSettings {
+        &self.input
     }
 
     /// Returns the target. Default: standard output.
     pub fn to(&self) -> &CopyTarget {
         &self.to
-    }
-
-    /// Returns where an app without progress starts. Default: earliest.
-    pub fn start(&self) -> Start {
-        self.start
     }
 
     /// Returns the format of records outside of a stream. Default: ndjson.
@@ -208,25 +162,6 @@ impl Config {
     /// Returns what to do with a record that cannot be copied. Default: dead-letter.
     pub fn on_poison(&self) -> OnPoison {
         self.on_poison
-    }
-
-    /// Whether to end when everything is copied. Default: no.
-    pub fn exit_at_end(&self) -> bool {
-        self.exit_at_end
-    }
-
-    /// Returns how long no record may come before the stream counts as ended.
-    ///
-    /// Default: 1 s. Raise it when the input pauses. Cost: the end is detected later.
-    pub fn idle(&self) -> Duration {
-        self.idle
-    }
-
-    /// Returns how long to wait for an input that does not exist.
-    ///
-    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is reported later.
-    pub fn wait(&self) -> Duration {
-        self.wait
     }
 
     /// Returns the times of leases.
@@ -261,10 +196,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(config.to(), &CopyTarget::Stdout);
-        assert_eq!(
-            (config.start(), config.format()),
-            (Start::Earliest, CopyFormat::Ndjson)
-        );
+        assert_eq!(config.format(), CopyFormat::Ndjson);
         assert_eq!(config.on_poison(), OnPoison::DeadLetter);
     }
 

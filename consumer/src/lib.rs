@@ -8,6 +8,8 @@ pub mod copy;
 pub mod runtime;
 pub mod wire;
 
+mod input;
 mod transform_stage;
 
+pub use input::InputSettings;
 pub use transform_stage::TransformStage;

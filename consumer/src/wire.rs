@@ -58,10 +58,7 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         shutdown,
         stdout,
     } = parts;
-    let input = config
-        .streams()
-        .open_when_ready(config.from(), config.wait(), &shutdown, &context)
-        .await?;
+    let input = config.input().open(&shutdown, &context).await?;
     let mut pin = None;
     let keeps_progress = app.is_some() || matches!(config.to(), CopyTarget::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
@@ -94,7 +91,7 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
         }
         CopyTarget::Stream(to) => {
             pin = Some(filter.digest().to_owned());
-            let streams = config.streams();
+            let streams = config.input().streams();
             let output = streams
                 .open_or_create_like(&input, to, None, &context)
                 .await?;
@@ -112,12 +109,9 @@ async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -
     };
     Ok(RunSpec {
         keeps_progress,
-        start: config.start(),
-        exit_at_end: config.exit_at_end(),
-        idle: config.idle(),
         leases: config.leases(),
         pin,
-        ..RunSpec::new(context, input, app, stage, shutdown)
+        ..config.input().run(context, input, app, stage, shutdown)
     })
 }
 
@@ -173,7 +167,7 @@ impl CopyReport {
             "{} of {} of `{}` written to {output}",
             counted(counts.written, "record"),
             counted(read.shards.len() as u64, "shard"),
-            config.from(),
+            config.input().from(),
         );
         let others = [
             ("already there", counts.duplicates),

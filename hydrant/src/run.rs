@@ -100,7 +100,7 @@ impl RunPlan {
         let producer = runs("producer").then(|| place.producer(problems));
         let transform = runs("transform").then(|| place.transform(problems));
         let from = match (inline, &transform) {
-            (true, Some(Some(transform))) => transform.from(),
+            (true, Some(Some(transform))) => transform.input().from(),
             (true, _) => &place.raw,
             (false, _) => &place.clean,
         };
@@ -411,7 +411,7 @@ async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
     let other = if plan.inline {
         transform.to()
     } else {
-        transform.from()
+        transform.input().from()
     };
     if !wire::has_taken_from(sink, other, context).await? {
         return Ok(());

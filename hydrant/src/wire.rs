@@ -90,12 +90,12 @@ pub(crate) async fn has_taken_from(
     from: &str,
     context: &Context,
 ) -> Result<bool> {
-    let streams = sink.streams();
+    let streams = sink.input().streams();
     let stream = if_there(streams.open(from, context).await)?;
     let lake = if_there(sink.lakes().open_read(sink.to(), context).await)?;
     match (stream, lake) {
         (Some(stream), Some(lake)) => {
-            let read = if_there(streams.open(sink.from(), context).await)?;
+            let read = if_there(streams.open(sink.input().from(), context).await)?;
             if read.is_some_and(|read| read.id() == stream.id()) {
                 return Ok(false);
             }

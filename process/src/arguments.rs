@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
+use serde::{Serialize, Serializer};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
@@ -29,11 +30,12 @@ const NAME_MAX: usize = 64;
 const IO_THREADS_DEFAULT: u64 = 2;
 
 /// The flags of every binary. A flag outranks its environment variable, which outranks the file.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
 #[command(next_help_heading = COMMON)]
 pub struct CommonArgs {
     /// Configuration file, TOML [env: HYDRANT_CONFIG]
     #[arg(long, value_name = "FILE", global = true)]
+    #[serde(serialize_with = "shown")]
     pub config: Option<PathBuf>,
     /// Name of the app: it keeps progress under this name, and workers of one name share the work [env: HYDRANT_APP]
     #[arg(long, value_name = "NAME", global = true)]
@@ -67,6 +69,12 @@ pub struct CommonArgs {
     /// Threads for network and disk [env: HYDRANT_IO_THREADS]
     #[arg(long, value_name = "N", global = true)]
     pub io_threads: Option<String>,
+}
+
+/// A path as it is shown: one that is not UTF-8 has no other text.
+fn shown<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    let path = path.as_ref().map(|path| path.display().to_string());
+    path.serialize(serializer)
 }
 
 /// How a binary is run: its name, flags and tables.
@@ -134,21 +142,9 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn read(setup: &Setup, layers: &Layers, problems: &mut Problems) -> Common {
-        let args = &setup.common;
-        let mut flags = Flags::new();
-        let config = args.config.as_ref().map(|path| path.display());
-        flags.set("config", "--config", config);
-        flags.set("app", "--app", args.app.as_ref());
-        flags.set("worker-name", "--worker-name", args.worker_name.as_ref());
-        flags.set("memory", "--memory", args.memory.as_ref());
-        flags.set(
-            "drain-timeout",
-            "--drain-timeout",
-            args.drain_timeout.as_ref(),
-        );
-        flags.set("workers", "--workers", args.workers.as_ref());
-        flags.set("io-threads", "--io-threads", args.io_threads.as_ref());
-        flags.set("file-mode", "--file-mode", args.file_mode.as_ref());
+        let mut flags = Flags::of(&setup.common);
+        let metrics = flags.split_off(&[("metrics", "listen")]);
+        let log = flags.split_off(&[("log-level", "level"), ("log-format", "format")]);
         let mut root = layers.section(ROOT, &flags);
         root.path("config");
         let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
@@ -180,9 +176,7 @@ impl Common {
         });
         root.finish(problems);
 
-        let mut flags = Flags::new();
-        flags.set("listen", "--metrics", args.metrics.as_ref());
-        let mut section = layers.section("metrics", &flags);
+        let mut section = layers.section("metrics", &metrics);
         let metrics = section.text("listen").and_then(|text| {
             let address = text.parse().ok();
             if address.is_none() {
@@ -194,10 +188,7 @@ impl Common {
         });
         section.finish(problems);
 
-        let mut flags = Flags::new();
-        flags.set("level", "--log-level", args.log_level.as_ref());
-        flags.set("format", "--log-format", args.log_format.as_ref());
-        let mut section = layers.section("log", &flags);
+        let mut section = layers.section("log", &log);
         let text = section
             .text("level")
             .unwrap_or_else(|| setup.log_level.to_owned());
@@ -307,7 +298,6 @@ fn parse_level(text: &str) -> Option<Targets> {
     text.parse().ok()
 }
 
-/// Whether a text can be part of a path, of a key and of a metric label.
 /// Returns the name of the host as far as it is a name, else `worker`.
 fn host_name() -> String {
     let host = rustix::system::uname();
@@ -328,6 +318,7 @@ fn as_name(text: &str) -> String {
     }
 }
 
+/// Whether a text can be part of a path, of a key and of a metric label.
 fn is_name(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     text.len() <= NAME_MAX

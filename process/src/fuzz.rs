@@ -91,7 +91,7 @@ fn configuration_files_are_read_or_refused_with_their_place() {
             assert!(report.len() < 1_000 + 100 * text.len(), "{report}");
             let mut section = layers.section("sink", &Flags::new());
             let _read = section.duration("flush-interval", std::time::Duration::ZERO);
-            let _read = section.bytes("flush-bytes", 9);
+            let _read = section.bytes_within("flush-bytes", 9, 0..=u64::MAX);
             section.finish(&mut problems);
             layers.section(ROOT, &Flags::new()).finish(&mut problems);
             problems

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use hydrant_core::Result;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
 use hydrant_stream::Streams;
+use serde::Serialize;
 
 use crate::input::{AtEnd, RecordFormat};
 use crate::key::KeyTemplate;
@@ -40,7 +41,7 @@ const RATE_MAX: u64 = 1_000_000_000;
 const NAME_BYTES_MAX: usize = 128;
 
 /// The flags as text; [`Config::read`] reads their values together with the other layers.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct ProducerArgs {
     /// The stream to write to, such as `local:data/raw`; it is created if it does not exist
     #[arg(long, value_name = "URL")]
@@ -291,7 +292,7 @@ impl Config {
         layers: &Layers,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let mut section = layers.section(SECTION, &flags(args));
+        let mut section = layers.section(SECTION, &Flags::of(args));
         let config = read(&mut section, streams);
         let sound = !section.has_problems();
         section.finish(problems);
@@ -299,44 +300,9 @@ impl Config {
     }
 }
 
-fn flags(args: &ProducerArgs) -> Flags {
-    let mut flags = Flags::new();
-    let given = [
-        ("to", "--to", &args.to),
-        ("simulate", "--simulate", &args.simulate),
-        ("devices", "--devices", &args.devices),
-        ("seed", "--seed", &args.seed),
-        ("malformed", "--malformed", &args.malformed),
-        ("late", "--late", &args.late),
-        ("pii", "--pii", &args.pii),
-        ("start-time", "--start-time", &args.start_time),
-        ("format", "--format", &args.format),
-        ("at-end", "--at-end", &args.at_end),
-        ("rate", "--rate", &args.rate),
-        ("key", "--key", &args.key),
-        ("shards", "--shards", &args.shards),
-        ("name", "--name", &args.name),
-        ("ledger", "--ledger", &args.ledger),
-        ("report", "--report", &args.report),
-        ("linger", "--linger", &args.linger),
-        ("batch-bytes", "--batch-bytes", &args.batch_bytes),
-        ("record-bytes", "--record-bytes", &args.record_bytes),
-    ];
-    for (key, flag, value) in given {
-        flags.set(key, flag, value.as_ref());
-    }
-    flags.set_list("input", "--input", &args.input);
-    flags.set("follow", "--follow", args.follow.then_some("on"));
-    flags
-}
-
 fn read(section: &mut Section, streams: &Streams) -> Config {
-    let to = section.required("to", "write the stream's URL, such as `local:data/raw`");
-    if !to.is_empty()
-        && let Err(error) = streams.check(&to)
-    {
-        section.problem("to", error.to_string());
-    }
+    let remedy = "write the stream's URL, such as `local:data/raw`";
+    let to = section.checked("to", remedy, |url| streams.check(url));
     let origin = read_origin(section);
     let key = section
         .text("key")

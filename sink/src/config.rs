@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use hydrant_core::stream::Start;
+use hydrant_consumer::InputSettings;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
 use hydrant_stream::Streams;
+use serde::Serialize;
 
 use crate::encode::{Compression, EncodeOptions};
 use crate::lake::{Lakes, TableNames};
@@ -15,10 +16,6 @@ use crate::table::spec::TableRules;
 /// The table's name when none is given.
 pub const TABLE_DEFAULT: &str = "events";
 
-/// How long to wait for an input that does not exist yet: services start in any order.
-const WAIT_DEFAULT: Duration = Duration::from_secs(10);
-/// How long the input must be silent to count as ended.
-const IDLE_DEFAULT: Duration = Duration::from_secs(1);
 /// Event times are judged by the time at which an interval was opened, so an interval must not grow old.
 const FLUSH_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -49,7 +46,7 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   bloom-filters       columns that queries look up by value";
 
 /// The flags. Each outranks its environment variable (`HYDRANT_SINK_FROM`, ...), which outranks the file.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct SinkArgs {
     /// Stream to read, such as local:data/clean [env: HYDRANT_SINK_FROM]
     #[arg(long, value_name = "URL")]
@@ -93,17 +90,12 @@ pub struct SinkArgs {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    streams: Streams,
+    input: InputSettings,
     lakes: Lakes,
-    from: String,
     to: String,
     names: TableNames,
     rules: TableRules,
     flush: FlushRules,
-    start: Start,
-    wait: Duration,
-    exit_at_end: bool,
-    idle: Duration,
 }
 
 impl Config {
@@ -114,41 +106,10 @@ impl Config {
         layers: &Layers,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let mut flags = Flags::new();
-        for (key, flag, value) in [
-            ("from", "--from", &args.from),
-            ("to", "--to", &args.to),
-            ("table", "--table", &args.table),
-            ("flush-interval", "--flush-interval", &args.flush_interval),
-            ("flush-bytes", "--flush-bytes", &args.flush_bytes),
-            ("event-time", "--event-time", &args.event_time),
-            ("partition", "--partition", &args.partition),
-            ("start", "--start", &args.start),
-            ("wait", "--wait", &args.wait),
-            ("idle", "--idle", &args.idle),
-        ] {
-            flags.set(key, flag, value.as_ref());
-        }
-        let given = args.provenance.then_some(true);
-        flags.set("provenance", "--provenance", given);
-        let given = args.exit_at_end.then_some(true);
-        flags.set("exit-at-end", "--exit-at-end", given);
-        let mut section = layers.section("sink", &flags);
-        let from = section.required(
-            "from",
-            "write the stream to read, such as `local:data/clean`",
-        );
-        let to = section.required("to", "write the lake to write, such as `file:data/lake`");
-        if !from.is_empty()
-            && let Err(error) = streams.check(&from)
-        {
-            section.problem("from", error.to_string());
-        }
-        if !to.is_empty()
-            && let Err(error) = lakes.check(&to)
-        {
-            section.problem("to", error.to_string());
-        }
+        let mut section = layers.section("sink", &Flags::of(args));
+        let input = InputSettings::read(&mut section, streams, "local:data/clean");
+        let remedy = "write the lake to write, such as `file:data/lake`";
+        let to = section.checked("to", remedy, |url| lakes.check(url));
         let names = read_names(&mut section);
         let rules = read_rules(&mut section);
         let interval = section.duration_within(
@@ -161,42 +122,28 @@ impl Config {
             FLUSH_BYTES,
             FLUSH_BYTES_MIN..=FLUSH_BYTES_MAX,
         );
-        let start = section.parsed("start").unwrap_or(Start::Earliest);
-        let wait = section.duration("wait", WAIT_DEFAULT);
-        let exit_at_end = section.flag("exit-at-end", false);
-        let idle = section.duration("idle", IDLE_DEFAULT);
         let usable = !section.has_problems();
         section.finish(problems);
         let names = names.filter(|_| usable)?;
         let flush = FlushRules { bytes, interval };
         Some(Config {
-            streams: streams.clone(),
+            input,
             lakes: lakes.clone(),
-            from,
             to,
             names,
             rules,
             flush,
-            start,
-            wait,
-            exit_at_end,
-            idle,
         })
     }
 
-    /// What opens the input.
-    pub fn streams(&self) -> &Streams {
-        &self.streams
+    /// The settings of the input.
+    pub fn input(&self) -> &InputSettings {
+        &self.input
     }
 
     /// What opens the lake.
     pub fn lakes(&self) -> &Lakes {
         &self.lakes
-    }
-
-    /// The URL of the input.
-    pub fn from(&self) -> &str {
-        &self.from
     }
 
     /// The URL of the lake.
@@ -221,30 +168,6 @@ impl Config {
     /// Default: 128 MiB of input or 60 s. Raise them for fewer and larger files. Cost: memory, and rows appear later.
     pub fn flush(&self) -> FlushRules {
         self.flush
-    }
-
-    /// Where a shard starts that neither the lake nor the ledger knows.
-    pub fn start(&self) -> Start {
-        self.start
-    }
-
-    /// How long to wait for an input that does not exist yet.
-    ///
-    /// Default: 10 s. Raise it when the stage before starts late. Cost: a mistake in the URL is reported later.
-    pub fn wait(&self) -> Duration {
-        self.wait
-    }
-
-    /// Whether to end when everything is published.
-    pub fn exit_at_end(&self) -> bool {
-        self.exit_at_end
-    }
-
-    /// How long the input must be silent to count as ended.
-    ///
-    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
-    pub fn idle(&self) -> Duration {
-        self.idle
     }
 }
 
@@ -374,8 +297,8 @@ mod tests {
         let config = read(&args(), "").unwrap();
         assert_eq!(config.names().table(), TABLE_DEFAULT);
         assert_eq!(config.flush(), FlushRules::default());
-        assert_eq!(config.start(), Start::Earliest);
-        assert!(!config.exit_at_end() && !config.rules().provenance);
+        assert_eq!(config.input().from(), "local:a");
+        assert!(!config.rules().provenance);
     }
 
     #[test]

@@ -50,10 +50,7 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
     } = parts;
     // The lake is opened first: a mistake in its URL must not wait for the input.
     let lake = config.lakes().open(config.to(), &context).await?;
-    let input = config
-        .streams()
-        .open_when_ready(config.from(), config.wait(), &shutdown, &context)
-        .await?;
+    let input = config.input().open(&shutdown, &context).await?;
     let mut rules = config.rules().clone();
     rules.policy = behind
         .as_ref()
@@ -65,12 +62,8 @@ pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSp
         TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
     let stage = stage.at(&config.lakes().locate(config.to(), &context).await?);
     let totals = stage.totals();
-    let spec = RunSpec {
-        start: config.start(),
-        exit_at_end: config.exit_at_end(),
-        idle: config.idle(),
-        ..RunSpec::new(context, input, app, Arc::new(stage), shutdown)
-    };
+    let stage = Arc::new(stage);
+    let spec = config.input().run(context, input, app, stage, shutdown);
     Ok((spec, totals))
 }
 
@@ -111,7 +104,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
             "{} of {} of {}: {} and {} in {} of table `{}` in {}",
             counted(summary.records, "record"),
             counted(summary.shards.len() as u64, "shard"),
-            config.from(),
+            config.input().from(),
             counted(published.rows, "row"),
             counted(published.dead_letters, "dead letter"),
             counted(published.files, "file"),

@@ -1,20 +1,15 @@
 //! The configuration of `hydrant-transform`: flags, the `[transform]` table, the policy.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hydrant_core::stream::Start;
+use hydrant_consumer::InputSettings;
 use hydrant_pii::Policy;
 use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_stream::Streams;
+use serde::Serialize;
 
 use crate::policy;
 
-/// How long an input that does not exist is waited for: services start in any order.
-const WAIT_DEFAULT: Duration = Duration::from_secs(10);
-/// How long nothing may come for that to be the end of the input.
-const IDLE_DEFAULT: Duration = Duration::from_secs(1);
 /// The most shards that a stream is made with.
 const SHARDS_MAX: u64 = 4096;
 
@@ -25,7 +20,7 @@ table [pii] of the configuration file, names a file of lines id = \"secret\"; or
 table [pii.keys].";
 
 /// The flags. Each outranks its environment variable (`HYDRANT_TRANSFORM_FROM`, ...), which outranks the file.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct TransformArgs {
     /// Stream to read, such as local:data/raw [env: HYDRANT_TRANSFORM_FROM]
     #[arg(long, value_name = "URL")]
@@ -35,7 +30,7 @@ pub struct TransformArgs {
     pub to: Option<String>,
     /// Policy, TOML; the built-in policy `strict` without it [env: HYDRANT_TRANSFORM_POLICY]
     #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
+    pub policy: Option<String>,
     /// Where to start without progress: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
@@ -56,22 +51,9 @@ pub struct TransformArgs {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) streams: Streams,
-    from: String,
+    input: InputSettings,
     to: String,
     policy: Arc<Policy>,
-    /// Where an app without progress starts.
-    pub(crate) start: Start,
-    /// How long an input that does not exist is waited for.
-    ///
-    /// Default: 10 s. Raise it when the producer starts late. Cost: a mistake in the URL is reported later.
-    pub(crate) wait: Duration,
-    /// Whether to end when everything is processed.
-    pub(crate) exit_at_end: bool,
-    /// How long nothing may come for that to be the end.
-    ///
-    /// Default: 1 s. Raise it when the input pauses. Cost: the end is seen later.
-    pub(crate) idle: Duration,
     /// The shards of an output that is made.
     ///
     /// Default: as many as the input has open. Raise it when more workers read the output. Cost: files and a sync each.
@@ -86,64 +68,33 @@ impl Config {
         layers: &Layers,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let mut flags = Flags::new();
-        flags.set("from", "--from", args.from.as_ref());
-        flags.set("to", "--to", args.to.as_ref());
-        let file = args.policy.as_ref().map(|path| path.display());
-        flags.set("policy", "--policy", file);
-        flags.set("start", "--start", args.start.as_ref());
-        flags.set("wait", "--wait", args.wait.as_ref());
-        flags.set(
-            "exit-at-end",
-            "--exit-at-end",
-            args.exit_at_end.then_some(true),
-        );
-        flags.set("idle", "--idle", args.idle.as_ref());
-        flags.set("shards", "--shards", args.shards.as_ref());
-        let mut section = layers.section("transform", &flags);
-        let from = section.required("from", "write the stream to read, such as `local:data/raw`");
-        let to = section.required(
-            "to",
-            "write the stream to write, such as `local:data/clean`",
-        );
+        let mut section = layers.section("transform", &Flags::of(args));
+        let input = InputSettings::read(&mut section, streams, "local:data/raw");
+        let from = input.from();
+        let remedy = "write the stream to write, such as `local:data/clean`";
+        let to = section.checked("to", remedy, |url| streams.check(url));
         if !from.is_empty() && from == to {
             section.problem(
                 "to",
                 format!("`{to}` is the input as well: name another stream"),
             );
         }
-        for (key, url) in [("from", &from), ("to", &to)] {
-            if !url.is_empty()
-                && let Err(error) = streams.check(url)
-            {
-                section.problem(key, error.to_string());
-            }
-        }
         let file = section.path("policy");
-        let start = section.parsed("start").unwrap_or(Start::Earliest);
-        let wait = section.duration("wait", WAIT_DEFAULT);
-        let exit_at_end = section.flag("exit-at-end", false);
-        let idle = section.duration("idle", IDLE_DEFAULT);
         let shards = section.optional_number("shards", 1..=SHARDS_MAX);
         let usable = !section.has_problems();
         section.finish(problems);
         let policy = policy::load(layers, file.as_deref(), problems)?;
         usable.then_some(Config {
-            streams: streams.clone(),
-            from,
+            input,
             to,
             policy,
-            start,
-            wait,
-            exit_at_end,
-            idle,
             shards: shards.and_then(|shards| u32::try_from(shards).ok()),
         })
     }
 
-    /// The URL of the input.
-    pub fn from(&self) -> &str {
-        &self.from
+    /// The settings of the input.
+    pub fn input(&self) -> &InputSettings {
+        &self.input
     }
 
     /// The URL of the output.
@@ -178,8 +129,7 @@ mod tests {
             ..TransformArgs::default()
         };
         let config = read(&args).unwrap();
-        assert_eq!(config.start, Start::Earliest);
-        assert!(!config.exit_at_end);
+        assert_eq!(config.input().from(), "local:a");
         assert_eq!(config.shards, None);
     }
 

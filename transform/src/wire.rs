@@ -33,10 +33,8 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         context,
         shutdown,
     } = parts;
-    let streams = &config.streams;
-    let input = streams
-        .open_when_ready(config.from(), config.wait, &shutdown, &context)
-        .await?;
+    let input = config.input().open(&shutdown, &context).await?;
+    let streams = config.input().streams();
     let output = streams
         .open_or_create_like(&input, config.to(), config.shards, &context)
         .await?;
@@ -52,11 +50,10 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
         context: context.clone(),
     };
     Ok(RunSpec {
-        start: config.start,
-        exit_at_end: config.exit_at_end,
-        idle: config.idle,
         pin: Some(digest),
-        ..RunSpec::new(context, input, app, Arc::new(stage), shutdown)
+        ..config
+            .input()
+            .run(context, input, app, Arc::new(stage), shutdown)
     })
 }
 
@@ -86,7 +83,7 @@ fn text_of(summary: &Summary, config: &Config) -> String {
         "{} of {} of {} processed by policy `{}` into {}",
         counted(summary.records, "record"),
         counted(summary.shards.len() as u64, "shard"),
-        config.from(),
+        config.input().from(),
         config.policy().name(),
         config.to(),
     )

@@ -224,7 +224,7 @@ fn config(from: &str, to: &str, policy: Option<&Path>, exit: bool) -> Config {
     let args = TransformArgs {
         from: Some(from.to_owned()),
         to: Some(to.to_owned()),
-        policy: policy.map(Path::to_owned),
+        policy: policy.map(|path| path.display().to_string()),
         exit_at_end: exit,
         idle: Some("50ms".to_owned()),
         shards: Some("4".to_owned()),

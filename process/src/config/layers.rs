@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use serde::Serialize;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
@@ -284,7 +285,7 @@ impl Layers {
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     given: SourcedValues,
-    names: BTreeMap<String, &'static str>,
+    names: BTreeMap<String, String>,
 }
 
 impl Flags {
@@ -293,32 +294,49 @@ impl Flags {
         Self::default()
     }
 
-    /// Makes `flag` (with its hyphens) the flag of `key`, with its value if it was given.
-    pub fn set(&mut self, key: &'static str, flag: &'static str, value: Option<impl ToString>) {
-        self.insert(
-            key,
-            flag,
-            value.map(|value| RawValue::Text(value.to_string())),
-        );
-    }
-
-    /// Makes a repeatable `flag` the flag of the list `key`; no values means that it was not given.
-    pub fn set_list<T: ToString>(&mut self, key: &'static str, flag: &'static str, values: &[T]) {
-        let values: Vec<String> = values.iter().map(T::to_string).collect();
-        self.insert(
-            key,
-            flag,
-            (!values.is_empty()).then_some(RawValue::List(values)),
-        );
-    }
-
-    fn insert(&mut self, key: &'static str, flag: &'static str, raw: Option<RawValue>) {
-        self.names.insert(key.to_owned(), flag);
-        if let Some(raw) = raw {
-            let source = ValueSource::Flag { flag };
-            self.given
-                .insert(key.to_owned(), SourcedValue { source, raw });
+    /// Of the fields of parsed arguments: each is the flag of the key of its name, a text that was given or not, a list or
+    /// a switch.
+    pub fn of(args: &impl Serialize) -> Self {
+        let args = serde_json::to_value(args).expect("flags are texts, lists and switches");
+        let mut flags = Flags::new();
+        for (field, value) in args.as_object().into_iter().flatten() {
+            let raw = match value {
+                serde_json::Value::String(text) => Some(RawValue::Text(text.clone())),
+                serde_json::Value::Bool(true) => Some(RawValue::Text("true".to_owned())),
+                serde_json::Value::Array(values) if !values.is_empty() => {
+                    let texts = values.iter().filter_map(serde_json::Value::as_str);
+                    Some(RawValue::List(texts.map(str::to_owned).collect()))
+                }
+                _ => None,
+            };
+            let key = normal(field);
+            let flag = format!("--{key}");
+            flags.insert(key, flag, raw);
         }
+        flags
+    }
+
+    /// Takes flags out for another table, whose keys have other names: each flag by its key here and there.
+    pub(crate) fn split_off(&mut self, moved: &[(&str, &str)]) -> Flags {
+        let mut flags = Flags::new();
+        for (here, there) in moved {
+            let there = (*there).to_owned();
+            flags
+                .names
+                .extend(self.names.remove(*here).map(|name| (there.clone(), name)));
+            flags
+                .given
+                .extend(self.given.remove(*here).map(|value| (there, value)));
+        }
+        flags
+    }
+
+    fn insert(&mut self, key: String, flag: String, raw: Option<RawValue>) {
+        if let Some(raw) = raw {
+            let source = ValueSource::Flag { flag: flag.clone() };
+            self.given.insert(key.clone(), SourcedValue { source, raw });
+        }
+        self.names.insert(key, flag);
     }
 }
 

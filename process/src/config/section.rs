@@ -25,7 +25,7 @@ pub(super) enum ValueSource {
         place: String,
     },
     Flag {
-        flag: &'static str,
+        flag: String,
     },
     Environment {
         variable: String,
@@ -57,7 +57,7 @@ pub(super) struct SourcedValue {
 pub struct Section {
     name: &'static str,
     given: BTreeMap<String, Vec<SourcedValue>>,
-    flags: BTreeMap<String, &'static str>,
+    flags: BTreeMap<String, String>,
     known: BTreeSet<&'static str>,
     problems: Problems,
     /// The file could not be read: a missing key counts as a problem, but is not listed beside the problem of the file.
@@ -72,7 +72,7 @@ impl Section {
     pub(super) fn new(
         name: &'static str,
         given: BTreeMap<String, Vec<SourcedValue>>,
-        flags: BTreeMap<String, &'static str>,
+        flags: BTreeMap<String, String>,
         is_unread: bool,
     ) -> Self {
         Section {
@@ -114,14 +114,20 @@ impl Section {
         String::new()
     }
 
-    /// A text that is never printed.
-    pub fn secret(&mut self, key: &'static str) -> Option<Secret<String>> {
-        self.read(
-            key,
-            "a text in quotes",
-            |raw| text_of(raw).map(Secret::new),
-            |_| "[secret]".to_owned(),
-        )
+    /// A required text as [`Section::required`] reads it, with a problem when `check` refuses it.
+    pub fn checked<T, E: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        remedy: &str,
+        check: impl FnOnce(&str) -> Result<T, E>,
+    ) -> String {
+        let text = self.required(key, remedy);
+        if !text.is_empty()
+            && let Err(error) = check(&text)
+        {
+            self.problem(key, error.to_string());
+        }
+        text
     }
 
     /// A value of any type that can be parsed; a refusal has the message of that type.
@@ -182,12 +188,6 @@ impl Section {
             raw => parse_duration(&text_of(raw)?).map_err(BadValue::from),
         };
         self.read(key, "a duration such as `5s`", parse, shown_duration)
-    }
-
-    /// A number of bytes, such as `128MiB` or `1000`.
-    pub fn bytes(&mut self, key: &'static str, default: u64) -> u64 {
-        let given = self.optional_bytes(key);
-        self.or_default(key, given, default, shown_bytes)
     }
 
     /// A number of bytes inside `range`.
