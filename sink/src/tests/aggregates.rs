@@ -12,12 +12,13 @@ use hydrant_core::stage::{Flush, Opened, ShardStage, Stage as _};
 use hydrant_core::stream::{OpenAt, Read, Start};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Position, Sequence, clock};
+use hydrant_testing::disk::SimWorld;
 use proptest::prelude::*;
 
 use super::beside::with;
 use super::faults::contents;
 use super::owners::{OwnersPlan, between, stream_of};
-use super::slow_lake::{Events, LakeEvent};
+use super::slow_lake::Events;
 use super::support::*;
 use crate::lake::{Chain, Commit};
 use crate::schema::TableSchema;
@@ -265,12 +266,16 @@ async fn a_spent_budget_ends_an_interval_inside_a_batch() {
 
 /// A claim's position, with what its reader knew there.
 async fn open(process: &SinkProcess, after: Progress) -> Box<dyn ShardStage> {
+    open_shard(process, "000000", after).await
+}
+
+async fn open_shard(process: &SinkProcess, name: &str, after: Progress) -> Box<dyn ShardStage> {
     let opened = Opened {
         claim: ClaimId {
-            shard: shard("000000").id,
+            shard: shard(name).id,
             grant: 1,
         },
-        shard: shard("000000"),
+        shard: shard(name),
         start: after.to,
         after,
         generation: 0,
@@ -345,16 +350,72 @@ async fn a_rebuild_reads_with_the_marks_of_the_record_before() {
         ..Progress::default()
     };
     let mut stage = open(&dead, began).await;
-    let marked = |range: std::ops::Range<u64>| {
-        let mut batch = batch(range.start, &payloads(range));
-        batch.marks = Some(Arc::new(PositionMarks));
-        Read::Batch(batch)
-    };
     stage.push(marked(0..4)).await.unwrap();
     stage.publish(Flush::Drain).await.unwrap();
     lake.plan.lock().await.hold_reveals = true;
     stage.push(marked(4..8)).await.unwrap();
     stage.publish(Flush::Drain).await.unwrap_err();
+    let (heir, events) = heir_of(&world, &dead).await;
+    heir.claim("000000").await.unwrap();
+    assert_exactly_once(&world, 0..8, "").await;
+    let to = Position::offset(3);
+    let known = Progress {
+        to,
+        marks: to.name().into_bytes(),
+        ..Progress::default()
+    };
+    let opened = events.opened();
+    assert!(!opened.is_empty());
+    assert!(
+        opened
+            .iter()
+            .all(|at| *at == OpenAt::progress(known.clone()))
+    );
+}
+
+/// The first file of a child is made again with the marks of its parent, also when the stream has that no more.
+#[tokio::test]
+async fn a_rebuild_of_a_child_reads_with_the_marks_of_a_parent_that_is_gone() {
+    let world = world(1);
+    let (dead, lake) = between(&world, "a", OwnersPlan::default()).await;
+    let mut parent = open_shard(&dead, "gone", Progress::default()).await;
+    let end = Read::End {
+        children: vec!["child".into()],
+        marks: b"final".to_vec(),
+    };
+    parent.push(end).await.unwrap();
+    parent.publish(Flush::End).await.unwrap();
+    let mut child = open_shard(&dead, "child", Progress::default()).await;
+    lake.plan.lock().await.hold_reveals = true;
+    child.push(marked(0..4)).await.unwrap();
+    child.publish(Flush::Drain).await.unwrap_err();
+    let (heir, events) = heir_of(&world, &dead).await;
+    heir.claim("child").await.unwrap();
+    assert_exactly_once(&world, 0..4, "").await;
+    let known = Progress {
+        to: Position::End,
+        marks: b"final".to_vec(),
+        ..Progress::default()
+    };
+    let opened = events.opened();
+    assert!(!opened.is_empty());
+    for at in opened {
+        let OpenAt::After { progress, parents } = at else {
+            panic!("{at:?}");
+        };
+        assert_eq!(progress.to, Position::Begin);
+        assert_eq!(parents, [("gone".into(), known.clone())]);
+    }
+}
+
+fn marked(range: std::ops::Range<u64>) -> Read {
+    let mut batch = batch(range.start, &payloads(range));
+    batch.marks = Some(Arc::new(PositionMarks));
+    Read::Batch(batch)
+}
+
+/// A process that has to make again what was staged, and where it reads that.
+async fn heir_of(world: &SimWorld, dead: &SinkProcess) -> (SinkProcess, Events) {
     for (upload, _) in dead.lake.list_uploads().await.unwrap() {
         dead.lake.discard(&upload).await.unwrap();
     }
@@ -367,26 +428,8 @@ async fn a_rebuild_reads_with_the_marks_of_the_record_before() {
         pace: Some(pace),
         ..stream_of(40)
     };
-    let heir = ProcessSetup::named(&world, "c").over(source).await.unwrap();
-    heir.claim("000000").await.unwrap();
-    assert_exactly_once(&world, 0..8, "").await;
-    let to = Position::offset(3);
-    let known = Progress {
-        to,
-        marks: to.name().into_bytes(),
-        ..Progress::default()
-    };
-    let opened = events.all().into_iter().filter_map(|event| match event {
-        LakeEvent::Opened(at) => Some(at),
-        _ => None,
-    });
-    let opened: Vec<OpenAt> = opened.map(|at| *at).collect();
-    assert!(!opened.is_empty());
-    assert!(
-        opened
-            .iter()
-            .all(|at| *at == OpenAt::progress(known.clone()))
-    );
+    let heir = ProcessSetup::named(world, "c").over(source).await.unwrap();
+    (heir, events)
 }
 
 /// The intervals of some aggregates, by a buffer that may grow by so much at a time, and what is in them.

@@ -53,6 +53,15 @@ impl Events {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.clone()
     }
+
+    /// Where readers of the source were opened.
+    pub(crate) fn opened(&self) -> Vec<OpenAt> {
+        let opened = self.all().into_iter().filter_map(|event| match event {
+            LakeEvent::Opened(at) => Some(*at),
+            _ => None,
+        });
+        opened.collect()
+    }
 }
 
 /// A lake before another one that takes `delay` for each write, put and reveal.

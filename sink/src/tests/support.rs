@@ -330,7 +330,8 @@ pub(crate) async fn assert_exactly_once(
     assert_eq!(found, wanted, "{what}");
 }
 
-/// A stream of one shard that holds the records `0..len`, cut into batches of seven.
+/// A stream of one shard that holds the records `0..len`, cut into batches of seven, and of a child, whose parent is gone,
+/// that holds the same.
 #[derive(Debug)]
 pub(crate) struct FakeStream {
     pub(crate) id: StreamId,
@@ -388,7 +389,11 @@ impl Stream for FakeStream {
         "fake:"
     }
     async fn shards(&self) -> Result<ShardMap> {
-        Ok(ShardMap::new(vec![shard("000000")]))
+        let child = Shard {
+            parents: vec!["gone".into()],
+            ..shard("child")
+        };
+        Ok(ShardMap::new(vec![shard("000000"), child]))
     }
     async fn shards_changed(&self) -> Result<()> {
         std::future::pending().await
