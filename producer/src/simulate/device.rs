@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::draw::{Draw, Share, Topic};
-use super::json::{JsonWriter, write_padded};
+use super::json::JsonWriter;
 use super::person::Person;
 use super::spec::{FleetError, PiiShares};
 
@@ -124,7 +124,7 @@ impl SimulatedDevice {
         match self.id {
             IdForm::Number => {
                 to.raw("-");
-                write_padded(to.out, self.number, 8);
+                to.padded(self.number, 8);
             }
             IdForm::Email => {
                 to.raw("/");

@@ -3,11 +3,17 @@
 //! Owns number and time formatting and the list of planted personal data. It does not escape: the
 //! simulator writes only text that needs no escape, and the fleet's tests parse every record.
 
+const DIGIT_PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
+2021222324252627282930313233343536373839\
+4041424344454647484950515253545556575859\
+6061626364656667686970717273747576777879\
+8081828384858687888990919293949596979899";
+
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends one record to a buffer and, when asked, remembers the personal data in it.
 pub(super) struct JsonWriter<'a> {
-    pub(super) out: &'a mut Vec<u8>,
+    out: &'a mut Vec<u8>,
     planted: Option<&'a mut Vec<String>>,
 }
 
@@ -27,6 +33,32 @@ impl<'a> JsonWriter<'a> {
         self.out.extend_from_slice(text.as_bytes());
     }
 
+    pub(super) fn bool(&mut self, value: bool) {
+        self.raw(if value { "true" } else { "false" });
+    }
+
+    pub(super) fn int(&mut self, value: u64) {
+        write_int(self.out, value);
+    }
+
+    /// A number with `decimals` digits after the point: `fixed(-1234, 2)` is `-12.34`.
+    pub(super) fn fixed(&mut self, scaled: i64, decimals: usize) {
+        write_fixed(self.out, scaled, decimals);
+    }
+
+    pub(super) fn padded(&mut self, value: u64, digits: usize) {
+        write_padded(self.out, value, digits);
+    }
+
+    pub(super) fn hex(&mut self, value: u64, digits: usize) {
+        write_hex(self.out, value, digits);
+    }
+
+    /// RFC 3339 in UTC with milliseconds.
+    pub(super) fn rfc3339(&mut self, micros: i64) {
+        write_rfc3339(self.out, micros);
+    }
+
     /// Writes a piece of personal data and remembers its exact bytes when a list was given.
     pub(super) fn plant(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.out.len();
@@ -37,8 +69,25 @@ impl<'a> JsonWriter<'a> {
     }
 }
 
-pub(super) fn write_int(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+pub(super) fn write_int(out: &mut Vec<u8>, mut value: u64) {
+    // 20 digits hold u64::MAX.
+    let mut digits = [0u8; 20];
+    let mut start = digits.len();
+    while value >= 100 {
+        let pair = (value % 100) as usize * 2;
+        value /= 100;
+        start -= 2;
+        digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+    }
+    if value >= 10 {
+        let pair = value as usize * 2;
+        start -= 2;
+        digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+    } else {
+        start -= 1;
+        digits[start] = b'0' + value as u8;
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 /// The last `digits` decimal digits of `value`, with leading zeros; at most 20.
@@ -63,7 +112,6 @@ pub(super) fn write_hex(out: &mut Vec<u8>, mut value: u64, digits: usize) {
     out.extend_from_slice(&text[first..]);
 }
 
-/// A number with `decimals` digits after the point: of -1234 and 2, `-12.34`.
 pub(super) fn write_fixed(out: &mut Vec<u8>, scaled: i64, decimals: usize) {
     if scaled < 0 {
         out.push(b'-');
@@ -75,7 +123,6 @@ pub(super) fn write_fixed(out: &mut Vec<u8>, scaled: i64, decimals: usize) {
     write_padded(out, magnitude % unit, decimals);
 }
 
-/// RFC 3339 in UTC with milliseconds.
 pub(super) fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
     let millis = micros.div_euclid(1_000);
     let (days, of_day) = (

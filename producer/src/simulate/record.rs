@@ -8,10 +8,8 @@ use std::ops::Range;
 
 use super::device::{DeviceKind, PiiCoverage, SimulatedDevice};
 use super::draw::Draw;
-use super::json::{JsonWriter, write_fixed, write_hex, write_int, write_rfc3339};
-use super::person::{self, Person};
-
-use Datum::{Drawn, Owned};
+use super::json::JsonWriter;
+use super::person;
 
 /// The index, sequence number and time of a record.
 pub(super) struct RecordContext {
@@ -21,38 +19,6 @@ pub(super) struct RecordContext {
     /// Whether `firmware` gets the wrong type.
     pub(super) conflict: bool,
 }
-
-/// A piece of personal data, by what writes it.
-#[derive(Clone, Copy)]
-enum Datum {
-    /// Of the person whom the device belongs to.
-    Owned(fn(Person, &mut Vec<u8>)),
-    /// Of anyone.
-    Drawn(fn(&mut Draw, &mut Vec<u8>)),
-}
-
-/// What operators note, with the words before and behind it.
-const NOTES: [(&str, Datum, &str); 11] = [
-    ("; notified ", Owned(Person::email), ""),
-    ("; please call ", Owned(Person::phone), " for access"),
-    (
-        "; paid with card ",
-        Drawn(|draw, out| person::card(draw, true, out)),
-        "",
-    ),
-    ("; SSN ", Drawn(person::ssn), " on file"),
-    ("; peer ", Drawn(person::ipv4), ":8883 refused"),
-    ("; peer [", Drawn(person::ipv6), "] refused"),
-    ("; station ", Owned(Person::mac), " left"),
-    (
-        "; authorization: Bearer ",
-        Drawn(|draw, out| person::jwt(draw, 1_767_225_600, out)),
-        "",
-    ),
-    ("; upload key ", Drawn(person::access_key), " rejected"),
-    ("; refund to ", Drawn(person::iban), ""),
-    ("; body {\\\"user\\\":\\\"", Owned(Person::email), "\\\"}"),
-];
 
 /// Writes one whole record and says where the device's id lies.
 pub(super) fn write_record(
@@ -65,9 +31,9 @@ pub(super) fn write_record(
     to.raw("{\"device_id\":\"");
     let key = device.write_id(to);
     to.raw("\",\"index\":");
-    write_int(to.out, moment.index);
+    to.int(moment.index);
     to.raw(",\"seq\":");
-    write_int(to.out, moment.seq);
+    to.int(moment.seq);
     to.raw(",\"kind\":\"");
     to.raw(device.kind.name());
     to.raw("\",\"firmware\":");
@@ -111,18 +77,18 @@ pub(super) fn write_record(
 /// A version of four parts on gateways: the shape of an IPv4 address, and none.
 fn write_firmware(device: &SimulatedDevice, conflict: bool, to: &mut JsonWriter<'_>) {
     if conflict {
-        write_int(to.out, device.traits % 9_000);
+        to.int(device.traits % 9_000);
         return;
     }
     to.raw("\"");
-    write_int(to.out, 1 + device.traits % 6);
+    to.int(1 + device.traits % 6);
     to.raw(".");
-    write_int(to.out, (device.traits >> 8) % 20);
+    to.int((device.traits >> 8) % 20);
     to.raw(".");
-    write_int(to.out, (device.traits >> 16) % 10);
+    to.int((device.traits >> 16) % 10);
     if device.kind == DeviceKind::Gateway {
         to.raw(".");
-        write_int(to.out, (device.traits >> 24) % 200);
+        to.int((device.traits >> 24) % 200);
     }
     to.raw("\"");
 }
@@ -142,12 +108,12 @@ impl RecordFields<'_, '_> {
         if millis < 0 {
             self.to.raw("-");
         }
-        write_int(self.to.out, millis.unsigned_abs());
+        self.to.int(millis.unsigned_abs());
     }
 
     fn time_in_text(&mut self, moment: &RecordContext) {
         self.to.raw(",\"event_time\":\"");
-        write_rfc3339(self.to.out, moment.event_micros);
+        self.to.rfc3339(moment.event_micros);
         self.to.raw("\"");
     }
 
@@ -155,19 +121,19 @@ impl RecordFields<'_, '_> {
     fn fraction(&mut self, field: &str, first: i64, last: i64, decimals: usize) {
         self.to.raw(field);
         let scaled = self.draw.between(first, last);
-        write_fixed(self.to.out, scaled, decimals);
+        self.to.fixed(scaled, decimals);
     }
 
     fn whole(&mut self, field: &str, first: i64, last: i64) {
         self.to.raw(field);
         let value = self.draw.between(first, last);
-        write_int(self.to.out, value.unsigned_abs());
+        self.to.int(value.unsigned_abs());
     }
 
     fn truth(&mut self, field: &str, one_in: u64) {
         self.to.raw(field);
         let value = self.draw.below(one_in) == 0;
-        self.to.raw(if value { "true" } else { "false" });
+        self.to.bool(value);
     }
 
     fn choice(&mut self, field: &str, choices: &[&str]) {
@@ -179,30 +145,23 @@ impl RecordFields<'_, '_> {
     }
 
     /// `,"name":"<personal data>"`
-    fn plant(&mut self, field: &str, datum: Datum) {
+    fn plant(&mut self, field: &str, write: impl FnOnce(&mut Vec<u8>)) {
         self.to.raw(field);
         self.to.raw("\"");
-        self.write(datum);
+        self.to.plant(write);
         self.to.raw("\"");
-    }
-
-    fn write(&mut self, datum: Datum) {
-        let (person, draw) = (self.device.person, &mut *self.draw);
-        self.to.plant(|out| match datum {
-            Datum::Owned(write) => write(person, out),
-            Datum::Drawn(write) => write(draw, out),
-        });
     }
 
     /// A nested person's opening, whose account number is not personal data.
     fn open_person(&mut self, field: &str) {
         self.to.raw(field);
         self.to.raw("{\"account\":\"ac-");
-        write_hex(self.to.out, self.device.traits >> 32, 6);
+        self.to.hex(self.device.traits >> 32, 6);
         self.to.raw("\"");
     }
 
     fn thermostat(&mut self) {
+        let person = self.device.person;
         self.fraction(",\"temperature_c\":", 142, 281, 1);
         self.fraction(",\"target_c\":", 160, 240, 1);
         self.fraction(",\"humidity\":", 2_000, 8_000, 2);
@@ -214,17 +173,18 @@ impl RecordFields<'_, '_> {
             &["living room", "kitchen", "office", "bedroom"],
         );
         if self.draw.chance(self.coverage.values) {
-            self.plant(",\"contact_email\":", Owned(Person::email));
+            self.plant(",\"contact_email\":", |out| person.email(out));
         }
         self.open_person(",\"owner\":");
         if self.draw.chance(self.coverage.nested) {
-            self.plant(",\"name\":", Owned(Person::name));
-            self.plant(",\"phone\":", Owned(Person::phone));
+            self.plant(",\"name\":", |out| person.name(out));
+            self.plant(",\"phone\":", |out| person.phone(out));
         }
         self.to.raw("}");
     }
 
     fn vehicle(&mut self) {
+        let person = self.device.person;
         let (latitude, longitude) = self.device.place(self.draw);
         self.fraction(",\"speed_kmh\":", 0, 1_400, 1);
         self.whole(",\"heading\":", 0, 359);
@@ -243,9 +203,9 @@ impl RecordFields<'_, '_> {
         self.to.raw("}");
         self.open_person(",\"driver\":");
         if exact {
-            self.plant(",\"name\":", Owned(Person::name));
-            self.plant(",\"phone\":", Owned(Person::phone));
-            self.plant(",\"email\":", Owned(Person::email));
+            self.plant(",\"name\":", |out| person.name(out));
+            self.plant(",\"phone\":", |out| person.phone(out));
+            self.plant(",\"email\":", |out| person.email(out));
         }
         self.to.raw("}");
         self.message(&[
@@ -261,11 +221,12 @@ impl RecordFields<'_, '_> {
         if exact {
             self.to.plant(|out| person::coordinate(micro_degrees, out));
         } else {
-            write_fixed(self.to.out, micro_degrees / 10_000, 2);
+            self.to.fixed(micro_degrees / 10_000, 2);
         }
     }
 
     fn meter(&mut self) {
+        let person = self.device.person;
         self.whole(",\"energy_wh\":", 1_000, 89_999_999);
         self.fraction(",\"power_w\":", 0, 92_000, 1);
         self.fraction(",\"voltage\":[", 2_250, 2_350, 1);
@@ -275,18 +236,23 @@ impl RecordFields<'_, '_> {
         self.truth(",\"tamper\":", 500);
         if self.draw.chance(self.coverage.values) {
             self.to.raw(",\"prepaid_card\":");
-            self.write(Drawn(|draw, out| person::card(draw, false, out)));
+            let draw = &mut *self.draw;
+            self.to.plant(|out| person::card(draw, false, out));
         }
         self.open_person(",\"customer\":");
         if self.draw.chance(self.coverage.nested) {
-            self.plant(",\"name\":", Owned(Person::name));
-            self.plant(",\"address\":", Owned(Person::street));
-            self.plant(",\"iban\":", Drawn(person::iban));
+            self.plant(",\"name\":", |out| person.name(out));
+            self.plant(",\"address\":", |out| person.street(out));
+            let draw = &mut *self.draw;
+            self.to.raw(",\"iban\":\"");
+            self.to.plant(|out| person::iban(draw, out));
+            self.to.raw("\"");
         }
         self.to.raw("}");
     }
 
     fn wearable(&mut self) {
+        let person = self.device.person;
         self.whole(",\"heart_rate\":", 44, 182);
         self.fraction(",\"spo2\":", 880, 999, 3);
         self.whole(",\"steps\":", 0, 29_999);
@@ -295,9 +261,12 @@ impl RecordFields<'_, '_> {
         self.truth(",\"worn\":", 2);
         self.open_person(",\"patient\":");
         if self.draw.chance(self.coverage.nested) {
-            self.plant(",\"name\":", Owned(Person::name));
-            self.plant(",\"birth_date\":", Owned(Person::birth_date));
-            self.plant(",\"ssn\":", Drawn(person::ssn));
+            self.plant(",\"name\":", |out| person.name(out));
+            self.plant(",\"birth_date\":", |out| person.birth_date(out));
+            let draw = &mut *self.draw;
+            self.to.raw(",\"ssn\":\"");
+            self.to.plant(|out| person::ssn(draw, out));
+            self.to.raw("\"");
         }
         self.to.raw("}");
         self.message(&[
@@ -309,15 +278,20 @@ impl RecordFields<'_, '_> {
     }
 
     fn gateway(&mut self, moment: &RecordContext) {
+        let person = self.device.person;
         self.whole(",\"uptime_s\":", 1, 9_999_999);
         self.whole(",\"clients\":", 0, 250);
         self.fraction(",\"load\":", 0, 400, 2);
         self.choice(",\"labels\":[\"edge\",", &["eu-1", "us-2", "ap-1"]);
         self.to.raw("]");
         if self.draw.chance(self.coverage.values) {
-            self.plant(",\"mac\":", Owned(Person::mac));
-            self.plant(",\"ip\":", Drawn(person::ipv4));
-            self.plant(",\"ipv6\":", Drawn(person::ipv6));
+            self.plant(",\"mac\":", |out| person.mac(out));
+            let draw = &mut *self.draw;
+            self.to.raw(",\"ip\":\"");
+            self.to.plant(|out| person::ipv4(draw, out));
+            self.to.raw("\",\"ipv6\":\"");
+            self.to.plant(|out| person::ipv6(draw, out));
+            self.to.raw("\"");
         }
         self.to.raw(",\"session\":{\"method\":\"psk\"");
         if self.draw.chance(self.coverage.nested) {
@@ -337,6 +311,7 @@ impl RecordFields<'_, '_> {
     }
 
     fn camera(&mut self) {
+        let person = self.device.person;
         let (latitude, longitude) = self.device.place(self.draw);
         self.truth(",\"motion\":", 3);
         self.fraction(",\"confidence\":", 0, 1_000, 3);
@@ -351,12 +326,12 @@ impl RecordFields<'_, '_> {
         self.to.raw("]}");
         self.open_person(",\"contact\":");
         if exact {
-            self.plant(",\"name\":", Owned(Person::name));
-            self.plant(",\"phone\":", Owned(Person::phone));
+            self.plant(",\"name\":", |out| person.name(out));
+            self.plant(",\"phone\":", |out| person.phone(out));
         }
         self.to.raw("},\"notify\":{\"push\":true");
         if self.draw.chance(self.coverage.object_keys) {
-            self.plant(",", Owned(Person::email));
+            self.plant(",", |out| person.email(out));
             self.to.raw(":true");
         }
         self.to.raw("}");
@@ -370,14 +345,66 @@ impl RecordFields<'_, '_> {
 
     /// Free text; with personal data, one class of it, worded as operators word it.
     fn message(&mut self, benign: &[&str]) {
+        let person = self.device.person;
         self.to.raw(",\"message\":\"");
         let text = self.draw.pick(benign);
         self.to.raw(text);
         if self.draw.chance(self.coverage.text) {
-            let (before, datum, behind) = self.draw.pick(&NOTES);
-            self.to.raw(before);
-            self.write(datum);
-            self.to.raw(behind);
+            let draw = &mut *self.draw;
+            let to = &mut *self.to;
+            match draw.below(11) {
+                0 => {
+                    to.raw("; notified ");
+                    to.plant(|out| person.email(out));
+                }
+                1 => {
+                    to.raw("; please call ");
+                    to.plant(|out| person.phone(out));
+                    to.raw(" for access");
+                }
+                2 => {
+                    to.raw("; paid with card ");
+                    to.plant(|out| person::card(draw, true, out));
+                }
+                3 => {
+                    to.raw("; SSN ");
+                    to.plant(|out| person::ssn(draw, out));
+                    to.raw(" on file");
+                }
+                4 => {
+                    to.raw("; peer ");
+                    to.plant(|out| person::ipv4(draw, out));
+                    to.raw(":8883 refused");
+                }
+                5 => {
+                    to.raw("; peer [");
+                    to.plant(|out| person::ipv6(draw, out));
+                    to.raw("] refused");
+                }
+                6 => {
+                    to.raw("; station ");
+                    to.plant(|out| person.mac(out));
+                    to.raw(" left");
+                }
+                7 => {
+                    to.raw("; authorization: Bearer ");
+                    to.plant(|out| person::jwt(draw, 1_767_225_600, out));
+                }
+                8 => {
+                    to.raw("; upload key ");
+                    to.plant(|out| person::access_key(draw, out));
+                    to.raw(" rejected");
+                }
+                9 => {
+                    to.raw("; refund to ");
+                    to.plant(|out| person::iban(draw, out));
+                }
+                _ => {
+                    to.raw("; body {\\\"user\\\":\\\"");
+                    to.plant(|out| person.email(out));
+                    to.raw("\\\"}");
+                }
+            }
         }
         self.to.raw("\"");
     }
