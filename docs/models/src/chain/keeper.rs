@@ -1,6 +1,6 @@
-//! The keeper of a table: merges files, and expires them, by a chain of layout records.
+//! The keeper of a table: merges files, replays intervals and expires files, by a chain of layout records.
 
-use super::{Chain, Key, Late, Layout, MERGED, State, UploadId, name};
+use super::{Chain, Key, Late, Layout, MERGED, State, UploadId, name, rows};
 use crate::search::Steps;
 
 #[derive(Clone, Copy, Hash, PartialEq)]
@@ -89,6 +89,9 @@ impl Chain {
                         format!("puts layout record {}", at.layouts.len()),
                         &|next, me| {
                             me.slot = next.layouts.len() as u8;
+                            if me.layout.output.is_none() {
+                                next.removed |= me.layout.rows;
+                            }
                             next.layouts.push(me.layout.clone());
                             me.at = At::Removing;
                         },
@@ -109,11 +112,7 @@ impl Chain {
                     });
                     return;
                 };
-                let expires = me.layout.output.is_none();
-                go(format!("removes {}", name(key)), &|next, me| {
-                    if expires {
-                        next.removed |= me.layout.rows;
-                    }
+                go(format!("removes {}", name(key)), &|next, _| {
                     next.delete(key);
                 });
                 if at.late < self.late {
@@ -216,6 +215,9 @@ impl Chain {
                 };
             });
         }
+        if at.replays < self.replays {
+            self.replay(at, maker, go);
+        }
         if at.expiries >= self.expiries {
             return;
         }
@@ -246,6 +248,45 @@ impl Chain {
                     next.removed |= rows;
                     next.delete(key);
                 }
+            });
+        }
+    }
+
+    /// Replaces the files of an interval by one that holds its rows as other rules make them.
+    fn replay(&self, at: &State, maker: u8, go: &mut Go<'_>) {
+        let layout_slot = at.layouts.len() as u8;
+        for slot in 1..=at.records.len() as u8 {
+            let Some(record) = at.record(slot) else {
+                continue;
+            };
+            if self.rules.replay_after_finish && !at.is_finished(slot) {
+                continue;
+            }
+            let (from, to) = (record.from, record.to);
+            let kinds = (0..2).filter(|kind| record.uploads[*kind as usize].is_some());
+            let files = kinds.map(|kind| at.newest_of(slot, kind).map(|id| id.0));
+            // What was given up has no file.
+            let files: Vec<Option<Key>> = files.collect();
+            let is_free = |key: &Key| !at.names_as_input(key.0, key.1, key.2);
+            let inputs: Vec<Key> = files.iter().flatten().copied().filter(is_free).collect();
+            let is_whole = inputs.len() == files.len();
+            if inputs.is_empty() || (self.rules.replay_of_whole && !is_whole) {
+                continue;
+            }
+            let content = (0..2).fold(0, |all, kind| all | rows(record.spec, from, to, kind));
+            go(format!("replays {from} to {to}"), &|next, me| {
+                next.replays += 1;
+                let id = next.upload(maker, (MERGED, layout_slot, layout_slot, 0), content);
+                *me = Keeper {
+                    at: At::Chosen,
+                    slot: layout_slot,
+                    layout: Layout {
+                        inputs: inputs.clone(),
+                        rows: content,
+                        output: Some(id),
+                    },
+                    again: None,
+                };
             });
         }
     }

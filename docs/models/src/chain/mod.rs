@@ -1,11 +1,13 @@
 //! The chain of commits in a lake that has no rename: records put if their slot is free, files
 //! staged as uploads that become visible once, and everybody finishing what everybody began.
 //!
-//! Two owners of one source shard, a keeper that merges and expires files, a store that loses
-//! answers and lets requests land late, a bucket rule that aborts uploads, and a source whose
-//! oldest records go. `owner` and `keeper` hold the steps; this file holds the store.
+//! Two owners of one source shard, a keeper that merges, replays and expires files, an operator who
+//! gives up what is missing, a store that loses answers and lets requests land late, a bucket rule
+//! that aborts uploads, and a source whose oldest records go. `owner`, `keeper` and `operator` hold
+//! the steps; this file holds the store.
 
 mod keeper;
+mod operator;
 mod owner;
 mod scenarios;
 
@@ -13,6 +15,7 @@ pub(crate) use scenarios::checks;
 
 use crate::search::{Broken, Model, Promise, Steps, broken};
 use keeper::Keeper;
+use operator::Operator;
 use owner::Owner;
 
 /// Records of the source shard; the second one becomes a dead letter.
@@ -77,6 +80,11 @@ struct Rules {
     layout_mark_seen: bool,
     expiry_recorded_first: bool,
     expires_visible: bool,
+    replay_after_finish: bool,
+    replay_of_whole: bool,
+    missing_is_not_staged: bool,
+    missing_is_not_visible: bool,
+    missing_by_rebuild: bool,
 }
 
 /// Files that vanish without a trace in the chains.
@@ -102,6 +110,9 @@ struct Chain {
     keepers: usize,
     merges: u8,
     expiries: u8,
+    replays: u8,
+    /// Files that the operator gives up.
+    given_up: u8,
     removals: u8,
     removal: Removal,
     trims: bool,
@@ -157,6 +168,7 @@ struct State {
     net: Vec<Late>,
     owners: Vec<Owner>,
     keepers: Vec<Keeper>,
+    operator: Operator,
     made: [u8; 4],
     crashes: u8,
     late: u8,
@@ -165,6 +177,8 @@ struct State {
     removals: u8,
     merges: u8,
     expiries: u8,
+    replays: u8,
+    given_up: u8,
     wrong: Option<&'static str>,
 }
 
@@ -216,6 +230,18 @@ impl State {
         self.layouts
             .iter()
             .any(|layout| layout.inputs.iter().any(same))
+    }
+
+    /// The upload that counts for a file of a record; `None` for no such file, or one that was given up.
+    fn newest_of(&self, slot: u8, kind: u8) -> Option<UploadId> {
+        let rebuilds = self
+            .rebuilds
+            .iter()
+            .filter(|(n, _)| (n.0, n.1) == (slot, kind));
+        match rebuilds.max_by_key(|(name, _)| name.2) {
+            Some((_, upload)) => *upload,
+            None => self.record(slot)?.uploads[kind as usize],
+        }
     }
 
     fn put_record(&mut self, slot: u8, record: &Record) -> bool {
@@ -452,6 +478,7 @@ impl Model for Chain {
             net: Vec::new(),
             owners: (0..self.owners).map(|_| Owner::down()).collect(),
             keepers: (0..self.keepers).map(|_| Keeper::idle()).collect(),
+            operator: Operator::Idle,
             made: [0; 4],
             crashes: 0,
             late: 0,
@@ -460,6 +487,8 @@ impl Model for Chain {
             removals: 0,
             merges: 0,
             expiries: 0,
+            replays: 0,
+            given_up: 0,
             wrong: None,
         }
     }
@@ -471,6 +500,7 @@ impl Model for Chain {
         for who in 0..at.keepers.len() {
             self.keeper(at, who, steps);
         }
+        self.operator(at, steps);
         self.world(at, steps);
     }
 

@@ -31,6 +31,11 @@ fn rules() -> Rules {
         layout_mark_seen: true,
         expiry_recorded_first: true,
         expires_visible: true,
+        replay_after_finish: true,
+        replay_of_whole: true,
+        missing_is_not_staged: true,
+        missing_is_not_visible: true,
+        missing_by_rebuild: true,
     }
 }
 
@@ -47,6 +52,8 @@ fn publish() -> Chain {
         keepers: 0,
         merges: 0,
         expiries: 0,
+        replays: 0,
+        given_up: 0,
         removals: 0,
         removal: Removal::Finished,
         trims: false,
@@ -90,6 +97,47 @@ fn two_keepers() -> Chain {
         owners: 1,
         crashes: 1,
         ..merging()
+    }
+}
+
+/// One owner whose answers may be lost, so that it finishes what is visible already.
+fn expiring() -> Chain {
+    Chain {
+        keepers: 1,
+        expiries: 1,
+        crashes: 1,
+        lost: 1,
+        late: 0,
+        owners: 1,
+        ..publish()
+    }
+}
+
+fn replaying() -> Chain {
+    Chain {
+        keepers: 1,
+        replays: 1,
+        merges: 1,
+        aborts: 0,
+        marks: true,
+        ..publish()
+    }
+}
+
+/// A keeper merges what another one expires.
+fn at_odds() -> Chain {
+    Chain {
+        merges: 1,
+        expiries: 1,
+        ..two_keepers()
+    }
+}
+
+/// An operator beside a sink: an upload may be aborted, and its file made again.
+fn giving_up() -> Chain {
+    Chain {
+        given_up: 1,
+        ..publish()
     }
 }
 
@@ -151,6 +199,20 @@ pub(crate) fn checks() -> Vec<Check> {
         model("clean-up", cleaning()),
         model("merge", merging()),
         model("two keepers, two merges, a crash", two_keepers()),
+        model("expiry: a crash, a lost answer", expiring()),
+        model("two keepers, a merge, an expiry, a crash", at_odds()),
+        model("replay of an interval, beside a merge", replaying()),
+        model(
+            "replay of an interval, beside an expiry",
+            Chain {
+                merges: 0,
+                expiries: 1,
+                owners: 1,
+                crashes: 1,
+                ..replaying()
+            },
+        ),
+        model("what is missing is given up, beside a sink", giving_up()),
         model("files of finished records removed from outside", removing()),
         model("the source forgets, an upload is aborted", trimming()),
         model("declared retention", ageing()),
@@ -270,6 +332,36 @@ pub(crate) fn checks() -> Vec<Check> {
         ),
         mutant("chain: merged file not staged", merging(), |c| {
             c.rules.merged_is_staged = false
+        }),
+        mutant("chain: expired before it is recorded", expiring(), |c| {
+            c.rules.expiry_recorded_first = false;
+        }),
+        mutant("chain: expired before it is visible", expiring(), |c| {
+            c.rules.expires_visible = false;
+        }),
+        mutant("chain: layout record not claimed", at_odds(), |c| {
+            c.rules.layouts_claimed = false;
+        }),
+        mutant("chain: replay before the finish", replaying(), |c| {
+            c.rules.replay_after_finish = false;
+        }),
+        mutant(
+            "chain: replay of what has expired in part",
+            replaying(),
+            |c| {
+                c.merges = 0;
+                c.expiries = 1;
+                c.rules.replay_of_whole = false;
+            },
+        ),
+        mutant("chain: given up while it is staged", giving_up(), |c| {
+            c.rules.missing_is_not_staged = false;
+        }),
+        mutant("chain: given up while it is visible", giving_up(), |c| {
+            c.rules.missing_is_not_visible = false;
+        }),
+        mutant("chain: given up in the layout chain", giving_up(), |c| {
+            c.rules.missing_by_rebuild = false;
         }),
         mutant(
             "chain: removal from outside beside a merge",
