@@ -172,3 +172,66 @@ layer! {
         async fn watch(path: &Path) -> io::Result<Box<dyn Watch>>;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::conformance_stream::DropsCopies;
+    use crate::disk::SimWorld;
+    use crate::memory::{MemoryHarness, MemoryLake};
+    use crate::{conformance_disk, conformance_lake, conformance_stream};
+    use hydrant_core::stream::SharedStream;
+
+    /// Changes nothing.
+    #[derive(Debug)]
+    struct Nothing<T>(T);
+
+    #[async_trait]
+    impl StreamLayer for Nothing<SharedStream> {
+        fn below(&self) -> &dyn Stream {
+            &*self.0
+        }
+
+        async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
+            let writer = self.0.writer().await?;
+            Ok(Arc::new(Layered(Nothing(writer))))
+        }
+    }
+
+    impl WriterLayer for Nothing<Arc<dyn StreamWriter>> {
+        fn below(&self) -> &dyn StreamWriter {
+            &*self.0
+        }
+    }
+
+    impl LakeLayer for Nothing<MemoryLake> {
+        fn below(&self) -> &dyn Lake {
+            &self.0
+        }
+    }
+
+    impl DiskLayer for Nothing<SharedDisk> {
+        fn below(&self) -> &dyn Disk {
+            &*self.0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_nothing_conforms() {
+        for drops_copies in [DropsCopies::AtAppend, DropsCopies::AtReader] {
+            let around = |stream| Arc::new(Layered(Nothing(stream))) as SharedStream;
+            let harness = MemoryHarness {
+                drops_copies,
+                around,
+            };
+            conformance_stream::conforms(&harness).await;
+        }
+        let lake = async || Arc::new(Layered(Nothing(MemoryLake::new()))) as Arc<dyn Lake>;
+        conformance_lake::conforms(lake).await;
+        let world = SimWorld::new(1);
+        let [one, two] = ["a", "b"].map(|name| Layered(Nothing(world.process(name).shared())));
+        conformance_disk::conforms(&one, &two, &PathBuf::from("/root")).await;
+    }
+}

@@ -3,6 +3,7 @@
 //! They let a crate test its stages without a disk. Nothing survives the process.
 
 mod by_hand;
+mod harness;
 mod lake;
 mod leases;
 mod shard;
@@ -10,6 +11,7 @@ mod state;
 mod storing;
 mod stream;
 
+pub use harness::MemoryHarness;
 pub use lake::MemoryLake;
 pub use leases::{LeaseFaults, MemoryLeases};
 pub use state::{StreamFaults, StreamTraits, Withheld};

@@ -276,10 +276,17 @@ mod tests {
     use super::*;
     use crate::conformance_lease;
 
-    #[tokio::test]
-    async fn they_conform() {
+    #[tokio::test(start_paused = true)]
+    async fn they_conform_also_when_answers_are_late() {
+        for write_time in [Duration::ZERO, Duration::from_secs(1)] {
+            conforms(write_time).await;
+        }
+    }
+
+    async fn conforms(write_time: Duration) {
         conformance_lease::conforms(async || {
             let leases = MemoryLeases::new();
+            leases.change_faults(|faults| faults.write_time = write_time);
             let other: Arc<dyn LeaseStore> = Arc::new(leases.clone());
             (Arc::new(leases) as Arc<dyn LeaseStore>, other)
         })

@@ -404,46 +404,18 @@ impl Repair for MemoryStream {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::clock::ManualClock;
-    use crate::conformance_stream::{self, DropsCopies, Harness};
-    use hydrant_core::stream::SharedStream;
-
-    /// A stream in memory of one mode.
-    struct Memory(DropsCopies);
-
-    #[async_trait]
-    impl Harness for Memory {
-        async fn create(&self, shards: u32) -> SharedStream {
-            let clock = Arc::new(ManualClock::new(1_700_000_000_000_000));
-            Arc::new(match self.0 {
-                DropsCopies::AtReader => {
-                    MemoryStream::storing("memory", shards, clock, Random::seeded(1))
-                }
-                _ => MemoryStream::new("memory", shards, clock),
-            })
-        }
-
-        async fn reopen(&self, stream: SharedStream) -> SharedStream {
-            stream
-        }
-
-        fn drops_copies(&self) -> DropsCopies {
-            self.0
-        }
-
-        fn has_tips(&self) -> bool {
-            self.0 == DropsCopies::AtAppend
-        }
-    }
+    use crate::conformance_stream::{self, DropsCopies};
+    use crate::memory::MemoryHarness;
 
     #[tokio::test(start_paused = true)]
-    async fn it_conforms() {
-        conformance_stream::conforms(&Memory(DropsCopies::AtAppend)).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn it_conforms_where_readers_drop_copies() {
-        conformance_stream::conforms(&Memory(DropsCopies::AtReader)).await;
+    async fn it_conforms_wherever_copies_are_dropped() {
+        for drops_copies in [DropsCopies::AtAppend, DropsCopies::AtReader] {
+            let around = |stream| stream;
+            let harness = MemoryHarness {
+                drops_copies,
+                around,
+            };
+            conformance_stream::conforms(&harness).await;
+        }
     }
 }

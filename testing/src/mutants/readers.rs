@@ -1,45 +1,21 @@
 //! The suite of streams whose readers deduplicate must fail on readers and writers that break a rule.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::FutureExt;
 
-use crate::clock::ManualClock;
-use crate::conformance_stream::{self, DropsCopies, Harness};
-use crate::memory::MemoryStream;
-use hydrant_core::Random;
+use crate::conformance_stream::{self, DropsCopies};
+use crate::memory::MemoryHarness;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::stream::SharedStream;
-
-struct Storing;
-
-#[async_trait]
-impl Harness for Storing {
-    async fn create(&self, shards: u32) -> SharedStream {
-        let clock = Arc::new(ManualClock::new(1));
-        let random = Random::seeded(2);
-        Arc::new(MemoryStream::storing("memory", shards, clock, random))
-    }
-
-    async fn reopen(&self, stream: SharedStream) -> SharedStream {
-        stream
-    }
-
-    fn drops_copies(&self) -> DropsCopies {
-        DropsCopies::AtReader
-    }
-
-    fn has_tips(&self) -> bool {
-        false
-    }
-}
 
 /// Whether the suite fails with a broken variant.
 fn fails(broken: Option<Mutant>) -> bool {
+    let harness = MemoryHarness {
+        drops_copies: DropsCopies::AtReader,
+        around: |stream| stream,
+    };
     let suite = async || {
-        let suite = AssertUnwindSafe(conformance_stream::conforms(&Storing));
+        let suite = AssertUnwindSafe(conformance_stream::conforms(&harness));
         suite.catch_unwind().await.is_err()
     };
     let mut runtime = tokio::runtime::Builder::new_current_thread();

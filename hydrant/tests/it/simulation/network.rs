@@ -17,8 +17,14 @@ use hydrant_core::stream::{
     Append, Assignment, Begun, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream,
     Start, Stream, StreamWriter, Ticket,
 };
-use hydrant_core::{Budget, Error, Result, ShardId, ShardMap};
+use hydrant_core::{Budget, Error, Random, Result, ShardId, ShardMap};
+use hydrant_testing::conformance_stream::DropsCopies;
+use hydrant_testing::disk::SimWorld;
 use hydrant_testing::layer::{Layered, StreamLayer, WriterLayer};
+use hydrant_testing::memory::{MemoryHarness, MemoryLeases};
+use hydrant_testing::{conformance_lease, conformance_stream};
+
+use super::witness::Acks;
 
 /// A remote stream or store, and the disk of the machine that calls it.
 #[derive(Debug)]
@@ -194,4 +200,29 @@ impl LeaseStore for Remote<Arc<dyn LeaseStore>> {
     async fn changed(&self) {
         self.inner.changed().await;
     }
+}
+
+/// What lies between a process of the simulation and its streams breaks no promise while nothing fails.
+#[tokio::test(start_paused = true)]
+async fn remote_streams_and_stores_conform() {
+    let disk = SimWorld::new(1).process("a").shared();
+    for drops_copies in [DropsCopies::AtAppend, DropsCopies::AtReader] {
+        let around = |stream| {
+            let remote = Arc::new(Layered(Remote::new(stream, &disk)));
+            Arc::new(Acks::new(remote, None, 0, &Random::seeded(1))) as SharedStream
+        };
+        let harness = MemoryHarness {
+            drops_copies,
+            around,
+        };
+        conformance_stream::conforms(&harness).await;
+    }
+    conformance_lease::conforms(async || {
+        let leases = MemoryLeases::new();
+        [leases.clone(), leases]
+            .map(|leases| Arc::new(leases) as Arc<dyn LeaseStore>)
+            .map(|leases| Arc::new(Remote::new(leases, &disk)) as Arc<dyn LeaseStore>)
+            .into()
+    })
+    .await;
 }
