@@ -20,7 +20,7 @@ pub enum Mutant {
     /// The marks of a failed append stay.
     MarksKeptAfterFailure,
     /// A duplicate is acknowledged before its first copy is durable.
-    DuplicateToldEarly,
+    DuplicateAcknowledgedEarly,
     /// The tail of a dead process is synced in place instead of written again.
     TailSyncedInPlace,
     /// The marks of the tail of a dead process are lost when the tail is written again.

@@ -10,7 +10,7 @@
 //! - [`SimWorld::fail`] makes calls fail, before or after their effect. A failed sync marks the bytes as clean: a later
 //!   sync reports success without writing them, as Linux does.
 //! - [`SimWorld::inject`] makes a process die, hang for a while or get an error at any of its calls;
-//!   [`SimWorld::snare`] does so at one call of one kind on one path.
+//!   [`SimWorld::set_breakpoint`] does so at one call of one kind on one path.
 //! - [`SimWorld::detach`] runs abandoned calls to their end, as a blocking thread does; [`SimWorld::unwind`] ends a
 //!   process while its threads still work. [`SimWorld::set_threads`] bounds the threads.
 //! - [`SimWorld::tear_listings`] allows other calls in the middle of a listing.
@@ -22,13 +22,13 @@
 //! Each call yields to the scheduler a seeded number of times and adds a line to the [`Trace`]. Reads answer from the
 //! page cache. Only named files count: an open file without a name takes no quota.
 
+mod breakpoint;
 mod call;
 mod model;
 mod process;
-mod snare;
 
+pub use breakpoint::{Breakpoint, BreakpointHit, Fault};
 pub use process::SimDisk;
-pub use snare::{Caught, Fall, Snare};
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -157,7 +157,7 @@ struct ProcessState {
     hangs: bool,
     calls: u64,
     calls_of: BTreeMap<Op, u64>,
-    fates: Vec<(At, Moment, Fall)>,
+    fates: Vec<(At, Moment, Fault)>,
     /// Whether it is unwinding: its calls under way take effect, and it makes no other calls.
     unwound: bool,
     threads: Option<Arc<Semaphore>>,
@@ -179,7 +179,7 @@ struct WorldState {
     locks: Vec<HeldLock>,
     next_lock: u64,
     rules: Vec<Rule>,
-    snares: Vec<snare::Laid>,
+    breakpoints: Vec<breakpoint::SetBreakpoint>,
     sync_loss: Loss,
     sync_time: Duration,
     /// The most by which abandoned calls are late; `None` when they are cancelled.
@@ -228,7 +228,7 @@ impl SimWorld {
             locks: Vec::new(),
             next_lock: 1,
             rules: Vec::new(),
-            snares: Vec::new(),
+            breakpoints: Vec::new(),
             sync_loss: Loss::Some,
             sync_time: Duration::ZERO,
             detached: None,
@@ -288,7 +288,7 @@ impl SimWorld {
 
     /// Makes a living process die at call number `nth`, counted from 1.
     pub fn die_at(&self, name: &str, nth: u64, moment: Moment, death: Death) {
-        self.inject(name, At::Call(nth), moment, Fall::Dies(death));
+        self.inject(name, At::Call(nth), moment, Fault::Dies(death));
     }
 
     /// Makes every call of a living process wait, as in a process that is stopped or swapped out; its locks stay held.
@@ -320,11 +320,11 @@ impl SimWorld {
         self.shared.lock().rules.push(rule);
     }
 
-    /// Removes all rules of [`SimWorld::fail`] and all snares.
+    /// Removes all rules of [`SimWorld::fail`] and all breakpoints.
     pub fn heal(&self) {
         let mut state = self.shared.lock();
         state.rules.clear();
-        state.snares.clear();
+        state.breakpoints.clear();
     }
 
     /// Sets what a failed sync loses of its bytes; any part of them by default.

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::model::{Inode, error};
-use super::{At, Death, Fall, Moment, Op, SimDisk, SimWorld, WorldShared, WorldState, YIELDS_MAX};
+use super::{At, Death, Fault, Moment, Op, SimDisk, SimWorld, WorldShared, WorldState, YIELDS_MAX};
 use hydrant_core::clock;
 use hydrant_core::disk::calls::{Awaited, Kept};
 use hydrant_core::disk::{Lock, LockKind};
@@ -62,9 +62,9 @@ impl SimWorld {
     }
 
     /// Makes a living process die, hang, fail or unwind at one of its calls.
-    pub fn inject(&self, name: &str, at: At, moment: Moment, fall: Fall) {
+    pub fn inject(&self, name: &str, at: At, moment: Moment, fault: Fault) {
         if let Some(process) = self.shared.lock().processes.get_mut(name) {
-            process.fates.push((at, moment, fall));
+            process.fates.push((at, moment, fault));
         }
     }
 
@@ -212,16 +212,17 @@ impl SimDisk {
     }
 
     /// What the plan has for a call.
-    fn planned_fault(&self, op: Op, path: &Path) -> Option<(Moment, Fall)> {
+    fn planned_fault(&self, op: Op, path: &Path) -> Option<(Moment, Fault)> {
         let state = &mut *self.shared.lock();
         if !state.is_alive(self.id) {
             return None;
         }
         let caught = state.fate(&self.name, op);
-        let caught = caught.or_else(|| state.spring(&self.name, op, &path.to_string_lossy()));
-        if let Some((moment, fall)) = caught {
+        let caught =
+            caught.or_else(|| state.hit_breakpoint(&self.name, op, &path.to_string_lossy()));
+        if let Some((moment, fault)) = caught {
             let (trace, path) = (&self.shared.trace, path.display());
-            trace.event(format_args!("{self:?} {op:?} {path}: {fall:?} {moment:?}"));
+            trace.event(format_args!("{self:?} {op:?} {path}: {fault:?} {moment:?}"));
         }
         caught
     }
@@ -294,18 +295,18 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
         disk.wait_while_hanging().await;
         let caught = disk.planned_fault(self.op, &self.path);
         match caught {
-            Some((Moment::Before, Fall::Hangs(time))) => disk.hang(time).await,
-            Some((Moment::Before, Fall::Unwinds(time))) => disk.unwind_and_die(time).await,
+            Some((Moment::Before, Fault::Hangs(time))) => disk.hang(time).await,
+            Some((Moment::Before, Fault::Unwinds(time))) => disk.unwind_and_die(time).await,
             _ => {}
         }
         let answer = self.attempt(caught)?;
-        if let Some((Moment::After, Fall::Hangs(time))) = caught {
+        if let Some((Moment::After, Fault::Hangs(time))) = caught {
             disk.hang(time).await;
         }
         Some(answer)
     }
 
-    fn attempt(self, caught: Option<(Moment, Fall)>) -> Option<io::Result<T>> {
+    fn attempt(self, caught: Option<(Moment, Fault)>) -> Option<io::Result<T>> {
         let SimDisk {
             shared, name, id, ..
         } = &self.disk;
@@ -317,7 +318,7 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
             return None;
         }
         let trace = &shared.trace;
-        if let Some((Moment::Before, Fall::Dies(death))) = caught {
+        if let Some((Moment::Before, Fault::Dies(death))) = caught {
             let part = op == Op::WriteAt && state.rng.bool();
             if part {
                 state.half_done(op, self.file, |state| drop(effect(state, shared.now())));
@@ -329,7 +330,7 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
         }
         let (now, before) = (shared.now(), state.model.touched);
         let fault = match caught {
-            Some((moment, Fall::Fails(kind))) => Some((moment, kind)),
+            Some((moment, Fault::Fails(kind))) => Some((moment, kind)),
             _ => state.fault(op, &text),
         };
         let done = match fault {
@@ -351,7 +352,7 @@ impl<T: Send + 'static, F: Effect<T>> PendingCall<T, F> {
         if state.model.touched != before {
             shared.changes.notify_waiters();
         }
-        if let Some((Moment::After, Fall::Dies(death))) = caught {
+        if let Some((Moment::After, Fault::Dies(death))) = caught {
             shared.die(state, name, death);
         }
         // A call under way when the process unwinds takes effect without an answer.
@@ -453,16 +454,16 @@ impl WorldState {
     }
 
     /// Counts a call, and answers what the plan has for it.
-    fn fate(&mut self, name: &str, op: Op) -> Option<(Moment, Fall)> {
+    fn fate(&mut self, name: &str, op: Op) -> Option<(Moment, Fault)> {
         let process = self.processes.get_mut(name)?;
         process.calls += 1;
         let of_kind = process.calls_of.entry(op).or_default();
         *of_kind += 1;
         let (call, nth) = (At::Call(process.calls), At::Nth(op, *of_kind));
-        let fits = |(at, _, _): &(At, Moment, Fall)| *at == call || *at == nth;
+        let fits = |(at, _, _): &(At, Moment, Fault)| *at == call || *at == nth;
         let first = process.fates.iter().position(fits)?;
-        let (_, moment, fall) = process.fates.remove(first);
-        Some((moment, fall))
+        let (_, moment, fault) = process.fates.remove(first);
+        Some((moment, fault))
     }
 }
 

@@ -431,15 +431,15 @@ async fn one_seed_gives_one_trace() {
 async fn a_snare_catches_one_process_at_one_call() {
     let world = SimWorld::new(1);
     let (a, b) = (world.process("sink-a"), world.process("other"));
-    let snare = |moment, fall| Snare {
+    let breakpoint = |moment, fault| Breakpoint {
         process: "sink".to_owned(),
         op: Op::Open,
         path: "rec".to_owned(),
         moment,
-        fall,
+        fault,
     };
     let time = Duration::from_secs(3);
-    let caught = world.snare(snare(Moment::Before, Fall::Hangs(time)));
+    let caught = world.set_breakpoint(breakpoint(Moment::Before, Fault::Hangs(time)));
     drop(durable_file(&b, "record", "x").await);
     drop(durable_file(&a, "x", "x").await);
     let started = hydrant_core::clock::now();
@@ -447,14 +447,14 @@ async fn a_snare_catches_one_process_at_one_call() {
     assert_eq!(started.elapsed(), time);
     let caught = caught.await.unwrap();
     assert_eq!((&*caught.process, &*caught.path), ("sink-a", "record"));
-    // The snare is used up; another one catches a call after its effect.
-    drop(world.snare(snare(Moment::After, Fall::Dies(Death::Kill))));
+    // The breakpoint is used up; another one catches a call after its effect.
+    drop(world.set_breakpoint(breakpoint(Moment::After, Fault::Dies(Death::Kill))));
     tokio::select! {
         () = a.died() => {}
         _ = a.open(path("rec"), Open::CreateNew) => panic!("it lives"),
     }
     assert!(b.stat(path("rec")).await.unwrap().is_some());
-    let never = world.snare(snare(Moment::After, Fall::Dies(Death::Kill)));
+    let never = world.set_breakpoint(breakpoint(Moment::After, Fault::Dies(Death::Kill)));
     world.heal();
     assert!(never.await.is_err());
 }

@@ -108,7 +108,7 @@ struct MemoryReader {
     shard: ShardId,
     budget: Budget,
     after: Position,
-    told_idle: bool,
+    said_idle: bool,
 }
 
 impl MemoryReader {
@@ -150,7 +150,7 @@ impl MemoryReader {
                 0,
             )));
         }
-        Ok((!self.told_idle).then_some((Read::Idle { through: tip }, 0)))
+        Ok((!self.said_idle).then_some((Read::Idle { through: tip }, 0)))
     }
 }
 
@@ -172,7 +172,7 @@ impl ShardReader for MemoryReader {
                 // Dropped while it waits, the call has taken nothing.
                 batch.permit = self.budget.acquire(bytes).await;
             }
-            self.told_idle = matches!(read, Read::Idle { .. });
+            self.said_idle = matches!(read, Read::Idle { .. });
             match &read {
                 Read::Batch(batch) => self.after = batch.to,
                 Read::Gap { to, .. } => self.after = *to,
@@ -287,7 +287,7 @@ impl Stream for MemoryStream {
             shard: shard.clone(),
             budget: budget.clone(),
             after,
-            told_idle: false,
+            said_idle: false,
         }))
     }
 

@@ -205,8 +205,8 @@ impl ShardStage for ComputingShard {
         }
         let gate = self.0.gate.lock().unwrap();
         // The other tasks of this thread go on.
-        let told = tokio::task::block_in_place(|| gate.recv());
-        told.map_err(|_| Error::fatal("the test is over"))
+        let opened = tokio::task::block_in_place(|| gate.recv());
+        opened.map_err(|_| Error::fatal("the test is over"))
     }
 
     fn due(&self, _now: Instant) -> Option<Flush> {

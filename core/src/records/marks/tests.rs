@@ -524,10 +524,10 @@ proptest! {
     }
 }
 
-/// Runs that a broken variant may take to fall.
+/// Runs that a broken variant may take until it is killed.
 const RUNS: u32 = 2_000;
 
-fn falls(broken: Mutant) -> bool {
+fn is_killed(broken: Mutant) -> bool {
     let mut runner = TestRunner::deterministic();
     let strategy = ops();
     (0..RUNS).any(|_| {
@@ -557,7 +557,7 @@ fn each_broken_variant_falls() {
         ChildrenWithoutMarks,
         MarksNotStored,
     ] {
-        assert!(falls(broken), "{broken:?} survives {RUNS} runs");
+        assert!(is_killed(broken), "{broken:?} survives {RUNS} runs");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hydrant_core::Random;
-use hydrant_testing::disk::{At, Death, Fall, Loss, Moment};
+use hydrant_testing::disk::{At, Death, Fault, Loss, Moment};
 
 use super::machine::MachineFault;
 
@@ -12,7 +12,7 @@ use super::machine::MachineFault;
 pub(super) struct CallFault {
     pub(super) at: At,
     pub(super) moment: Moment,
-    pub(super) fall: Fall,
+    pub(super) fault: Fault,
 }
 
 /// The random numbers of one plan.

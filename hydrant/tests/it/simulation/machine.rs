@@ -201,7 +201,7 @@ impl SimMachine {
             At::Call(call) => At::Call(self.world.calls(name) + call),
             nth @ At::Nth(..) => nth,
         };
-        self.world.inject(name, at, fate.moment, fate.fall);
+        self.world.inject(name, at, fate.moment, fate.fault);
     }
 
     pub(super) async fn strike(&self, fault: MachineFault) {

@@ -173,7 +173,7 @@ pub(super) fn judge(
     shape: &PipelineShape,
     logs: &Logs,
     lake: &LakeContents,
-    told: &BTreeSet<u64>,
+    acked: &BTreeSet<u64>,
 ) -> Vec<String> {
     let mut faults = Vec::new();
     let problems = &lake.verified.problems;
@@ -205,7 +205,7 @@ pub(super) fn judge(
         }
     }
     for index in 0..shape.records {
-        let wanted = shape.producer_returns || told.contains(&index);
+        let wanted = shape.producer_returns || acked.contains(&index);
         match found.remove(&index).as_deref() {
             None if wanted => faults.push(lost(logs, index)),
             None | Some([_]) => {}
@@ -251,13 +251,13 @@ fn lost(logs: &Logs, index: u64) -> String {
 pub(super) fn judge_streams(
     shape: &PipelineShape,
     logs: &Logs,
-    told: &BTreeSet<u64>,
+    acked: &BTreeSet<u64>,
 ) -> Vec<String> {
     let mut faults = Vec::new();
     judge_log(logs, &mut faults);
     let indexes: BTreeSet<u64> = logs.indexes.values().copied().collect();
     for index in 0..shape.records {
-        let wanted = shape.producer_returns || told.contains(&index);
+        let wanted = shape.producer_returns || acked.contains(&index);
         if wanted && !indexes.contains(&index) {
             faults.push(lost(logs, index));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
+use hydrant_testing::disk::{At, Death, Fault, Loss, Moment, Op};
 use hydrant_testing::memory::StreamFaults;
 
 use super::broken::BrokenVariant;
@@ -122,9 +122,9 @@ pub(super) enum PipelineFault {
         until: Duration,
     },
     /// Two owners publish one interval. While no new records come, one owner hangs before it puts its commit record;
-    /// another takes over its shards, puts a record in the same slot, and meets `fall` before it reveals a file; then
+    /// another takes over its shards, puts a record in the same slot, and meets `fault` before it reveals a file; then
     /// the first one continues.
-    ContendingOwners { hold: Duration, fall: Fall },
+    ContendingOwners { hold: Duration, fault: Fault },
     /// The next process that makes such a call dies at it.
     DieAt {
         op: Op,
@@ -326,11 +326,11 @@ impl Chance {
         CallFault {
             at: At::Call(1 + self.below(calls)),
             moment: self.moment(),
-            fall: match self.below(100) {
-                0..65 => Fall::Dies(self.death()),
-                65..85 => Fall::Hangs(self.millis(300, 6_000)),
-                85..93 => Fall::Fails(ErrorKind::Other),
-                _ => Fall::Unwinds(self.millis(1, 30)),
+            fault: match self.below(100) {
+                0..65 => Fault::Dies(self.death()),
+                65..85 => Fault::Hangs(self.millis(300, 6_000)),
+                85..93 => Fault::Fails(ErrorKind::Other),
+                _ => Fault::Unwinds(self.millis(1, 30)),
             },
         }
     }
@@ -385,13 +385,13 @@ impl Chance {
     }
 
     fn contending_owners(&self) -> PipelineFault {
-        let fall = if self.percent(50) {
-            Fall::Dies(Death::Kill)
+        let fault = if self.percent(50) {
+            Fault::Dies(Death::Kill)
         } else {
-            Fall::Hangs(self.millis(200, 900))
+            Fault::Hangs(self.millis(200, 900))
         };
         let hold = self.millis(600, 1_500);
-        PipelineFault::ContendingOwners { hold, fall }
+        PipelineFault::ContendingOwners { hold, fault }
     }
 
     fn remake(&self) -> PipelineFault {
@@ -416,7 +416,7 @@ impl Chance {
             BrokenVariant::MineByInterval => vec![step(at, self.contending_owners())],
             BrokenVariant::LedgerBeforeOutput => {
                 let fate = CallFault {
-                    fall: Fall::Dies(self.death()),
+                    fault: Fault::Dies(self.death()),
                     ..self.fate(150)
                 };
                 let slot = 1 + self.below(2) as usize;
@@ -441,7 +441,7 @@ impl Chance {
                 let fate = CallFault {
                     at: At::Call(1),
                     moment: Moment::Before,
-                    fall: Fall::Dies(Death::Kill),
+                    fault: Fault::Dies(Death::Kill),
                 };
                 let slot = (other - one) as usize;
                 let soon = at + self.millis(1, 30);
@@ -517,7 +517,7 @@ impl Chance {
             BrokenVariant::Inside(Mutant::ReadersPastDurableEnd) => {
                 let cut = |at| {
                     let fate = CallFault {
-                        fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
+                        fault: Fault::Dies(Death::PowerCut(Loss::Everything)),
                         ..self.fate(80)
                     };
                     let slot = self.below(slots) as usize;
@@ -553,7 +553,7 @@ impl Chance {
             }
             BrokenVariant::DirectoriesNotSynced => {
                 let fate = CallFault {
-                    fall: Fall::Dies(Death::PowerCut(Loss::Everything)),
+                    fault: Fault::Dies(Death::PowerCut(Loss::Everything)),
                     ..self.fate(80)
                 };
                 let slot = self.below(slots) as usize;

@@ -141,7 +141,7 @@ fn a_duplicate_is_acknowledged_only_when_its_first_copy_is_durable() {
 
 #[test]
 fn kills_a_duplicate_acknowledged_before_it_is_durable() {
-    let mutant = Some(Mutant::DuplicateToldEarly);
+    let mutant = Some(Mutant::DuplicateAcknowledgedEarly);
     let is_killed = |seed| mutant::with(mutant, || lost(seed) > 0);
     assert!((0..100).any(is_killed), "the mutant survives 100 seeds");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hydrant_core::clock;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::{Context, Error, Random, Result, Shutdown};
-use hydrant_testing::disk::{Fall, Loss, Moment, Op, Rule, SimDisk, Snare};
+use hydrant_testing::disk::{Breakpoint, Fault, Loss, Moment, Op, Rule, SimDisk};
 use tokio::task::JoinSet;
 
 use super::broken::BrokenVariant;
@@ -43,7 +43,7 @@ fn live(seed: u64, broken: Option<BrokenVariant>, plan: PipelinePlan) -> Outcome
             streams: SimStreams::of(&plan.shape, seed, machine.clock()),
             machine,
             shape: Arc::new(plan.shape.clone()),
-            told: Arc::default(),
+            acked: Arc::default(),
             given: ReaderWitness::default(),
             running: Arc::default(),
         };
@@ -57,7 +57,7 @@ struct SimPipeline {
     machine: SimMachine,
     streams: SimStreams,
     shape: Arc<PipelineShape>,
-    told: Arc<Mutex<BTreeSet<u64>>>,
+    acked: Arc<Mutex<BTreeSet<u64>>>,
     given: ReaderWitness,
     /// The running processes, each with its shutdown.
     running: Arc<Mutex<BTreeMap<String, Shutdown>>>,
@@ -77,13 +77,13 @@ impl SimPipeline {
             broken: self.machine.broken,
         };
         let job = async |context: Context, disk: SimDisk| {
-            let told = AckWitness {
-                indexes: Arc::clone(&self.told),
+            let acked = AckWitness {
+                indexes: Arc::clone(&self.acked),
                 disk,
                 trace: self.machine.trace.clone(),
             };
             let streams = &self.streams;
-            roles::run(orders, &self.shape, &context, &told, streams).await
+            roles::run(orders, &self.shape, &context, &acked, streams).await
         };
         let end = self.machine.life(name, disk, job).await;
         lock(&self.running).remove(name);
@@ -225,16 +225,16 @@ impl SimPipeline {
         let streams = &self.streams;
         let job = async |context: Context| oracle::read_logs(streams, &context).await;
         let logs = self.machine.task("reader", job).await?;
-        let told = lock(&self.told).clone();
+        let acked = lock(&self.acked).clone();
         let mut faults = self.given.judge(&logs.stored, false);
         if !self.shape.fused {
-            faults.extend(oracle::judge_streams(&self.shape, &logs, &told));
+            faults.extend(oracle::judge_streams(&self.shape, &logs, &acked));
         }
         // Acknowledged records must survive without the page cache.
         self.machine.world.power_cut(Loss::Everything);
         let job = async |context: Context| oracle::read_lake(&context).await;
         let lake = self.machine.task("auditor", job).await?;
-        faults.extend(oracle::judge(&self.shape, &logs, &lake, &told));
+        faults.extend(oracle::judge(&self.shape, &logs, &lake, &acked));
         if lake.made_again > 0 && !plan.steps.iter().any(|step| step.fault.removes_files()) {
             faults.push(format!(
                 "{} files were rebuilt although none was removed",
@@ -243,7 +243,7 @@ impl SimPipeline {
         }
         self.machine.trace.event(format_args!(
             "{} records were acknowledged, {} rows and {} dead letters were found",
-            told.len(),
+            acked.len(),
             lake.rows.len(),
             lake.letters.len(),
         ));
@@ -272,25 +272,25 @@ impl SimPipeline {
     }
 
     /// Makes two owners publish at the same slot of a chain, see [`PipelineFault::ContendingOwners`].
-    async fn contending_owners(&self, hold: Duration, fall: Fall) {
+    async fn contending_owners(&self, hold: Duration, fault: Fault) {
         let (source, world) = ("producer", &self.machine.world);
-        let put = |path: String, moment, fall| {
-            world.snare(Snare {
+        let put = |path: String, moment, fault| {
+            world.set_breakpoint(Breakpoint {
                 process: String::new(),
                 op: Op::LinkNew,
                 path,
                 moment,
-                fall,
+                fault,
             })
         };
         world.hang(source);
         clock::sleep(QUIET_PHASE).await;
-        let former = put("/r/".to_owned(), Moment::Before, Fall::Hangs(hold));
+        let former = put("/r/".to_owned(), Moment::Before, Fault::Hangs(hold));
         let former = tokio::time::timeout(hold, former).await;
         if let Ok(Ok(former)) = former {
             let fused = self.shape.fused;
             self.disown(if fused { Log::Raw } else { Log::Clean }).await;
-            let latter = put(former.path, Moment::After, fall);
+            let latter = put(former.path, Moment::After, fault);
             if let Ok(Ok(_)) = tokio::time::timeout(hold, latter).await {
                 clock::sleep(QUIET_PHASE).await;
             }
@@ -305,12 +305,12 @@ impl SimPipeline {
         let (machine, world) = (&self.machine, &self.machine.world);
         let name = |slot: usize| self.shape.processes()[slot].0.clone();
         let caught = |op, path: &str, moment, death| {
-            world.snare(Snare {
+            world.set_breakpoint(Breakpoint {
                 process: String::new(),
                 op,
                 path: path.to_owned(),
                 moment,
-                fall: Fall::Dies(death),
+                fault: Fault::Dies(death),
             })
         };
         match fault {
@@ -345,8 +345,8 @@ impl SimPipeline {
                 clock::sleep(until).await;
                 world.resume(&name);
             }
-            PipelineFault::ContendingOwners { hold, fall } => {
-                self.contending_owners(hold, fall).await
+            PipelineFault::ContendingOwners { hold, fault } => {
+                self.contending_owners(hold, fault).await
             }
             PipelineFault::DieAt {
                 op,

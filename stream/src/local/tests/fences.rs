@@ -16,7 +16,7 @@ use std::time::Duration;
 use hydrant_core::disk::Disk;
 use hydrant_core::stream::{SharedStream, StreamWriter};
 use hydrant_core::{Error, Position};
-use hydrant_testing::disk::{Fall, Moment, Op, SimWorld, Snare};
+use hydrant_testing::disk::{Breakpoint, Fault, Moment, Op, SimWorld};
 use tokio::task::JoinHandle;
 
 use super::crashes::{SeenRecords, look};
@@ -25,7 +25,7 @@ use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/data/events";
 /// Longer than any test.
-const STANDS_STILL: Fall = Fall::Hangs(Duration::from_secs(3600));
+const STANDS_STILL: Fault = Fault::Hangs(Duration::from_secs(3600));
 /// The time in which another writer continues.
 const IN_TIME: Duration = Duration::from_secs(5);
 /// In which an observer is to have its answer.
@@ -116,13 +116,13 @@ impl Sender {
     }
 }
 
-fn snare(process: &str, op: Op, path: &str, moment: Moment) -> Snare {
-    Snare {
+fn breakpoint(process: &str, op: Op, path: &str, moment: Moment) -> Breakpoint {
+    Breakpoint {
         process: process.to_owned(),
         op,
         path: path.to_owned(),
         moment,
-        fall: STANDS_STILL,
+        fault: STANDS_STILL,
     }
 }
 
@@ -145,7 +145,7 @@ async fn stopped(op: Op, path: &str, moment: Moment) -> Stopped {
         sender.send(FEW).await.unwrap();
     }
     let done = Arc::clone(&sender.done);
-    let caught = world.snare(snare("first", op, path, moment));
+    let caught = world.set_breakpoint(breakpoint("first", op, path, moment));
     let appends = tokio::spawn(async move { sender.send(FEW).await.unwrap() });
     caught.await.unwrap();
     Stopped {

@@ -11,7 +11,7 @@ use hydrant_core::disk::{Disk, Open};
 use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
 use hydrant_core::{Position, ShardId, clock};
 use hydrant_testing::conformance_lease;
-use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
+use hydrant_testing::disk::{Breakpoint, Death, Fault, Loss, Moment, Op, SimWorld};
 use tokio::time::timeout;
 
 use super::conformance::leases;
@@ -99,12 +99,12 @@ async fn a_worker_that_stands_still_in_a_swap_stops_no_other() {
                 let (frozen, other) = (store(&world, "frozen").await, store(&world, "other").await);
                 let first = make(&*frozen, "000000").await;
                 let seen = take(&*frozen, first, "frozen").await;
-                let caught = world.snare(Snare {
+                let caught = world.set_breakpoint(Breakpoint {
                     process: "frozen".to_owned(),
                     op,
                     path: "_apps".to_owned(),
                     moment,
-                    fall: Fall::Hangs(A_WHILE),
+                    fault: Fault::Hangs(A_WHILE),
                 });
                 let wanted = next(&seen, "frozen");
                 let swap = {
@@ -443,12 +443,12 @@ async fn rows_of_the_earlier_form_go_on() {
 async fn a_lock_without_its_name_enlists_no_worker() {
     let world = world(1).await;
     let (late, other) = (store(&world, "late").await, store(&world, "other").await);
-    let caught = world.snare(Snare {
+    let caught = world.set_breakpoint(Breakpoint {
         process: "late".to_owned(),
         op: Op::Lock,
         path: "workers/w.lock".to_owned(),
         moment: Moment::After,
-        fall: Fall::Hangs(A_WHILE),
+        fault: Fault::Hangs(A_WHILE),
     });
     let enlisting = tokio::spawn({
         let late = Arc::clone(&late);
@@ -469,12 +469,12 @@ async fn a_lock_without_its_name_enlists_no_worker() {
 
 /// Lets a worker stand still at its next call of this kind, and others swap meanwhile.
 async fn meanwhile(world: &SimWorld, op: Op, moment: Moment, swaps: impl Future<Output = ()>) {
-    let caught = world.snare(Snare {
+    let caught = world.set_breakpoint(Breakpoint {
         process: "late".to_owned(),
         op,
         path: "_apps".to_owned(),
         moment,
-        fall: Fall::Hangs(A_WHILE),
+        fault: Fault::Hangs(A_WHILE),
     });
     caught.await.unwrap();
     swaps.await;

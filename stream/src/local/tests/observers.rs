@@ -8,14 +8,14 @@ use hydrant_core::lease::Progress;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Behind, Read, SharedStream, Start, StreamWriter};
 use hydrant_core::{Disposition, Position};
-use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, Rule, SimWorld, Snare};
+use hydrant_testing::disk::{Breakpoint, Death, Fault, Loss, Moment, Op, Rule, SimWorld};
 
 use super::fixture::*;
 use crate::{Codec, CreateOptions};
 
 const URL: &str = "local:/data/events";
 /// Longer than any test.
-const STANDS_STILL: Fall = Fall::Hangs(Duration::from_secs(3600));
+const STANDS_STILL: Fault = Fault::Hangs(Duration::from_secs(3600));
 /// In which an observer is to have its answer.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
@@ -39,13 +39,13 @@ async fn made(world: &SimWorld) -> (SharedStream, std::sync::Arc<dyn StreamWrite
     (stream, writer)
 }
 
-fn snare(process: &str, op: Op, path: &str, moment: Moment, fall: Fall) -> Snare {
-    Snare {
+fn breakpoint(process: &str, op: Op, path: &str, moment: Moment, fault: Fault) -> Breakpoint {
+    Breakpoint {
         process: process.to_owned(),
         op,
         path: path.to_owned(),
         moment,
-        fall,
+        fault,
     }
 }
 
@@ -63,7 +63,7 @@ async fn a_writer_that_stands_still_stops_neither_readers_nor_openers() {
     for (op, path, moment, to) in places {
         let world = SimWorld::new(1);
         let (_stream, writer) = made(&world).await;
-        let caught = world.snare(snare("writer", op, path, moment, STANDS_STILL));
+        let caught = world.set_breakpoint(breakpoint("writer", op, path, moment, STANDS_STILL));
         let ticket = writer.submit(&first(), interval("w", 0, 3, to)).await;
         let ticket = tokio::spawn(ticket.unwrap());
         caught.await.unwrap();
@@ -105,7 +105,7 @@ async fn a_reader_waits_for_a_recovery_that_it_needs() {
         .await
         .unwrap();
     world.power_cut(Loss::Everything);
-    let caught = world.snare(snare(
+    let caught = world.set_breakpoint(breakpoint(
         "repairer",
         Op::Sync,
         ".seg",
@@ -131,8 +131,8 @@ async fn a_reader_waits_for_a_recovery_that_it_needs() {
 async fn a_reader_that_may_not_lock_reads_what_is_durable() {
     let world = SimWorld::new(1);
     let (stream, writer) = made(&world).await;
-    let dies = Fall::Dies(Death::Kill);
-    let caught = world.snare(snare("writer", Op::Sync, ".seg", Moment::Before, dies));
+    let dies = Fault::Dies(Death::Kill);
+    let caught = world.set_breakpoint(breakpoint("writer", Op::Sync, ".seg", Moment::Before, dies));
     let ticket = writer
         .submit(&first(), interval("w", 0, 3, 6))
         .await
@@ -168,8 +168,8 @@ async fn a_reader_that_may_not_lock_reads_what_is_durable() {
 async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
     let world = SimWorld::new(1);
     let (stream, writer) = made(&world).await;
-    let dies = Fall::Dies(Death::Kill);
-    let caught = world.snare(snare(
+    let dies = Fault::Dies(Death::Kill);
+    let caught = world.set_breakpoint(breakpoint(
         "splitter",
         Op::Open,
         "shards/000001/lock",
@@ -198,7 +198,7 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
         .into_iter()
         .map(|(_, n)| n)
         .collect();
-    let caught = world.snare(snare(
+    let caught = world.set_breakpoint(breakpoint(
         "observer",
         Op::Watch,
         "events",

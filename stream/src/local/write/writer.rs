@@ -441,7 +441,7 @@ async fn write(
             DedupVerdict::Duplicate => {
                 duplicates += all;
                 let outcome = CommitOutcome::duplicate(pending, &shard.id, all);
-                if mutant::is(Mutant::DuplicateToldEarly) {
+                if mutant::is(Mutant::DuplicateAcknowledgedEarly) {
                     answer(outcome.pending, Ok(outcome.appended));
                 } else {
                     outcomes.push(outcome);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use super::*;
-use crate::disk::{At, Death, Snare};
+use crate::disk::{At, Breakpoint, Death};
 use hydrant_core::disk::{Disk, Open, read_file};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -110,7 +110,7 @@ fn a_process_that_unwinds_keeps_its_locks_while_a_call_is_under_way() {
             let file = disk.open(path("f"), Open::CreateNew).await.unwrap();
             let _held = disk.lock(path("lock"), LockKind::Exclusive).await.unwrap();
             let next = At::Call(world.calls("a") + 1);
-            world.inject("a", next, Moment::Before, Fall::Unwinds(3 * SECOND));
+            world.inject("a", next, Moment::Before, Fault::Unwinds(3 * SECOND));
             let mut write = file.write_at(0, vec![Bytes::from_static(b"late")]);
             assert!((&mut write).now_or_never().is_none());
             while !world.trace().last_events().contains("unwind a") {
@@ -141,19 +141,19 @@ async fn any_call_may_hang_or_fail() {
         "a",
         At::Nth(Op::Open, 2),
         Moment::Before,
-        Fall::Hangs(SECOND),
+        Fault::Hangs(SECOND),
     );
     world.inject(
         "a",
         At::Call(3),
         Moment::After,
-        Fall::Fails(ErrorKind::Other),
+        Fault::Fails(ErrorKind::Other),
     );
     world.inject(
         "a",
         At::Call(4),
         Moment::Before,
-        Fall::Fails(ErrorKind::Other),
+        Fault::Fails(ErrorKind::Other),
     );
     let started = clock::now();
     let make = async |name| disk.open(path(name), Open::CreateNew).await.map(drop);
@@ -174,7 +174,7 @@ async fn a_process_hangs_for_its_time_although_the_call_was_dropped() {
         world.detach(late);
         for moment in [Moment::Before, Moment::After] {
             let next = At::Call(world.calls("a") + 1);
-            world.inject("a", next, moment, Fall::Hangs(SECOND));
+            world.inject("a", next, moment, Fault::Hangs(SECOND));
             let hanging = tokio::time::timeout(SECOND / 2, disk.stat(path("f")));
             assert!(hanging.await.is_err());
             let started = clock::now();
@@ -232,12 +232,12 @@ async fn a_new_directory_is_visible_before_it_is_durable() {
     let lost = async |loss| {
         let world = SimWorld::new(1);
         let (one, other) = (world.process("one"), world.process("other"));
-        let caught = world.snare(Snare {
+        let caught = world.set_breakpoint(Breakpoint {
             process: "one".to_owned(),
             op: Op::SyncDir,
             path: "d".to_owned(),
             moment: Moment::Before,
-            fall: Fall::Dies(Death::Kill),
+            fault: Fault::Dies(Death::Kill),
         });
         tokio::select! {
             biased;

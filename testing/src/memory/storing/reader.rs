@@ -54,7 +54,7 @@ pub(in crate::memory) struct SiftingReader {
     first: Position,
     /// What arrived before is passed over as if it had never been.
     since: Option<i64>,
-    told_idle: bool,
+    said_idle: bool,
 }
 
 /// The marks of each boundary of a batch, its beginning included.
@@ -138,7 +138,7 @@ impl SiftingReader {
             cursor,
             first,
             since,
-            told_idle: false,
+            said_idle: false,
         })
     }
 
@@ -178,7 +178,7 @@ impl SiftingReader {
             )));
         }
         let idle = Read::Idle { through: after };
-        Ok((!self.told_idle).then_some((idle, at(after), 0)))
+        Ok((!self.said_idle).then_some((idle, at(after), 0)))
     }
 
     fn batch(&self, log: &StoredLog) -> Option<(Batch, Cursor, u64)> {
@@ -245,7 +245,7 @@ impl ShardReader for SiftingReader {
                 // Dropped while it waits, the call has taken nothing.
                 batch.permit = self.budget.acquire(bytes).await;
             }
-            self.told_idle = matches!(read, Read::Idle { .. });
+            self.said_idle = matches!(read, Read::Idle { .. });
             self.cursor = cursor;
             return Ok(read);
         }

@@ -330,8 +330,8 @@ impl WriterFleet {
             }
             let disk = self.machine.world.process(&name);
             let mine = |(of, in_life)| (of, in_life) == (process, life);
-            for fall in plan.falls.iter().filter(|f| mine((f.process, f.life))) {
-                self.machine.inject(&name, fall.fate);
+            for fault in plan.faults.iter().filter(|f| mine((f.process, f.life))) {
+                self.machine.inject(&name, fault.fate);
             }
             let fleet = self.clone();
             let job = async move |context, disk| fleet.work(process, context, disk).await;

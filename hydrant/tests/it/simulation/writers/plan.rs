@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hydrant_core::Random;
 use hydrant_core::mutant::Mutant;
-use hydrant_testing::disk::{At, Death, Fall, Moment, Op};
+use hydrant_testing::disk::{At, Death, Fault, Moment, Op};
 
 use super::super::chance::{CallFault, Chance};
 use super::super::machine::MachineFault;
@@ -39,7 +39,7 @@ const KINDS: [Op; 8] = [
 pub(super) struct WritersPlan {
     pub(super) shape: WritersShape,
     /// The faults of the first lives of the processes.
-    pub(super) falls: Vec<PlannedFall>,
+    pub(super) faults: Vec<PlannedFault>,
     /// The faults of the machine, by time.
     pub(super) steps: Vec<(Duration, WritersFault)>,
     pub(super) fault_phase: Duration,
@@ -79,7 +79,7 @@ pub(super) struct WritersShape {
 
 /// A fault of a process at a call of one of its lives.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PlannedFall {
+pub(super) struct PlannedFault {
     pub(super) process: usize,
     pub(super) life: u64,
     pub(super) fate: CallFault,
@@ -104,10 +104,10 @@ impl WritersPlan {
         let kill = |op, nth, moment| CallFault {
             at: At::Nth(op, nth),
             moment,
-            fall: Fall::Dies(Death::Kill),
+            fault: Fault::Dies(Death::Kill),
         };
         let nth = 1 + self.shape.records % 4;
-        let (shape, first) = (&mut self.shape, &mut self.falls[0]);
+        let (shape, first) = (&mut self.shape, &mut self.faults[0]);
         let brief = Duration::from_millis(2);
         match mutant {
             // A process dies right before it announces a new segment.
@@ -118,7 +118,7 @@ impl WritersPlan {
             // Calls are late, and their locks are gone.
             Mutant::LockFreedEarly => {
                 shape.detached = Some(Duration::from_millis(40));
-                first.fate.fall = Fall::Unwinds(Duration::from_millis(30));
+                first.fate.fault = Fault::Unwinds(Duration::from_millis(30));
             }
             // An operator dies before it writes the manifest, and a reader hangs while it watches for it.
             Mutant::EndedOnStaleControl => {
@@ -127,7 +127,7 @@ impl WritersPlan {
                 first.fate = CallFault {
                     at: At::Nth(Op::Watch, 4),
                     moment: Moment::Before,
-                    fall: Fall::Hangs(4 * brief),
+                    fault: Fault::Hangs(4 * brief),
                 };
                 let reshard = WritersFault::Reshard {
                     merge: false,
@@ -147,9 +147,9 @@ impl WritersPlan {
                 first.fate = CallFault {
                     at: At::Nth(Op::WriteAt, 1 + nth * 2),
                     moment: Moment::Before,
-                    fall: Fall::Hangs(Duration::from_secs(15)),
+                    fault: Fault::Hangs(Duration::from_secs(15)),
                 };
-                self.falls.truncate(1);
+                self.faults.truncate(1);
                 self.steps.clear();
                 self.fault_phase = LONG_FAULT_PHASE;
             }
@@ -163,8 +163,8 @@ impl WritersPlan {
 impl fmt::Display for WritersPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:?}", self.shape)?;
-        for fall in &self.falls {
-            writeln!(f, "  {fall:?}")?;
+        for fault in &self.faults {
+            writeln!(f, "  {fault:?}")?;
         }
         let mut steps = self.steps.iter();
         steps.try_for_each(|(at, fault)| writeln!(f, "  {at:?}: {fault:?}"))
@@ -178,16 +178,16 @@ impl WritersPlan {
         let chance = Chance(Random::seeded(seed ^ 0x0077_2173_0c0f_fee5));
         let shape = chance.shape_of_writers();
         let processes = shape.writers as u64 + u64::from(shape.reader);
-        let mut falls: Vec<PlannedFall> = (0..1 + chance.below(4))
-            .map(|_| PlannedFall {
+        let mut faults: Vec<PlannedFault> = (0..1 + chance.below(4))
+            .map(|_| PlannedFault {
                 fate: chance.fate_of_call(CALLS),
                 process: chance.below(processes) as usize,
                 life: chance.one(&[0, 0, 0, 1]),
             })
             .collect();
-        falls[0].life = 0;
+        faults[0].life = 0;
         if seed.is_multiple_of(2) {
-            falls[0].fate.at = At::Call(1 + seed / 2 % CALLS);
+            faults[0].fate.at = At::Call(1 + seed / 2 % CALLS);
         }
         let mut steps: Vec<_> = (0..chance.one(&[0, 0, 1, 1, 2, 3]))
             .map(|_| (chance.micros(FAULT_PHASE), chance.fault_of_machine()))
@@ -195,7 +195,7 @@ impl WritersPlan {
         steps.sort_by_key(|(at, _)| *at);
         WritersPlan {
             shape,
-            falls,
+            faults,
             steps,
             fault_phase: FAULT_PHASE,
         }
@@ -208,10 +208,10 @@ impl WritersPlan {
         if chance.below(3) == 0 {
             self.fault_phase = LONG_FAULT_PHASE;
             let fate = CallFault {
-                fall: Fall::Hangs(Duration::from_millis(14_000 + chance.below(12_000))),
+                fault: Fault::Hangs(Duration::from_millis(14_000 + chance.below(12_000))),
                 ..chance.fate_of_call(CALLS)
             };
-            self.falls.push(PlannedFall {
+            self.faults.push(PlannedFault {
                 process: chance.below(self.shape.writers as u64) as usize,
                 life: 0,
                 fate,
@@ -225,11 +225,11 @@ impl WritersPlan {
             matches!(fault, WritersFault::Machine(MachineFault::Full { .. }))
         };
         let is_full = self.steps.iter().any(is_full);
-        let hangs = |fate: &CallFault| matches!(fate.fall, Fall::Hangs(_));
+        let hangs = |fate: &CallFault| matches!(fate.fault, Fault::Hangs(_));
         let stands = |process| {
-            self.falls
+            self.faults
                 .iter()
-                .any(|fall| fall.process == process && hangs(&fall.fate))
+                .any(|fault| fault.process == process && hangs(&fault.fate))
         };
         // Of two hanging processes, one may hang while it replaces the manifest to fence the other, and all wait for
         // the lock of the manifest.
@@ -237,8 +237,12 @@ impl WritersPlan {
             WritersFault::Reshard { fate, .. } => fate.as_ref().is_some_and(hangs),
             WritersFault::Machine(_) => false,
         };
-        let falls = self.falls.iter().filter(|fall| hangs(&fall.fate)).count();
-        let several = falls + self.steps.iter().filter(reshards).count() > 1;
+        let faults = self
+            .faults
+            .iter()
+            .filter(|fault| hangs(&fault.fate))
+            .count();
+        let several = faults + self.steps.iter().filter(reshards).count() > 1;
         self.shape.may_wait = std::array::from_fn(|process| is_full || several || stands(process));
     }
 }
@@ -275,17 +279,17 @@ impl Chance {
             0 => At::Call(1 + self.below(calls)),
             _ => At::Nth(self.one(&KINDS), 1 + self.below(4)),
         };
-        let fall = match self.below(100) {
-            0..60 => Fall::Dies(Death::Kill),
-            60..70 => Fall::Dies(Death::PowerCut(self.loss())),
-            70..82 => Fall::Hangs(self.millis(20, 3_000)),
-            82..92 => Fall::Fails(ErrorKind::Other),
-            _ => Fall::Unwinds(self.millis(1, 30)),
+        let fault = match self.below(100) {
+            0..60 => Fault::Dies(Death::Kill),
+            60..70 => Fault::Dies(Death::PowerCut(self.loss())),
+            70..82 => Fault::Hangs(self.millis(20, 3_000)),
+            82..92 => Fault::Fails(ErrorKind::Other),
+            _ => Fault::Unwinds(self.millis(1, 30)),
         };
         CallFault {
             at,
             moment: self.moment(),
-            fall,
+            fault,
         }
     }
 

@@ -9,7 +9,7 @@ use hydrant_core::{Error, Position, Workers};
 use hydrant_testing::disk::{Moment, Op, SimWorld};
 
 use super::super::fixture::*;
-use super::{FEW, OTHERS, Sender, Stopped, URL, made, names, opened, snare, stopped};
+use super::{FEW, OTHERS, Sender, Stopped, URL, breakpoint, made, names, opened, stopped};
 
 /// A fence that copies frames begins a segment, and there is no room for it.
 #[tokio::test(start_paused = true)]
@@ -22,7 +22,7 @@ async fn fences_on_a_full_disk_leave_no_drafts() {
     let mut sender = Sender::of(stream, "first", 0).await;
     sender.send(FEW).await.unwrap();
     let control = "000000/control";
-    let caught = world.snare(snare("first", Op::WriteAt, control, Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("first", Op::WriteAt, control, Moment::Before));
     let _appends = tokio::spawn(async move { sender.send(FEW).await.unwrap() });
     caught.await.unwrap();
     world.set_quota(Some(world.used_bytes() + 300));
@@ -91,7 +91,12 @@ async fn a_late_fencer_of_a_shard_that_was_trimmed_sends_to_the_child() {
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let third = opened(&world, "third", 4).await;
     let mut third = Sender::of(third, "third", OTHERS + 500).await;
-    let caught = world.snare(snare("third", Op::SyncDir, "shards/000000", Moment::After));
+    let caught = world.set_breakpoint(breakpoint(
+        "third",
+        Op::SyncDir,
+        "shards/000000",
+        Moment::After,
+    ));
     let late = tokio::spawn(async move { third.send(FEW).await });
     caught.await.unwrap();
     second.send(FEW).await.unwrap();
@@ -109,10 +114,20 @@ async fn a_reader_makes_no_children_while_the_manifest_is_held() {
     let Stopped {
         world, mut second, ..
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
-    let caught = world.snare(snare("second", Op::Rename, "manifest.json", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "second",
+        Op::Rename,
+        "manifest.json",
+        Moment::Before,
+    ));
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     caught.await.unwrap();
-    let mut makes = world.snare(snare("reader", Op::Open, "shards/000002", Moment::Before));
+    let mut makes = world.set_breakpoint(breakpoint(
+        "reader",
+        Op::Open,
+        "shards/000002",
+        Moment::Before,
+    ));
     let stream = opened(&world, "reader", 7).await;
     let mut reader = reader(&stream, &first(), Position::Begin).await;
     for _ in 0..20 {

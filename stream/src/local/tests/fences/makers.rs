@@ -7,7 +7,7 @@ use hydrant_testing::disk::{Moment, Op, Rule, SimWorld};
 
 use super::super::fixture::*;
 use super::{
-    FEW, OTHERS, Sender, Stopped, URL, both, made, names, opened, snare, stopped, stored_now,
+    FEW, OTHERS, Sender, Stopped, URL, both, breakpoint, made, names, opened, stopped, stored_now,
 };
 
 /// A fencer that comes too late stands still while it removes its child. Meanwhile the name is taken by another one.
@@ -19,19 +19,29 @@ async fn a_child_that_took_a_freed_name_is_not_removed() {
     let third = opened(&world, "third", 4).await;
     let mut third = Sender::of(third, "third", OTHERS + 500).await;
     // Both fence at once.
-    let caught = world.snare(snare("second", Op::Lock, "manifest.lock", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "second",
+        Op::Lock,
+        "manifest.lock",
+        Moment::Before,
+    ));
     let fences = tokio::spawn(async move {
         second.send(FEW).await.unwrap();
         second
     });
     caught.await.unwrap();
-    let caught = world.snare(snare("third", Op::Lock, "manifest.lock", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "third",
+        Op::Lock,
+        "manifest.lock",
+        Moment::Before,
+    ));
     let loses = tokio::spawn(async move { third.send(FEW).await.unwrap() });
     caught.await.unwrap();
     world.resume("second");
     let mut second = fences.await.unwrap();
-    let removes = snare("third", Op::RemoveDir, "shards/000002", Moment::Before);
-    let caught = world.snare(removes);
+    let removes = breakpoint("third", Op::RemoveDir, "shards/000002", Moment::Before);
+    let caught = world.set_breakpoint(removes);
     world.resume("third");
     caught.await.unwrap();
     let admin = second.stream.admin();
@@ -55,7 +65,7 @@ async fn a_child_is_not_removed_while_its_maker_goes_on() {
     let second = opened(&world, "second", 3).await;
     let third = opened(&world, "third", 4).await;
     let lock = "shards/000002/lock";
-    let caught = world.snare(snare("third", Op::Lock, lock, Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("third", Op::Lock, lock, Moment::Before));
     let splits = tokio::spawn(async move {
         let admin = third.admin();
         admin.split(&"000001".into(), None).await.unwrap()
@@ -63,10 +73,15 @@ async fn a_child_is_not_removed_while_its_maker_goes_on() {
     caught.await.unwrap();
     let admin = second.admin();
     let made = admin.split(&first(), None).await.unwrap();
-    let caught = world.snare(snare("second", Op::Remove, lock, Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("second", Op::Remove, lock, Moment::Before));
     let again = tokio::spawn(async move { admin.split(&made[0], None).await.unwrap() });
     caught.await.unwrap();
-    let caught = world.snare(snare("third", Op::Lock, "manifest.lock", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "third",
+        Op::Lock,
+        "manifest.lock",
+        Moment::Before,
+    ));
     world.resume("third");
     caught.await.unwrap();
     world.resume("second");
@@ -115,7 +130,12 @@ async fn a_child_that_may_have_been_named_stays() {
             let world = SimWorld::new(1);
             made(&world).await;
             let second = opened(&world, "second", 3).await;
-            let caught = world.snare(snare("second", Op::Lock, "manifest.lock", Moment::Before));
+            let caught = world.set_breakpoint(breakpoint(
+                "second",
+                Op::Lock,
+                "manifest.lock",
+                Moment::Before,
+            ));
             let stream = Arc::clone(&second);
             let splits = tokio::spawn(async move {
                 let admin = stream.admin();

@@ -9,7 +9,7 @@ use hydrant_testing::disk::{Loss, Moment, Op, SimWorld};
 
 use super::super::fixture::*;
 use super::{
-    FEW, IN_TIME, MANY, OTHERS, Sender, Stopped, TRIMMED, both, made, names, opened, snare,
+    FEW, IN_TIME, MANY, OTHERS, Sender, Stopped, TRIMMED, both, breakpoint, made, names, opened,
     stopped, stored_now,
 };
 
@@ -50,12 +50,13 @@ async fn readers_complete_a_fence_when_no_process_appends() {
             all.extend(read_all(&mut reader).await);
             waits = Some(reader);
         }
-        let caught = world.snare(snare("second", Op::Open, "/fence", Moment::Before));
+        let caught = world.set_breakpoint(breakpoint("second", Op::Open, "/fence", Moment::Before));
         let fences = tokio::spawn(async move { second.send(FEW).await });
         caught.await.unwrap();
         world.resume("first");
         appends.await.unwrap();
-        let marked = world.snare(snare("second", Op::SyncDir, "000000", Moment::Before));
+        let marked =
+            world.set_breakpoint(breakpoint("second", Op::SyncDir, "000000", Moment::Before));
         world.resume("second");
         marked.await.unwrap();
         world.kill("second");
@@ -92,12 +93,12 @@ async fn who_recovers_a_fenced_shard_late_takes_nothing_back() {
     let mut sender = Sender::of(stream, "first", 0).await;
     sender.send(FEW).await.unwrap();
     let control = "000000/control";
-    let caught = world.snare(snare("first", Op::WriteAt, control, Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("first", Op::WriteAt, control, Moment::Before));
     let appends = tokio::spawn(async move { sender.send(MANY).await });
     caught.await.unwrap();
     world.kill("first");
     appends.abort();
-    let caught = world.snare(snare("third", Op::WriteAt, control, Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("third", Op::WriteAt, control, Moment::Before));
     let late = world.clone();
     let recovers = tokio::spawn(async move { opened(&late, "third", 5).await });
     caught.await.unwrap();
@@ -121,7 +122,12 @@ async fn a_writer_that_recovers_beside_a_fencer_sends_to_the_child() {
     } = stopped(Op::WriteAt, "000000/control", Moment::Before).await;
     let third = opened(&world, "third", 4).await;
     let mut third = Sender::of(third, "third", OTHERS + 500).await;
-    let caught = world.snare(snare("third", Op::RenameNew, "000000/", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "third",
+        Op::RenameNew,
+        "000000/",
+        Moment::Before,
+    ));
     let recovers = tokio::spawn(async move { third.send(FEW).await });
     world.kill("first");
     appends.abort();
@@ -145,7 +151,12 @@ async fn what_lies_past_the_end_goes_with_the_next_trim_and_nothing_else() {
     let mut sender = Sender::of(stream, "first", 0).await;
     sender.send(FEW).await.unwrap();
     let before = names(&world, "shards/000000").await;
-    let caught = world.snare(snare("first", Op::RenameNew, "000000/", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "first",
+        Op::RenameNew,
+        "000000/",
+        Moment::Before,
+    ));
     let appends = tokio::spawn(async move { sender.send(MANY).await.unwrap() });
     caught.await.unwrap();
     second.send(FEW).await.unwrap();
@@ -181,10 +192,15 @@ async fn what_a_dead_fencer_has_begun_goes_with_the_next_trim() {
     let mut sender = Sender::of(stream, "first", 0).await;
     sender.send(FEW).await.unwrap();
     let control = "000000/control";
-    let caught = world.snare(snare("first", Op::WriteAt, control, Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("first", Op::WriteAt, control, Moment::Before));
     let appends = tokio::spawn(async move { sender.send(FEW).await.unwrap() });
     caught.await.unwrap();
-    let caught = world.snare(snare("third", Op::RenameNew, "000000/", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "third",
+        Op::RenameNew,
+        "000000/",
+        Moment::Before,
+    ));
     let fences = tokio::spawn(async move { third.send(FEW).await });
     tokio::time::timeout(IN_TIME, caught)
         .await

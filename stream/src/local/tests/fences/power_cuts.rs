@@ -7,14 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op, SimWorld};
+use hydrant_testing::disk::{At, Death, Fault, Loss, Moment, Op, SimWorld};
 
 use super::super::crashes::{SeenRecords, look};
 use super::super::fixture::home;
 use super::every_call::reads_along;
 use super::{
-    FEW, MANY, OTHERS, STANDS_STILL, Sender, Stopped, TRIMMED, both, made, opened, snare, stopped,
-    stored_now,
+    FEW, MANY, OTHERS, STANDS_STILL, Sender, Stopped, TRIMMED, both, breakpoint, made, opened,
+    stopped, stored_now,
 };
 
 /// The holder has started a segment whose control file is not durable yet, and a reader has it. The fencer is on its way
@@ -31,14 +31,24 @@ async fn what_a_reader_has_of_a_new_segment_stays_in_a_shard_that_is_half_fenced
         sender.send(FEW).await.unwrap();
     }
     let told = Arc::clone(&sender.done);
-    let caught = world.snare(snare("first", Op::Sync, "000000/control", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "first",
+        Op::Sync,
+        "000000/control",
+        Moment::Before,
+    ));
     let appends = tokio::spawn(async move { sender.send(MANY).await.unwrap() });
     caught.await.unwrap();
     let mut seen = SeenRecords::new();
     look(&opened(&world, "reader", 7).await, &mut seen).await;
     seen.retain(|_, n| *n < TRIMMED);
     assert_eq!(seen.len() as u64, 2 * FEW + MANY);
-    let caught = world.snare(snare("second", Op::Lock, "manifest.lock", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint(
+        "second",
+        Op::Lock,
+        "manifest.lock",
+        Moment::Before,
+    ));
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     caught.await.unwrap();
     world.power_cut(Loss::Everything);
@@ -84,7 +94,7 @@ async fn cut_at(nth: u64, mth: u64, moment: Moment, loss: Loss, records: u64) ->
     hydrant_core::clock::sleep(Duration::from_millis(10)).await;
     let stopped = !appends.is_finished();
     let at = At::Call(world.calls("second") + mth);
-    let cut = Fall::Dies(Death::PowerCut(loss));
+    let cut = Fault::Dies(Death::PowerCut(loss));
     world.inject("second", at, Moment::After, cut);
     let told = Arc::clone(&second.done);
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });

@@ -8,12 +8,12 @@ use hydrant_core::Position;
 use hydrant_core::admin::Trim;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::Read;
-use hydrant_testing::disk::{At, Death, Fall, Loss, Moment, Op};
+use hydrant_testing::disk::{At, Death, Fault, Loss, Moment, Op};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::super::fixture::*;
 use super::{
-    AT_ONCE, FEW, IN_TIME, OTHERS, Sender, Stopped, TRIMMED, both, opened, snare, stopped,
+    AT_ONCE, FEW, IN_TIME, OTHERS, Sender, Stopped, TRIMMED, both, breakpoint, opened, stopped,
     stored_now,
 };
 
@@ -38,7 +38,7 @@ async fn goes_on_before_the_mark() -> Vec<u64> {
         appends,
         ..
     } = stopped(Op::WriteAt, ".seg", Moment::Before).await;
-    let caught = world.snare(snare("second", Op::Open, "/fence", Moment::Before));
+    let caught = world.set_breakpoint(breakpoint("second", Op::Open, "/fence", Moment::Before));
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     caught.await.unwrap();
     world.resume("first");
@@ -148,7 +148,7 @@ async fn a_fence_is_completed_by_others() {
             appends,
             ..
         } = stopped(Op::Sync, ".seg", Moment::Before).await;
-        let caught = world.snare(snare("second", op, path, Moment::Before));
+        let caught = world.set_breakpoint(breakpoint("second", op, path, Moment::Before));
         let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
         caught.await.unwrap();
         let third = tokio::time::timeout(AT_ONCE, opened(&world, "third", 5)).await;
@@ -177,7 +177,7 @@ async fn fencer_dies_at(nth: u64, moment: Moment, death: Death) -> bool {
         appends,
     } = stopped(Op::Sync, ".seg", Moment::Before).await;
     let at = At::Call(world.calls("second") + nth);
-    world.inject("second", at, moment, Fall::Dies(death));
+    world.inject("second", at, moment, Fault::Dies(death));
     let sent = Arc::clone(&second.done);
     let fences = tokio::spawn(async move { second.send(FEW).await.unwrap() });
     hydrant_core::clock::sleep(Duration::from_secs(20)).await;

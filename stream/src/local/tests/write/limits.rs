@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hydrant_core::{Error, Position};
-use hydrant_testing::disk::{Death, Fall, Moment, Op, SimWorld, Snare};
+use hydrant_testing::disk::{Breakpoint, Death, Fault, Moment, Op, SimWorld};
 
 use super::super::fixture::*;
 use crate::{Codec, CreateOptions};
@@ -58,12 +58,12 @@ async fn a_temporary_manifest_of_a_dead_process_is_removed() {
     let context = context_on(world.process("a").shared(), 1);
     let stream = create("local:/events", options(1), &context).await.unwrap();
     let splitter = world.process("splitter");
-    let died = world.snare(Snare {
+    let died = world.set_breakpoint(Breakpoint {
         process: "splitter".to_owned(),
         op: Op::Rename,
         path: "manifest.json".to_owned(),
         moment: Moment::Before,
-        fall: Fall::Dies(Death::Kill),
+        fault: Fault::Dies(Death::Kill),
     });
     let theirs = open("local:/events", &context_on(splitter.shared(), 2))
         .await
@@ -102,12 +102,12 @@ async fn the_budget_has_the_encoded_copies_of_appends_until_they_are_stored() {
         let numbers: Vec<u64> = (1..=records).collect();
         let bytes = |n: &u64| (key(*n).len() + payload(*n).len()) as u64;
         let text: u64 = numbers.iter().map(bytes).sum();
-        let caught = world.snare(Snare {
+        let caught = world.set_breakpoint(Breakpoint {
             process: "a".to_owned(),
             op: Op::Sync,
             path: ".seg".to_owned(),
             moment: Moment::Before,
-            fall: Fall::Hangs(Duration::from_secs(1)),
+            fault: Fault::Hangs(Duration::from_secs(1)),
         });
         let mut tickets = Vec::new();
         for _ in 0..3 {

@@ -3,7 +3,7 @@
 use hydrant_core::Context;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{SharedStream, StreamWriter};
-use hydrant_testing::disk::{Death, Fall, Loss, Moment, Op, SimWorld, Snare};
+use hydrant_testing::disk::{Breakpoint, Death, Fault, Loss, Moment, Op, SimWorld};
 
 use super::super::fixture::*;
 use crate::{Codec, CreateOptions};
@@ -132,7 +132,7 @@ async fn an_appender_loses_nothing_when_the_other_one_dies_at_any_call() {
 
 #[test]
 fn a_leftover_that_is_overlooked_loses_what_was_acknowledged() {
-    let falls = |nth| {
+    let is_killed = |nth| {
         let tried = std::panic::catch_unwind(|| {
             mutant::with(Some(Mutant::LeftoverOverlooked), || {
                 paused().block_on(dies_at(nth, Moment::After, Death::Kill))
@@ -144,7 +144,10 @@ fn a_leftover_that_is_overlooked_loses_what_was_acknowledged() {
             Err(_) => Some(true),
         }
     };
-    assert!((1..).map_while(falls).any(|fell| fell), "it survives");
+    assert!(
+        (1..).map_while(is_killed).any(|killed| killed),
+        "it survives"
+    );
 }
 
 /// A knows the first append of B not yet when B names the next segment and dies. Answers what A knows to be stored.
@@ -155,12 +158,12 @@ async fn named_and_died() -> (SimWorld, Appender) {
     a.append(FEW).await;
     let mut b = Appender::new(&world, "b", 3).await;
     b.append(FEW).await;
-    let died = world.snare(Snare {
+    let died = world.set_breakpoint(Breakpoint {
         process: "b".to_owned(),
         op: Op::RenameNew,
         path: ".seg".to_owned(),
         moment: Moment::After,
-        fall: Fall::Dies(Death::Kill),
+        fault: Fault::Dies(Death::Kill),
     });
     tokio::select! {
         biased;
