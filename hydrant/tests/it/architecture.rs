@@ -1,7 +1,7 @@
 //! What `docs/architecture.md` says of the tree is true of the tree.
 //!
 //! Promises that a kind of stream or lake is named where the page says, so that one more of them touches those files and
-//! no others, and that each file which the page's tables name exists.
+//! no others, and that each file which the page's tables or the glossary name exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -107,15 +107,18 @@ fn paths_of(text: &str) -> BTreeSet<String> {
     let rows = text.lines().filter(|line| line.starts_with('|'));
     let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
     let paths = quoted.filter(|path| path.contains('/') && path.ends_with(".rs"));
-    paths
-        .flat_map(|path| match (path.split_once('{'), path.split_once('}')) {
-            (Some((before, _)), Some((inside, after))) => {
-                let names = inside[before.len() + 1..].split(',');
-                names.map(|name| format!("{before}{name}{after}")).collect()
-            }
-            _ => vec![path.to_owned()],
-        })
-        .collect()
+    paths.flat_map(each_of).collect()
+}
+
+/// The paths that `a/{b,c}.rs` stands for.
+fn each_of(path: &str) -> Vec<String> {
+    match (path.split_once('{'), path.split_once('}')) {
+        (Some((before, _)), Some((inside, after))) => {
+            let names = inside[before.len() + 1..].split(',');
+            names.map(|name| format!("{before}{name}{after}")).collect()
+        }
+        _ => vec![path.to_owned()],
+    }
 }
 
 fn section(title: &str) -> String {
@@ -163,4 +166,28 @@ fn each_file_of_the_page_exists() {
             assert!(root().join(&path).is_file(), "`{title}` names `{path}`");
         }
     }
+}
+
+#[test]
+fn each_concept_of_the_glossary_lives_where_it_says() {
+    let page = std::fs::read_to_string(root().join("docs/glossary.md")).expect("the page reads");
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.ends_with("lives in |"));
+    let mut concepts = 0;
+    for row in rows {
+        let place = row.rsplit('|').nth(1).unwrap_or_default();
+        let paths: Vec<_> = place
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .flat_map(each_of)
+            .collect();
+        assert!(!paths.is_empty(), "{row}");
+        for path in paths {
+            assert!(root().join(&path).exists(), "`{path}` is gone: {row}");
+        }
+        concepts += 1;
+    }
+    assert!(concepts > 50, "{concepts} concepts were found");
 }

@@ -428,7 +428,7 @@ async fn one_seed_gives_one_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snare_catches_one_process_at_one_call() {
+async fn a_breakpoint_stops_one_process_at_one_call() {
     let world = SimWorld::new(1);
     let (a, b) = (world.process("sink-a"), world.process("other"));
     let breakpoint = |moment, fault| Breakpoint {
