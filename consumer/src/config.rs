@@ -92,7 +92,8 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<Self> {
         let mut section = layers.section("consumer", &Flags::of(args));
-        let input = InputSettings::read(&mut section, streams, "local:data/raw");
+        let remedy = "write the stream to read, such as `local:data/raw`";
+        let input = InputSettings::read(&mut section, streams, remedy);
         let from = input.from();
         let to = section.text("to").unwrap_or_else(|| "-".to_owned());
         if !from.is_empty() && from == to {

@@ -30,18 +30,17 @@ pub struct InputSettings {
 impl InputSettings {
     /// Reads the keys of an input from the table of a program:
     ///
-    /// - `from`: the URL of the stream, such as `example`.
+    /// - `from`: the URL of the stream; `remedy` says what to write where it is missing.
     /// - `start`: where an app without progress begins. Default: `earliest`.
     /// - `wait`: how long to wait for a stream that does not exist. Default: 10 s. Raise it when the stage before starts
     ///   late. Cost: a mistake in the URL is reported later.
     /// - `exit-at-end`: whether to end when everything is done. Default: no.
     /// - `idle`: how long no record may come before the stream counts as ended. Default: 1 s. Raise it when the input
     ///   pauses. Cost: the end is detected later.
-    pub fn read(section: &mut Section, streams: &Streams, example: &str) -> Self {
-        let remedy = format!("write the stream to read, such as `{example}`");
+    pub fn read(section: &mut Section, streams: &Streams, remedy: &str) -> Self {
         InputSettings {
             streams: streams.clone(),
-            from: section.checked("from", &remedy, |url| streams.check(url)),
+            from: section.checked("from", remedy, |url| streams.check(url)),
             start: section.parsed("start").unwrap_or(Start::Earliest),
             wait: section.duration("wait", WAIT_DEFAULT),
             exit_at_end: section.flag("exit-at-end", false),

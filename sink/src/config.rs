@@ -107,7 +107,8 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<Self> {
         let mut section = layers.section("sink", &Flags::of(args));
-        let input = InputSettings::read(&mut section, streams, "local:data/clean");
+        let remedy = "write the stream to read, such as `local:data/clean`";
+        let input = InputSettings::read(&mut section, streams, remedy);
         let remedy = "write the lake to write, such as `file:data/lake`";
         let to = section.checked("to", remedy, |url| lakes.check(url));
         let names = read_names(&mut section);

@@ -69,7 +69,8 @@ impl Config {
         problems: &mut Problems,
     ) -> Option<Self> {
         let mut section = layers.section("transform", &Flags::of(args));
-        let input = InputSettings::read(&mut section, streams, "local:data/raw");
+        let remedy = "write the stream to read, such as `local:data/raw`";
+        let input = InputSettings::read(&mut section, streams, remedy);
         let from = input.from();
         let remedy = "write the stream to write, such as `local:data/clean`";
         let to = section.checked("to", remedy, |url| streams.check(url));
