@@ -103,11 +103,16 @@ impl PendingAppend {
         }
         let mut bytes = 0;
         for pick in self.picks.iter() {
-            let pick = *pick as usize;
-            if pick >= self.batch.len() {
-                return Err(Error::fatal("an append picks no record of its batch"));
-            }
-            bytes += self.batch.record_bytes(pick) as u64;
+            let entry = self.batch.records.get(*pick as usize);
+            let entry =
+                entry.ok_or_else(|| Error::fatal("an append picks no record of its batch"))?;
+            let key = entry.key.map_or(0, |key| key.len);
+            bytes += u64::from(key) + u64::from(entry.payload.len);
+        }
+        if !self.batch.headers.is_empty() {
+            let picks = self.picks.iter().map(|pick| *pick as usize);
+            let headers = picks.map(|pick| self.batch.headers(pick).len() as u64);
+            bytes += headers.sum::<u64>();
         }
         Ok(bytes)
     }
