@@ -108,7 +108,18 @@ impl<'a> Reader<'a> {
     }
 
     /// The inverse of [`put_u64`].
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, Malformed> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_u64(),
+        }
+    }
+
+    fn long_u64(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..).step_by(7) {
             let byte = self.byte()?;
@@ -125,11 +136,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A `u64` that must fit 32 bits.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, Malformed> {
         u32::try_from(self.u64()?).map_err(|_| Malformed)
     }
 
     /// The inverse of [`put_i64`].
+    #[inline]
     pub fn i64(&mut self) -> Result<i64, Malformed> {
         let value = self.u64()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
