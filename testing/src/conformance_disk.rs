@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use hydrant_core::disk::{Disk, LockKind, Open, create_file, read_file, replace_file};
+use hydrant_core::disk::{Disk, LockKind, Open, read_file, replace_file};
 
 /// Checks all promises in the directory `root`, which it creates; `one` and `two` are the disk as two processes see it.
 pub async fn conforms(one: &dyn Disk, two: &dyn Disk, root: &Path) {
@@ -108,14 +108,8 @@ pub async fn names_are_taken_once(one: &dyn Disk, two: &dyn Disk, dir: &Path) {
     refused(one.rename(&f, &g).await, ErrorKind::NotFound);
     refused(one.remove(&f).await, ErrorKind::NotFound);
     refused(one.link_new(&f, &sub).await, ErrorKind::NotFound);
-    assert!(must(
-        create_file(one, &f, bytes("1"), "1").await,
-        "make a file"
-    ));
-    assert!(!must(
-        create_file(two, &f, bytes("2"), "2").await,
-        "find a file"
-    ));
+    must(replace_file(one, &f, bytes("1"), "1").await, "make a file");
+    refused(two.link_new(&g, &f).await, ErrorKind::AlreadyExists);
     assert_eq!(body(&f).await, Some(bytes("1")));
     must(one.create_dir_all(&sub).await, "make a directory");
     must(

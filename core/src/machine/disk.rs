@@ -248,36 +248,6 @@ pub async fn replace_file(
     disk.sync_dir(parent(path)).await
 }
 
-/// Creates a file atomically and durably unless its name is taken: temporary file, sync, link, sync of the directory.
-///
-/// Answers whether this call created it. The directory is synced in either case: an observer must not act on a name
-/// that a power cut could remove.
-pub async fn create_file(
-    disk: &dyn Disk,
-    path: &Path,
-    body: Bytes,
-    nonce: &str,
-) -> io::Result<bool> {
-    let temporary = temporary_name(path, nonce);
-    write_new(disk, &temporary, body).await?;
-    let linked = disk.link_new(&temporary, path).await;
-    let made = match linked {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) => {
-            // The link may exist although the call failed.
-            let (ours, present) = (disk.stat(&temporary).await?, disk.stat(path).await?);
-            match (ours, present) {
-                (Some(ours), Some(present)) if ours.identity == present.identity => true,
-                _ => return Err(error),
-            }
-        }
-    };
-    disk.sync_dir(parent(path)).await?;
-    disk.remove(&temporary).await?;
-    Ok(made)
-}
-
 async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> {
     let file = disk.open(path, Open::Create).await?;
     let written = async {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use super::*;
-use hydrant_core::disk::{Disk, DiskFile, Open, create_file, read_file, replace_file};
+use hydrant_core::disk::{Disk, DiskFile, Open, read_file, replace_file};
 
 const SEEDS: u64 = 60;
 
@@ -233,21 +233,21 @@ async fn rules_fail_calls_before_or_after_the_effect_once_or_always() {
     }
     world.heal();
     disk.remove(path("g")).await.unwrap();
-    world.fail(Rule {
-        kind: ErrorKind::StorageFull,
-        ..Rule::once(Op::LinkNew, "slot")
-    });
-    let made = create_file(&disk, path("slot"), bytes("y"), "1").await;
-    assert_eq!(made.unwrap_err().kind(), ErrorKind::StorageFull);
-    world.fail(Rule {
-        moment: Moment::After,
-        ..Rule::once(Op::LinkNew, "slot")
-    });
-    assert!(
-        create_file(&disk, path("slot"), bytes("y"), "1")
-            .await
-            .unwrap()
-    );
+    for (moment, made) in [(Moment::Before, false), (Moment::After, true)] {
+        world.fail(Rule {
+            moment,
+            kind: ErrorKind::StorageFull,
+            ..Rule::once(Op::LinkNew, "slot")
+        });
+        let linked = disk.link_new(path("f"), path("slot")).await;
+        assert_eq!(linked.unwrap_err().kind(), ErrorKind::StorageFull);
+        let found = disk.stat(path("slot")).await.unwrap();
+        assert_eq!(
+            found.is_some(),
+            made,
+            "a link may exist although its call failed"
+        );
+    }
 }
 
 #[tokio::test]
@@ -406,7 +406,7 @@ async fn one_seed_gives_one_trace() {
                 for n in 0..5 {
                     let _held = disk.lock(path("lock"), LockKind::Exclusive).await.unwrap();
                     let slot = format!("slot{n}");
-                    create_file(&disk, path(&slot), bytes("x"), &slot)
+                    replace_file(&disk, path(&slot), bytes("x"), &slot)
                         .await
                         .unwrap();
                 }

@@ -507,30 +507,26 @@ impl Drop for RealWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{create_file, read_file, replace_file};
+    use crate::disk::{read_file, replace_file};
 
     #[tokio::test]
     async fn names_are_taken_once() {
         let dir = tempfile::tempdir().unwrap();
         let disk = RealDisk::new();
         let path = dir.path().join("slot");
-        assert!(
-            create_file(&disk, &path, Bytes::from_static(b"a"), "1")
-                .await
-                .unwrap()
-        );
-        assert!(
-            !create_file(&disk, &path, Bytes::from_static(b"b"), "2")
-                .await
-                .unwrap()
-        );
-        assert_eq!(read_file(&disk, &path).await.unwrap().unwrap(), "a");
         let other = dir.path().join("other");
-        replace_file(&disk, &other, Bytes::from_static(b"c"), "3")
-            .await
-            .unwrap();
-        let error = disk.rename_new(&other, &path).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        for (path, body) in [(&path, "a"), (&other, "b")] {
+            replace_file(&disk, path, Bytes::from(body), "1")
+                .await
+                .unwrap();
+        }
+        for taken in [
+            disk.link_new(&other, &path).await,
+            disk.rename_new(&other, &path).await,
+        ] {
+            assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        }
+        assert_eq!(read_file(&disk, &path).await.unwrap().unwrap(), "a");
         assert_eq!(disk.list(dir.path()).await.unwrap().len(), 2);
     }
 
