@@ -14,6 +14,8 @@
 //! each sees the other one, and the worker whose output has the greater identity gives way. Neither output has lost
 //! anything by then, because each reads on from what it holds itself.
 
+use std::collections::BTreeSet;
+
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, OutputId, Progress};
 use hydrant_core::shard::{Shard, ShardId};
@@ -108,11 +110,6 @@ impl LeaseCoordinator {
         Ok(says_something.then(|| self.output.sign(found.unwrap_or_default())))
     }
 
-    fn is_ours(&self, shard: &ShardId) -> bool {
-        let seen = self.rows.get(shard);
-        seen.is_some_and(|seen| self.counts(&seen.row))
-    }
-
     /// Creates the rows of new shards, children first.
     async fn make_rows(&mut self) -> Result<()> {
         let missing = |shard: &Shard| !self.rows.contains_key(&shard.id);
@@ -121,21 +118,20 @@ impl LeaseCoordinator {
         }
         let map = self.map.clone();
         let ended = self.ended_without_rows();
+        let since = self.appeared_since(&ended).await?;
         for level in lineage::children_first(&map) {
             let mut swaps = Vec::new();
             for shard in level {
                 if self.rows.contains_key(&shard.id) || ended.contains(&shard.id) {
                     continue;
                 }
-                let has_ended = shard.parents.iter().any(|parent| ended.contains(parent));
-                let under_way = has_ended || self.was_under_way(shard).await?;
                 let mut row = Lease::new(shard.id.clone());
                 let generation = self.generations.of(&shard.id);
                 row.generation = generation.number;
                 row.stream = Some(self.spec.stream.id().clone());
                 row.progress = match generation.beginning() {
                     Some(beginning) => Some(self.output.sign(beginning)),
-                    None => self.start_of(shard, under_way).await?,
+                    None => self.start_of(shard, since.contains(&shard.id)).await?,
                 };
                 swaps.push((None, row));
             }
@@ -150,6 +146,7 @@ impl LeaseCoordinator {
             return Ok(());
         }
         let map = self.map.clone();
+        let since = self.appeared_since(&BTreeSet::new()).await?;
         for level in lineage::children_first(&map) {
             let mut swaps = Vec::new();
             for shard in level {
@@ -167,10 +164,7 @@ impl LeaseCoordinator {
                 let is_again = again.is_some();
                 let progress = match again {
                     Some(beginning) => Some(self.output.sign(beginning)),
-                    None => {
-                        let under_way = self.was_under_way(shard).await?;
-                        self.start_of(shard, under_way).await?
-                    }
+                    None => self.start_of(shard, since.contains(&shard.id)).await?,
                 };
                 let next = Lease {
                     owner: None,
@@ -200,22 +194,34 @@ impl LeaseCoordinator {
         Ok(())
     }
 
-    /// Whether this output has read a parent of `shard`, even if another output has taken over the row since, or a shard
-    /// that is gone like a parent, which may have been between the two. This matters only where a start at the latest
-    /// record would skip what the shard holds.
-    async fn was_under_way(&mut self, shard: &Shard) -> Result<bool> {
+    /// Returns the shards that appeared after this output had begun: it has read an ancestor of each, even if another output
+    /// has taken over the row since or the records are sent again, or a shard that is gone like an ancestor, which may
+    /// have been between the two. It matters only where a start at the latest record would skip what such a shard holds.
+    async fn appeared_since(&self, ended: &BTreeSet<ShardId>) -> Result<BTreeSet<ShardId>> {
+        let has_read = |id: &ShardId| {
+            let seen = self.rows.get(id);
+            seen.is_some_and(|seen| self.output.owns_row(&seen.row))
+        };
         let is_gone = |id: &ShardId| self.map.get(id).is_none();
-        let has_read_gone = || self.rows.keys().any(|id| is_gone(id) && self.is_ours(id));
-        for id in &shard.parents {
-            if self.is_ours(id) || is_gone(id) && has_read_gone() {
-                return Ok(true);
-            }
-            let parent = lineage::parent(id, shard, &self.map);
-            let knows = limited(self.times.patience(), self.output.knows(&parent));
-            if self.spec.start == Start::Latest && knows.await? {
-                return Ok(true);
+        let has_read_gone = self.rows.keys().any(|id| is_gone(id) && has_read(id));
+        let mut since = BTreeSet::new();
+        let parents_first = lineage::children_first(&self.map).into_iter().rev();
+        for shard in parents_first.flatten() {
+            for id in &shard.parents {
+                let appeared = since.contains(id)
+                    || ended.contains(id)
+                    || has_read(id)
+                    || is_gone(id) && has_read_gone
+                    || self.spec.start == Start::Latest && {
+                        let parent = lineage::parent(id, shard, &self.map);
+                        limited(self.times.patience(), self.output.knows(&parent)).await?
+                    };
+                if appeared {
+                    since.insert(shard.id.clone());
+                    break;
+                }
             }
         }
-        Ok(false)
+        Ok(since)
     }
 }

@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use hydrant_core::admin::{Retention, Trim};
 use hydrant_core::error::Error;
+use hydrant_core::lease::{LeaseStore as _, Progress, Reprocess};
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::Start;
 
@@ -145,6 +148,67 @@ async fn latest_skips_no_record_of_a_child_created_after_the_start() {
             .count()
     };
     assert_eq!((count("a"), count("b")), (2, 3));
+}
+
+/// Two reshards lie between two runs of the app; the stream still has all shards.
+#[tokio::test(start_paused = true)]
+async fn latest_skips_no_record_of_shards_two_reshards_away() {
+    for merges in [false, true] {
+        let mut world = World::new(1, true);
+        world.stream.append("a", 10, 0);
+        let latest = |world: &mut World| {
+            let spec = world.plain();
+            RunSpec {
+                start: Start::Latest,
+                exit_at_end: true,
+                ..spec
+            }
+        };
+        let first = latest(&mut world);
+        RunningWorker::start(first).ended().await.unwrap();
+        world.stream.split_into("a", "b", "c");
+        world.stream.append("b", 1, 0);
+        match merges {
+            true => world.stream.merge_into("b", "c", "d"),
+            false => world.stream.split_into("b", "d", "e"),
+        }
+        world.stream.append("d", 3, 0);
+        let second = latest(&mut world);
+        RunningWorker::start(second).ended().await.unwrap();
+        let read = world.log.records();
+        let of_d = read
+            .iter()
+            .filter(|record| record.0.as_str() == "d")
+            .count();
+        assert_eq!((read.len(), of_d), (4, 3), "merges: {merges}");
+    }
+}
+
+/// The parent's row is of the generation before, but the app has begun there.
+#[tokio::test(start_paused = true)]
+async fn latest_skips_no_record_of_a_child_created_after_a_reprocess() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    let mut spec = world.plain();
+    (spec.start, spec.exit_at_end) = (Start::Latest, true);
+    RunningWorker::start(spec).ended().await.unwrap();
+    let again = BTreeMap::from([("a".into(), Progress::starting(p(7)))]);
+    world
+        .leases
+        .reprocess(&Reprocess::Only(again))
+        .await
+        .unwrap();
+    world.stream.split_into("a", "b", "c");
+    world.stream.append("b", 3, 0);
+    let mut spec = world.plain();
+    (spec.start, spec.exit_at_end) = (Start::Latest, true);
+    RunningWorker::start(spec).ended().await.unwrap();
+    let read = world.log.records();
+    let of_b = read
+        .iter()
+        .filter(|record| record.0.as_str() == "b")
+        .count();
+    assert_eq!((read.len(), of_b), (5, 3), "{read:?}");
 }
 
 /// Its parent came and went while no worker of the app ran.
