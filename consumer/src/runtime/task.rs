@@ -9,6 +9,7 @@ mod publish;
 mod shard_task;
 mod silent_ledger;
 mod start_position;
+mod unconfirmed;
 
 pub(crate) use control::{TaskOrder, TaskOutcome};
 pub(crate) use shard_task::ShardTask;

@@ -130,6 +130,13 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
                 url = stream.url(),
             ))
         })?;
+        if let Some(tip) = stream.state(&shard).await?.tip
+            && after > tip
+        {
+            return Err(bad(format!(
+                "`{text}` lies behind the newest record of the shard, `{tip}`: write the position of a record"
+            )));
+        }
         if let Some(other) = starts.insert(shard.clone(), Progress::starting(after)) {
             return Err(bad(format!(
                 "names shard `{shard}` twice, after {} and after {after}",

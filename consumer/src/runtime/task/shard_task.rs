@@ -38,7 +38,7 @@ use super::place::Trail;
 use super::prefetch::{Prefetch, shedding};
 use super::progress_writer::ProgressWriter;
 use super::silent_ledger::SilentLedger;
-use super::start_position::Unconfirmed;
+use super::unconfirmed::Unconfirmed;
 use crate::runtime::leases::{SILENT, lineage};
 use crate::runtime::progress_board::ShardStatus;
 use crate::runtime::run_context::RunContext;

@@ -18,39 +18,11 @@
 
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Pin, Progress};
-use hydrant_core::position::Position;
 use hydrant_core::stream::Start;
 
 use super::shard_task::ShardTask;
+use super::unconfirmed::Unconfirmed;
 use crate::runtime::leases::lineage;
-
-/// Up to where the output may hold unconfirmed records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Unconfirmed {
-    /// Up to this position.
-    Through(Position),
-    /// Up to the tip at the take-over, which the stream does not know.
-    UntilIdle,
-}
-
-impl Unconfirmed {
-    pub(super) const NOTHING: Self = Unconfirmed::Through(Position::Begin);
-
-    /// The reader has read up to `position` and nothing is left.
-    pub(crate) fn end_at(&mut self, position: Position) {
-        if *self == Unconfirmed::UntilIdle {
-            *self = Unconfirmed::Through(position);
-        }
-    }
-
-    /// Whether everything is confirmed once everything up to `published` is. An ended shard holds nothing more.
-    pub(crate) fn is_within(self, published: Position) -> bool {
-        match self {
-            Unconfirmed::Through(position) => published >= position,
-            Unconfirmed::UntilIdle => published == Position::End,
-        }
-    }
-}
 
 /// Where a claim begins.
 struct StartPoint {
