@@ -3,7 +3,6 @@
 //! Owns the arenas of names, of waiting path states and of values that may be looked at again; they
 //! grow and shrink with the depth, so that nothing is allocated per scalar. Renders RFC 6901 pointers of bounded length.
 
-use crate::audit::narrow;
 use crate::keys::Evidence;
 use crate::policy::PathEffect;
 
@@ -283,4 +282,8 @@ impl WalkTrail {
             }
         }
     }
+}
+
+fn narrow(length: usize) -> u32 {
+    u32::try_from(length).expect("arenas are bounded by the depth and the record")
 }
