@@ -60,16 +60,32 @@ pub enum CopyTarget {
 }
 
 impl CopyTarget {
-    fn parse(text: &str) -> Self {
-        match text {
-            "-" | "/dev/stdout" => CopyTarget::Stdout,
-            url if StreamUrl::is_meant_by(url) => CopyTarget::Stream(url.to_owned()),
-            _ => {
-                let path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
-                OutputDevice::at(&path).map_or(CopyTarget::File(path), CopyTarget::Device)
-            }
+    /// Refuses what looks like the URL of an unknown kind, which is probably a mistyped one.
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "-" || text == "/dev/stdout" {
+            return Ok(CopyTarget::Stdout);
         }
+        if StreamUrl::is_meant_by(text) {
+            return Ok(CopyTarget::Stream(text.to_owned()));
+        }
+        let path = match text.split_once(':') {
+            Some(("file", path)) => path,
+            Some((scheme, _)) if is_scheme(scheme) => {
+                return Err(format!(
+                    "`{scheme}:` is not a kind of target: write a stream, such as `local:data/copy`, or `./{text}` for a file"
+                ));
+            }
+            _ => text,
+        };
+        let path = PathBuf::from(path);
+        Ok(OutputDevice::at(&path).map_or(CopyTarget::File(path), CopyTarget::Device))
     }
+}
+
+/// Whether a text may be the scheme of a URL (RFC 3986, section 3.1); a single letter is a name.
+fn is_scheme(text: &str) -> bool {
+    let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    text.len() > 1 && text.as_bytes()[0].is_ascii_alphabetic() && text.bytes().all(is_inside)
 }
 
 /// The validated settings.
@@ -102,7 +118,10 @@ impl Config {
                 format!("`{to}` is also the input: name another target"),
             );
         }
-        let to = CopyTarget::parse(&to);
+        let to = CopyTarget::parse(&to).unwrap_or_else(|problem| {
+            section.problem("to", problem);
+            CopyTarget::Stdout
+        });
         if let CopyTarget::Stream(url) = &to
             && let Err(error) = streams.check(url)
         {
@@ -202,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_told_apart_by_their_form() {
+    fn targets_are_distinguished_by_their_form() {
         for (text, target) in [
             ("-", CopyTarget::Stdout),
             ("out.ndjson", CopyTarget::File("out.ndjson".into())),
@@ -210,12 +229,19 @@ mod tests {
             ("local:data/x", CopyTarget::Stream("local:data/x".into())),
             ("sqs://x", CopyTarget::Stream("sqs://x".into())),
         ] {
-            assert_eq!(CopyTarget::parse(text), target, "{text}");
+            assert_eq!(CopyTarget::parse(text), Ok(target), "{text}");
+        }
+        for text in ["lcoal:copy", "LOCAL:copy", "Local:data/x", "s3+x:y"] {
+            let refused = CopyTarget::parse(text).unwrap_err();
+            assert!(refused.contains(&format!("./{text}")), "{refused}");
+        }
+        for text in ["./lcoal:copy", "a:b", "2026-11-30T08:00:00.ndjson"] {
+            assert_eq!(CopyTarget::parse(text), Ok(CopyTarget::File(text.into())));
         }
     }
 
     #[test]
-    fn all_problems_are_told_at_once() {
+    fn all_problems_are_reported_at_once() {
         let args = ConsumerArgs {
             to: given("local:b"),
             start: given("yesterday"),
