@@ -105,15 +105,18 @@ async fn rows_are_swapped_by_epoch_and_counter((a, b): (Arc<dyn LeaseStore>, Arc
     let new = Lease::new("000001".into());
     assert_eq!(
         swap(&*a, Some(&new), &owned(&new, "a")).await,
-        Swap::Beaten(None)
+        Swap::Conflict(None)
     );
     assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
-    assert_eq!(swap(&*b, None, &new).await, Swap::Beaten(Some(new.clone())));
+    assert_eq!(
+        swap(&*b, None, &new).await,
+        Swap::Conflict(Some(new.clone()))
+    );
     let first = owned(&new, "a");
     assert_eq!(swap(&*a, Some(&new), &first).await, Swap::Swapped);
     assert_eq!(
         swap(&*b, Some(&new), &owned(&new, "b")).await,
-        Swap::Beaten(Some(first.clone()))
+        Swap::Conflict(Some(first.clone()))
     );
     let renewed = Lease {
         counter: first.counter + 1,
@@ -122,7 +125,7 @@ async fn rows_are_swapped_by_epoch_and_counter((a, b): (Arc<dyn LeaseStore>, Arc
     assert_eq!(swap(&*a, Some(&first), &renewed).await, Swap::Swapped);
     assert_eq!(
         swap(&*b, Some(&first), &owned(&first, "b")).await,
-        Swap::Beaten(Some(renewed.clone()))
+        Swap::Conflict(Some(renewed.clone()))
     );
     let stolen = owned(&renewed, "b");
     assert_eq!(swap(&*b, Some(&renewed), &stolen).await, Swap::Swapped);
@@ -132,7 +135,7 @@ async fn rows_are_swapped_by_epoch_and_counter((a, b): (Arc<dyn LeaseStore>, Arc
     };
     assert_eq!(
         swap(&*a, Some(&renewed), &late).await,
-        Swap::Beaten(Some(stolen.clone()))
+        Swap::Conflict(Some(stolen.clone()))
     );
     assert_eq!(rows(&*a).await, [stolen]);
 }
@@ -143,21 +146,21 @@ async fn a_row_is_removed_as_it_was_seen((a, b): (Arc<dyn LeaseStore>, Arc<dyn L
         must(store.remove(seen).await, "remove a lease")
     };
     let (new, other) = (Lease::new("000001".into()), Lease::new("000002".into()));
-    assert_eq!(remove(&*a, &new).await, Swap::Beaten(None));
+    assert_eq!(remove(&*a, &new).await, Swap::Conflict(None));
     assert_eq!(swap(&*a, None, &new).await, Swap::Swapped);
     assert_eq!(swap(&*a, None, &other).await, Swap::Swapped);
     let taken = owned(&new, "b");
     assert_eq!(swap(&*b, Some(&new), &taken).await, Swap::Swapped);
-    assert_eq!(remove(&*a, &new).await, Swap::Beaten(Some(taken.clone())));
+    assert_eq!(remove(&*a, &new).await, Swap::Conflict(Some(taken.clone())));
     assert_eq!(rows(&*b).await, [taken.clone(), other.clone()]);
     assert_eq!(remove(&*a, &taken).await, Swap::Swapped);
     for store in [&a, &b] {
         assert_eq!(rows(&**store).await, std::slice::from_ref(&other));
-        assert_eq!(remove(&**store, &taken).await, Swap::Beaten(None));
+        assert_eq!(remove(&**store, &taken).await, Swap::Conflict(None));
         let late = owned(&taken, "b");
         assert_eq!(
             swap(&**store, Some(&taken), &late).await,
-            Swap::Beaten(None)
+            Swap::Conflict(None)
         );
     }
     assert_eq!(rows(&*a).await, [other]);
@@ -229,7 +232,7 @@ async fn a_race_has_one_winner((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>
         .collect();
     assert_eq!(winners.len(), 1, "{answers:?}");
     for (answer, _) in &answers {
-        if let Swap::Beaten(row) = answer {
+        if let Swap::Conflict(row) = answer {
             assert_eq!(row.as_ref(), Some(winners[0]));
         }
     }
@@ -253,7 +256,7 @@ async fn counters_that_race_lose_nothing((a, b): (Arc<dyn LeaseStore>, Arc<dyn L
                         seen = next;
                         break;
                     }
-                    Swap::Beaten(row) => {
+                    Swap::Conflict(row) => {
                         seen = row.expect("rows are never removed here");
                         tokio::task::yield_now().await;
                     }

@@ -325,7 +325,7 @@ pub enum Swap {
     /// The row is now what was written.
     Swapped,
     /// The row was another one and is unchanged; `None` without a row.
-    Beaten(Option<Lease>),
+    Conflict(Option<Lease>),
 }
 
 /// The leases of one app on one stream.
@@ -338,7 +338,7 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     async fn list(&self) -> Result<Vec<Lease>>;
     /// Writes `next` if the row is still `seen` (same epoch and counter; `None`: no row). Durable when it answers.
     /// `next.counter` is one more than that of `seen`, and 0 in a new row. A row that was written and at once written over
-    /// may answer as beaten. Swaps of different rows are asked for at the same time where there are many: a store makes
+    /// may answer as a conflict. Swaps of different rows are asked for at the same time where there are many: a store makes
     /// them together as far as it can.
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap>;
     /// Removes the row of a shard that is gone for good, if it is still `seen` (same epoch and counter); `Swapped` says that

@@ -205,7 +205,7 @@ impl LeaseStore for MemoryLeases {
                 state.writes += 1;
                 Swap::Swapped
             } else {
-                Swap::Beaten(there.cloned())
+                Swap::Conflict(there.cloned())
             };
             (answer, faults)
         };
@@ -224,7 +224,7 @@ impl LeaseStore for MemoryLeases {
         let there = state.rows.get(&seen.shard);
         let version = |lease: &Lease| (lease.epoch, lease.counter);
         if there.map(version) != Some(version(seen)) {
-            return Ok(Swap::Beaten(there.cloned()));
+            return Ok(Swap::Conflict(there.cloned()));
         }
         state.rows.remove(&seen.shard);
         drop(state);

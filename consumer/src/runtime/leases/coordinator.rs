@@ -244,12 +244,12 @@ impl LeaseCoordinator {
         for row in gone {
             let remove = self.store.remove(&row);
             match limited(self.times.patience(), remove).await? {
-                Swap::Swapped | Swap::Beaten(None) => {
+                Swap::Swapped | Swap::Conflict(None) => {
                     let (app, shard) = (&self.spec.app, &row.shard);
                     tracing::debug!(app, %shard, "removed the lease of a shard that is gone");
                     self.rows.remove(&row.shard);
                 }
-                Swap::Beaten(Some(other)) => self.observe(other),
+                Swap::Conflict(Some(other)) => self.observe(other),
             }
         }
         Ok(())
@@ -301,8 +301,8 @@ impl LeaseCoordinator {
                     self.observe(next.clone());
                     swapped.push(next);
                 }
-                Ok(Swap::Beaten(Some(other))) => self.observe(other),
-                Ok(Swap::Beaten(None)) => {
+                Ok(Swap::Conflict(Some(other))) => self.observe(other),
+                Ok(Swap::Conflict(None)) => {
                     self.rows.remove(&next.shard);
                 }
                 Err(error) => outcome = Err(error),
@@ -617,8 +617,8 @@ impl LeaseCoordinator {
                 self.observe(next);
                 self.asked = Some((shard, clock::now()));
             }
-            Swap::Beaten(Some(other)) => self.observe(other),
-            Swap::Beaten(None) => {}
+            Swap::Conflict(Some(other)) => self.observe(other),
+            Swap::Conflict(None) => {}
         }
         Ok(())
     }

@@ -160,12 +160,12 @@ impl HeldLease {
                     *row = next.clone();
                     return Ok(next);
                 }
-                Swap::Beaten(Some(other))
+                Swap::Conflict(Some(other))
                     if other.owner.as_ref() == Some(&self.me) && other.epoch == row.epoch =>
                 {
                     *row = other;
                 }
-                Swap::Beaten(other) => {
+                Swap::Conflict(other) => {
                     let owner = other
                         .and_then(|other| other.owner)
                         .unwrap_or_else(|| "no worker".to_owned());

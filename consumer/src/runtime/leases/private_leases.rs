@@ -36,7 +36,7 @@ impl LeaseStore for PrivateLeases {
         let found = rows.get(&next.shard);
         let version = |row: &Lease| (row.epoch, row.counter);
         if found.map(version) != seen.map(version) {
-            return Ok(Swap::Beaten(found.cloned()));
+            return Ok(Swap::Conflict(found.cloned()));
         }
         rows.insert(next.shard.clone(), next.clone());
         Ok(Swap::Swapped)
@@ -47,7 +47,7 @@ impl LeaseStore for PrivateLeases {
         let found = rows.get(&seen.shard);
         let version = |row: &Lease| (row.epoch, row.counter);
         if found.map(version) != Some(version(seen)) {
-            return Ok(Swap::Beaten(found.cloned()));
+            return Ok(Swap::Conflict(found.cloned()));
         }
         rows.remove(&seen.shard);
         Ok(Swap::Swapped)

@@ -2,7 +2,7 @@
 //!
 //! A version of a row is a name, `<SHARD>.<COUNTER>.json`, and the newest one is the row. The names of a batch of swaps
 //! are links to one file that holds all their rows: one sync for the file, one for the names. `link` never replaces a
-//! name, so of several who would follow the same version one does, and the others are beaten.
+//! name, so of several who would follow the same version one does, and the others conflict.
 //!
 //! **Names are removed**, which could give one away twice: a worker lists version 6, stands still, wakes when there is
 //! version 9 and 7 is gone, and its link of 7 succeeds. Therefore the version before the newest stays, older ones go in
@@ -272,7 +272,7 @@ impl LeaseRows {
             if now.map(|known| key(&known.row)) == seen.as_ref().map(key) {
                 fit.push(n);
             } else {
-                results[n] = Some(Ok(Swap::Beaten(now.map(|known| known.row.clone()))));
+                results[n] = Some(Ok(Swap::Conflict(now.map(|known| known.row.clone()))));
             }
         }
         if fit.is_empty() {
@@ -308,7 +308,7 @@ impl LeaseRows {
             won.retain(|n| !is_first(n) || now(*n).is_some_and(|now| now.counter == 0));
             for n in fit {
                 if !won.contains(&n) && results[n].is_none() {
-                    results[n] = Some(Ok(Swap::Beaten(now(n).cloned())));
+                    results[n] = Some(Ok(Swap::Conflict(now(n).cloned())));
                 }
             }
         }
@@ -333,7 +333,7 @@ impl LeaseRows {
         let (names, known) = self.look().await?;
         let now = known.get(shard).map(|known| &known.row);
         if now.map(key) != Some(key(seen)) {
-            return Ok(Swap::Beaten(now.cloned()));
+            return Ok(Swap::Conflict(now.cloned()));
         }
         for version in names.get(shard).into_iter().flat_map(BTreeMap::keys) {
             let path = self.path(shard, *version);
@@ -345,11 +345,11 @@ impl LeaseRows {
             }
         }
         self.sync_names().await?;
-        // A swap that was under way has followed what was removed: its row is there, though it may count as beaten.
+        // A swap that was under way has followed what was removed: its row is there, though it may count as a conflict.
         let (_, known) = self.look().await?;
         Ok(match known.get(shard) {
             None => Swap::Swapped,
-            Some(known) => Swap::Beaten(Some(known.row.clone())),
+            Some(known) => Swap::Conflict(Some(known.row.clone())),
         })
     }
 

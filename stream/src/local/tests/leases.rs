@@ -56,7 +56,7 @@ async fn take(store: &dyn LeaseStore, mut seen: Lease, owner: &str) -> Lease {
         let next = next(&seen, owner);
         match store.swap(Some(&seen), &next).await.unwrap() {
             Swap::Swapped => return next,
-            Swap::Beaten(row) => seen = row.unwrap(),
+            Swap::Conflict(row) => seen = row.unwrap(),
         }
     }
 }
@@ -136,7 +136,7 @@ async fn a_worker_that_stands_still_in_a_swap_stops_no_other() {
                         let built = after.epoch - wanted.epoch;
                         assert!(after == wanted || built == others, "{what} {after:?}");
                     }
-                    Swap::Beaten(now) => {
+                    Swap::Conflict(now) => {
                         assert_eq!((now, &after), (Some(before.clone()), &before), "{what}");
                         assert!(others > 0, "{what}");
                     }
@@ -147,8 +147,8 @@ async fn a_worker_that_stands_still_in_a_swap_stops_no_other() {
     assert_eq!(stood, 8 * 2 * 4);
 }
 
-/// Workers that stand still at any call and go on later raise a counter; each swap is there once, or is beaten and is not
-/// there. A swap that was written over at once may be answered as beaten: the worker that wrote over it had seen it.
+/// Workers that stand still at any call and go on later raise a counter; each swap is there once, or conflicts and is not
+/// there. A swap that was written over at once may be answered as a conflict: the worker that wrote over it had seen it.
 #[tokio::test(start_paused = true)]
 async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
     const EACH: u64 = 12;
@@ -168,9 +168,9 @@ async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
             assert!(before.is_none_or(|before| before == row.owner), "{row:?}");
         };
         let answered = RefCell::new(BTreeSet::new());
-        let beaten = RefCell::new(BTreeSet::new());
+        let conflicting = RefCell::new(BTreeSet::new());
         let raises = join_all(workers.iter().map(|(name, store)| {
-            let (mut seen, answered, beaten) = (first.clone(), &answered, &beaten);
+            let (mut seen, answered, conflicting) = (first.clone(), &answered, &conflicting);
             async move {
                 let mut raised = 0;
                 while raised < EACH {
@@ -183,8 +183,8 @@ async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
                             answered.borrow_mut().insert(swap);
                             seen = next;
                         }
-                        Swap::Beaten(row) => {
-                            beaten.borrow_mut().insert(swap);
+                        Swap::Conflict(row) => {
+                            conflicting.borrow_mut().insert(swap);
                             seen = row.unwrap();
                         }
                     }
@@ -227,7 +227,7 @@ async fn swaps_of_workers_that_stand_still_again_and_again_are_counted_once() {
             "seed {seed}: a swap is not there"
         );
         let unanswered: BTreeSet<_> = held.difference(&answered).cloned().collect();
-        assert!(beaten.borrow().is_superset(&unanswered), "seed {seed}");
+        assert!(conflicting.borrow().is_superset(&unanswered), "seed {seed}");
     }
 }
 
@@ -430,7 +430,7 @@ async fn rows_of_the_earlier_form_go_on() {
             .swap(None, &Lease::new(ShardId::from("000000")))
             .await
             .unwrap(),
-        Swap::Beaten(Some(old.clone()))
+        Swap::Conflict(Some(old.clone()))
     );
     let seen = take(&*store, old, "b").await;
     take(&*store, seen, "c").await;
@@ -543,7 +543,7 @@ async fn a_row_that_a_listing_misses_is_not_made_twice() {
         let (answer, ()) = tokio::join!(late.swap(None, &row), others);
         let answer = answer.unwrap();
         assert!(
-            matches!(&answer, Swap::Beaten(Some(row)) if row.counter == 6),
+            matches!(&answer, Swap::Conflict(Some(row)) if row.counter == 6),
             "seed {seed}: {answer:?}"
         );
     }
