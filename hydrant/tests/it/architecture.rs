@@ -26,11 +26,7 @@ const ROOMS: [&str; 4] = [
 ];
 
 /// Files that name a kind because they are made for that one, which another kind does not change.
-const MADE_FOR_ONE_KIND: [(&str, &str); 5] = [
-    (
-        "consumer/src/config.rs",
-        "copies into files of this machine",
-    ),
+const MADE_FOR_ONE_KIND: [(&str, &str); 4] = [
     (
         "hydrant/src/demo/directory.rs",
         "the demo runs on this machine",

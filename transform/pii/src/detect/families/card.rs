@@ -234,7 +234,8 @@ fn card_at(bytes: &[u8], start: usize, alone: bool, evidence: bool) -> Option<us
                 best = Some(end);
             }
         }
-        let next = leading(&bytes[end..], separates);
+        let near = &bytes[end..bytes.len().min(end + SEPARATOR_BYTES_MAX + 1)];
+        let next = leading(near, separates);
         let width = next.len();
         if !(1..=SEPARATOR_BYTES_MAX).contains(&width)
             || separator.is_some_and(|separator| separator != next)
