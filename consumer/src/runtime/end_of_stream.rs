@@ -166,12 +166,15 @@ impl EndWatch {
                 (shard.id.clone(), tip, shard.closed)
             })
             .collect();
+        // A reader that reports the end of a shard without a tip may not have looked since the last append.
+        let knows_tips = states.iter().all(|state| state.tip.is_some());
+        let idle = self.idle.map(|idle| match knows_tips {
+            true => idle,
+            false => idle.max(shared.spec.idle),
+        });
         match &self.tips {
             Some((known, since)) if *known == tips => {
-                if self
-                    .idle
-                    .is_none_or(|idle| at.duration_since(*since) < idle)
-                {
+                if idle.is_none_or(|idle| at.duration_since(*since) < idle) {
                     return Ok(false);
                 }
             }

@@ -177,7 +177,7 @@ pub type Ticket = BoxFuture<'static, Result<Appended>>;
 pub trait StreamWriter: Send + Sync + fmt::Debug {
     /// Hands an append in; waits for room in this shard, never for another one. The order of calls for one shard is the
     /// order in the log, and an append whose predecessor of the same origin failed is refused
-    /// ([`crate::Error::OutOfOrder`]).
+    /// ([`crate::Error::OutOfOrder`]). A call that is dropped before it answers has handed nothing in.
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket>;
     /// The origins that began in a shard beyond the beginning of their upstream shard. Waits for no writer; empty where
     /// appends are not checked.

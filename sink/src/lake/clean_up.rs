@@ -34,7 +34,7 @@ pub struct Leftovers {
     listed: OnceCell<()>,
     /// The uploads by the stem of their file names, which identifies the chain.
     by_stem: Mutex<HashMap<String, Vec<Leftover>>>,
-    /// The tasks that begin uploads and throw them away; they end with the process.
+    /// The tasks that begin uploads and throw them away; they end with these.
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -49,26 +49,33 @@ impl Leftovers {
         listed.await?;
         let lake = chain.lake();
         lake.tidy(chain.names().dir()).await?;
-        let found = self.lock().remove(chain.names().file_stem());
-        let (mut kept, mut removed) = (Vec::new(), 0);
-        for leftover in found.unwrap_or_default() {
+        let stem = chain.names().file_stem();
+        let found = self.lock().get(stem).cloned().unwrap_or_default();
+        let mut removed = 0;
+        // One by one: what is not removed when this fails or is dropped is still known.
+        for leftover in found {
             if Self::is_done(chain, &leftover, to).await? {
                 debug_assert!(leftover.name.from <= to);
                 lake.discard(&leftover.upload).await?;
+                self.forget_one(stem, &leftover.upload);
                 removed += 1;
-            } else {
-                kept.push(leftover);
             }
         }
         if removed > 0 {
             let shard = chain.shard();
             tracing::info!(%shard, removed, "removed uploads of dead owners");
         }
-        if !kept.is_empty() {
-            let stem = chain.names().file_stem().to_owned();
-            self.lock().entry(stem).or_default().extend(kept);
-        }
         Ok(())
+    }
+
+    fn forget_one(&self, stem: &str, upload: &str) {
+        let mut by_stem = self.lock();
+        if let Some(known) = by_stem.get_mut(stem) {
+            known.retain(|leftover| leftover.upload != upload);
+            if known.is_empty() {
+                by_stem.remove(stem);
+            }
+        }
     }
 
     /// Adds an upload whose publish was dropped.

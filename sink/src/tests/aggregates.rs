@@ -425,6 +425,7 @@ async fn heir_of(world: &SimWorld, dead: &SinkProcess) -> (SinkProcess, Events) 
         events: events.clone(),
     };
     let source = FakeStream {
+        has_child: true,
         pace: Some(pace),
         ..stream_of(40)
     };

@@ -226,6 +226,7 @@ async fn a_later_program_gives_up_what_was_given_up() {
             id: stream_id(),
             len: 20,
             payload,
+            has_child: false,
             pace: None,
         };
         let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();

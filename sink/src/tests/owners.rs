@@ -28,6 +28,7 @@ pub(super) fn stream_of(len: u64) -> FakeStream {
         id: stream_id(),
         len,
         payload,
+        has_child: false,
         pace: None,
     }
 }

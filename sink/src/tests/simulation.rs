@@ -26,6 +26,7 @@ async fn own(start: ProcessSetup, random: Random) -> Result<()> {
             id: stream_id(),
             len: RECORDS,
             payload,
+            has_child: false,
             pace: None,
         })
         .await?;

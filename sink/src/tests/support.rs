@@ -330,14 +330,15 @@ pub(crate) async fn assert_exactly_once(
     assert_eq!(found, wanted, "{what}");
 }
 
-/// A stream of one shard that holds the records `0..len`, cut into batches of seven, and of a child, whose parent is gone,
-/// that holds the same.
+/// A stream of one shard that holds the records `0..len`, cut into batches of seven.
 #[derive(Debug)]
 pub(crate) struct FakeStream {
     pub(crate) id: StreamId,
     pub(crate) len: u64,
     /// The record at a number.
     pub(crate) payload: fn(u64) -> String,
+    /// Whether a child, whose parent is gone, holds the same records.
+    pub(crate) has_child: bool,
     /// How the batches come; without it all are there.
     pub(crate) pace: Option<BatchPace>,
 }
@@ -393,7 +394,9 @@ impl Stream for FakeStream {
             parents: vec!["gone".into()],
             ..shard("child")
         };
-        Ok(ShardMap::new(vec![shard("000000"), child]))
+        let child = self.has_child.then_some(child);
+        let shards = [shard("000000")].into_iter().chain(child);
+        Ok(ShardMap::new(shards.collect()))
     }
     async fn shards_changed(&self) -> Result<()> {
         std::future::pending().await

@@ -386,6 +386,7 @@ async fn a_rebuilt_file_counts_instead_of_the_vanished_one() {
         id: stream_id(),
         len: 40,
         payload,
+        has_child: false,
         pace: None,
     };
     let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();

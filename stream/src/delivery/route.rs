@@ -60,17 +60,7 @@ impl RouteRule {
     pub fn routes(&self, batch: &Batch) -> Routes {
         let mut explicit = self.stores_hashes && !batch.hashes.is_empty();
         let hashes = if batch.hashes.len() == batch.len() {
-            let records = batch.records.iter().zip(&batch.hashes);
-            match &self.router {
-                // What is the hash of a key goes where the key does: who else is in the batch does not matter.
-                router @ Router::Murmur2(_) => records
-                    .map(|(entry, hash)| match batch.key(entry) {
-                        Some(key) if hash::route_of_key(key) == *hash => router.route(key),
-                        _ => *hash,
-                    })
-                    .collect(),
-                Router::Keyed(_) | Router::Md5 => batch.hashes.clone(),
-            }
+            batch.hashes.clone()
         } else {
             let mut memo = RouteMemo::new(batch.len());
             let positions = batch.positions();

@@ -61,7 +61,7 @@ pub(crate) struct LeaseCoordinator {
     map_is_stale: bool,
     pub(super) rows: BTreeMap<ShardId, ObservedRow>,
     pub(super) dead: BTreeSet<String>,
-    /// When the store last answered.
+    /// When a call of the store last ended.
     pub(super) looked_at: Instant,
     leases: BTreeMap<ShardId, GrantedLease>,
     renewals: Renewals,

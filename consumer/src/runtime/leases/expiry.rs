@@ -4,8 +4,10 @@
 //! it saw the row as it is. It expires at once where the store knows that its owner is gone. The owner gives it up by
 //! itself at the same age ([`HeldLease::is_fresh`](super::held_lease::HeldLease::is_fresh)).
 //!
-//! A worker that did not look for a lease time was paused, perhaps together with all others. It counts from its first look
-//! after that: otherwise the first worker to wake would take every lease.
+//! A worker that did not look for longer than its calls of the store may take was paused, perhaps together with all
+//! others. The time beyond that does not count: otherwise the first worker to wake would take every lease.
+
+use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 
@@ -32,11 +34,13 @@ impl LeaseCoordinator {
             .min()
     }
 
-    /// Notes that the store has answered now. After a pause all ages begin again.
+    /// Notes that a call of the store has ended now. All rows are younger by the pause before it.
     pub(super) fn note_look(&mut self) {
         let now = clock::now();
-        if now.duration_since(self.looked_at) >= self.times.lease_time {
-            self.rows.values_mut().for_each(|seen| seen.since = now);
+        let usual = self.times.patience() + self.times.observe;
+        let pause = now.duration_since(self.looked_at).saturating_sub(usual);
+        if pause > Duration::ZERO {
+            self.rows.values_mut().for_each(|seen| seen.since += pause);
         }
         self.looked_at = now;
     }

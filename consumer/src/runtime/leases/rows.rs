@@ -24,6 +24,7 @@ use hydrant_core::stream::Start;
 use super::coordinator::{LeaseCoordinator, ObservedRow};
 use super::lineage;
 use super::settings::limited;
+use crate::runtime::run_spec::OnCorrupt;
 
 /// A worker of another output that may be alive.
 struct Rival {
@@ -102,7 +103,13 @@ impl LeaseCoordinator {
         let found = match start {
             Some(start) => {
                 let find = self.spec.stream.start(&shard.id, start);
-                Some(limited(self.times.patience(), find).await?)
+                match limited(self.times.patience(), find).await {
+                    // The reader meets the damage, and its shard ends there.
+                    Err(Error::Corrupt { .. }) if self.spec.on_corrupt == OnCorrupt::EndShard => {
+                        Some(Progress::default())
+                    }
+                    found => Some(found?),
+                }
             }
             None => None,
         };
@@ -112,12 +119,12 @@ impl LeaseCoordinator {
 
     /// Creates the rows of new shards, children first.
     async fn make_rows(&mut self) -> Result<()> {
-        let missing = |shard: &Shard| !self.rows.contains_key(&shard.id);
-        if !self.map.all().iter().any(missing) {
+        let ended = self.ended_without_rows();
+        let has_row = |id: &ShardId| self.rows.contains_key(id) || ended.contains(id);
+        if self.map.all().iter().all(|shard| has_row(&shard.id)) {
             return Ok(());
         }
         let map = self.map.clone();
-        let ended = self.ended_without_rows();
         let since = self.appeared_since(&ended).await?;
         for level in lineage::children_first(&map) {
             let mut swaps = Vec::new();
@@ -198,13 +205,16 @@ impl LeaseCoordinator {
     /// has taken over the row since or the records are sent again, or a shard that is gone like an ancestor, which may
     /// have been between the two. It matters only where a start at the latest record would skip what such a shard holds.
     async fn appeared_since(&self, ended: &BTreeSet<ShardId>) -> Result<BTreeSet<ShardId>> {
+        let mut since = BTreeSet::new();
+        if self.spec.start != Start::Latest {
+            return Ok(since);
+        }
         let has_read = |id: &ShardId| {
             let seen = self.rows.get(id);
             seen.is_some_and(|seen| self.output.owns_row(&seen.row))
         };
         let is_gone = |id: &ShardId| self.map.get(id).is_none();
         let has_read_gone = self.rows.keys().any(|id| is_gone(id) && has_read(id));
-        let mut since = BTreeSet::new();
         let parents_first = lineage::children_first(&self.map).into_iter().rev();
         for shard in parents_first.flatten() {
             for id in &shard.parents {
@@ -212,7 +222,7 @@ impl LeaseCoordinator {
                     || ended.contains(id)
                     || has_read(id)
                     || is_gone(id) && has_read_gone
-                    || self.spec.start == Start::Latest && {
+                    || {
                         let parent = lineage::parent(id, shard, &self.map);
                         limited(self.times.patience(), self.output.knows(&parent)).await?
                     };

@@ -344,9 +344,9 @@ impl ShardTask {
                     let ended = matches!(read, Read::End { .. });
                     let before = attempt.unpublished;
                     if let Err(error) = self.push(&mut attempt, read).await {
-                        if before && attempt.stage.outlives_a_failed_push() {
-                            self.publish(&mut attempt, Flush::Drain).await?;
-                            self.write_now(&mut attempt).await?;
+                        let is_ours = error.disposition() != Disposition::Fenced;
+                        if before && is_ours && attempt.stage.outlives_a_failed_push() {
+                            self.publish_before_failure(&mut attempt).await;
                         }
                         return Err(error);
                     }
@@ -363,6 +363,18 @@ impl ShardTask {
                     self.publish_if_due(&mut attempt).await?;
                 }
             }
+        }
+    }
+
+    /// Publishes what was pushed before a push that failed. What fails here is logged: the caller has the cause.
+    async fn publish_before_failure(&mut self, attempt: &mut Attempt) {
+        let published = match self.publish(attempt, Flush::Drain).await {
+            Ok(()) => self.write_now(attempt).await,
+            failed => failed,
+        };
+        if let Err(error) = published {
+            let shard = &self.shard.id;
+            tracing::warn!(%shard, error = error.report(), "what was read before is read again");
         }
     }
 
@@ -403,12 +415,16 @@ impl ShardTask {
         }
         let idle = self.shared.spec.ends_after().zip(attempt.reader.idle_since);
         if idle.is_some_and(|(idle, since)| since + idle <= now) {
-            if attempt.unpublished {
+            let published = attempt.unpublished;
+            if published {
                 self.publish(attempt, Flush::Drain).await?;
-                // A stage that published less than everything is asked again after another idle time.
-                attempt.reader.idle_since = Some(now);
             }
             self.write_now(attempt).await?;
+            if published || !attempt.is_checkpointed() {
+                // A stage that published less than everything, and a ledger that refused, are asked again after another
+                // idle time.
+                attempt.reader.idle_since = Some(now);
+            }
         }
         attempt.reader.retry_at.take_if(|at| *at <= now);
         self.publish_if_due(attempt).await?;

@@ -15,7 +15,7 @@ use crate::shard::{HashRange, ShardId};
 use crate::varint::{self, Malformed, Reader};
 
 /// The byte form that is written and read.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// The writer is that of the origin before.
 const SAME_WRITER: u8 = 0;

@@ -170,18 +170,6 @@ fn keys_go_where_the_output_says_and_no_more_is_stored_than_its_readers_need() {
             brought.hashes = vec![9; brought.len()];
             let routes = planner.routes(&brought);
             assert!(!routes.explicit && routes.hashes.iter().all(|hash| *hash == 9));
-            // One that says no more than the key does not: a record goes alike, whatever is read with it.
-            let alone = planner.routes(&batch);
-            let natural = |n: usize| {
-                batch
-                    .key(&batch.records[n])
-                    .map(hydrant_core::hash::route_of_key)
-            };
-            brought.hashes = (0..batch.len()).map(|n| natural(n).unwrap_or(9)).collect();
-            let together = planner.routes(&brought);
-            for (n, _) in keyed() {
-                assert_eq!(together.hashes[n], alone.hashes[n]);
-            }
         }
     });
 }

@@ -44,7 +44,7 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Be
                 fence::settle(place, shard, Haste::Waits).await?;
                 continue;
             }
-            return Ok(Vec::new());
+            return Err(place.unrecovered(&shard.id));
         };
         if let Some(marks) = marks(place, shard, &control, end).await? {
             return Ok(marks.begun());
