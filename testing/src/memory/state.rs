@@ -48,6 +48,8 @@ pub struct StreamFaults {
     pub refused_at_call: u64,
     /// The answer of a stream that checks takes some time, as that of one that stores always does.
     pub slow: u64,
+    /// The call of a stream that checks waits for room for some time, before it has taken anything.
+    pub crowded: u64,
     /// A reading of the map shows the one before the newest change.
     pub stale_map: u64,
 }
@@ -359,6 +361,10 @@ impl StreamShared {
         append: Append,
     ) -> Result<Ticket> {
         self.given(shard, Withheld::Room).await;
+        let crowded = self.lock().faults.crowded;
+        if self.chance(crowded) {
+            clock::sleep(Duration::from_millis(self.random.below(ANSWER_MS))).await;
+        }
         let (result, delay, is_at_call) = {
             let mut state = self.settled();
             let faults = state.faults;

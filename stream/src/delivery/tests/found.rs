@@ -18,6 +18,9 @@ pub(super) struct FoundRecord {
     /// Where it came from.
     shard: ShardId,
     sequence: u64,
+    /// Where it is, and by which hash.
+    output: ShardId,
+    route: Option<u128>,
 }
 
 /// What the readers of a stream hand on.
@@ -27,8 +30,8 @@ pub(super) struct FoundRecords {
     pub(super) records: Vec<FoundRecord>,
     letters: BTreeMap<String, u32>,
     dropped: BTreeMap<String, u64>,
-    /// The sequence numbers of records whose keys were replaced.
-    redacted: BTreeSet<u64>,
+    /// The records whose keys were replaced: from which shard, and their sequence numbers.
+    redacted: BTreeSet<(ShardId, u64)>,
     /// Copies that they dropped.
     pub(super) duplicates: u64,
 }
@@ -85,12 +88,15 @@ impl FoundRecords {
                     .copied()
                     .expect("the routes of keys are stored");
                 assert!(shard.range.contains(route));
+                let redacted = (entry.shard.clone(), sequence);
                 self.redacted
-                    .extend((key == b"[EMAIL]").then_some(sequence));
+                    .extend((key == b"[EMAIL]").then_some(redacted));
             }
             self.records.push(FoundRecord {
                 shard: entry.shard.clone(),
                 sequence,
+                output: shard.id.clone(),
+                route: batch.hashes.get(n).copied(),
             });
         }
         for span in &batch.accounts {
@@ -112,7 +118,10 @@ impl FoundRecords {
     pub(super) fn check(&self, seed: u64, sent: [u64; 2], keeps_order: bool) {
         let mut counts: BTreeMap<(&str, u64), u32> = BTreeMap::new();
         let mut last: BTreeMap<(&str, String), u64> = BTreeMap::new();
-        for FoundRecord { shard, sequence } in &self.records {
+        for FoundRecord {
+            shard, sequence, ..
+        } in &self.records
+        {
             *counts.entry((shard.as_str(), *sequence)).or_default() += 1;
             if let Some(key) = key(*sequence, shard.as_str()) {
                 let before = last.insert((shard.as_str(), key), *sequence);
@@ -123,9 +132,11 @@ impl FoundRecords {
                 );
             }
         }
-        for sequence in self.records.iter().map(|record| record.sequence) {
+        for record in &self.records {
+            let sequence = record.sequence;
             let is_redacted = fate(seed, sequence) == Fate::Rekeyed && sequence % 7 != 3;
-            assert_eq!(is_redacted, self.redacted.contains(&sequence), "{seed}");
+            let found = self.redacted.contains(&(record.shard.clone(), sequence));
+            assert_eq!(is_redacted, found, "{seed}");
         }
         let (mut noise, mut early) = (0, 0);
         let letter = |place: String| {

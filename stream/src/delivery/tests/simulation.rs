@@ -62,6 +62,7 @@ impl SenderScript {
                     full: random.below(4),
                     refused_at_call: random.below(80),
                     slow: 100,
+                    crowded: random.below(12),
                     ..faults
                 },
                 false => StreamFaults {
