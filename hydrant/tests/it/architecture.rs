@@ -3,7 +3,7 @@
 //! Promises that a kind of stream or lake is named where the page says, so that one more of them touches those files and
 //! no others, and that each file which the page's tables or the glossary name exists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What names a kind of stream or lake: types and modules of those that there are, and their URLs.
@@ -186,4 +186,62 @@ fn each_concept_of_the_glossary_lives_where_it_says() {
         concepts += 1;
     }
     assert!(concepts > 50, "{concepts} concepts were found");
+}
+
+/// The sources of a crate, tests included.
+fn sources(name: &str) -> String {
+    let folder = match name {
+        "hydrant-pii" => "transform/pii",
+        name => name.trim_start_matches("hydrant-"),
+    };
+    let (mut text, mut open) = (String::new(), vec![root().join(folder)]);
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir).expect("the folder lists") {
+            let path = entry.expect("the folder lists").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text += &std::fs::read_to_string(&path).expect("the file reads");
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn each_test_of_the_guarantees_is_in_its_crate() {
+    let page = std::fs::read_to_string(root().join("docs/guarantees.md")).expect("the page reads");
+    let mut crates: BTreeMap<&str, String> = BTreeMap::new();
+    crates.insert("hydrant-testing", sources("hydrant-testing"));
+    let (mut tests, mut name, mut missing) = (0, "hydrant", Vec::new());
+    for (n, part) in page.split('`').enumerate() {
+        if n % 2 == 0 {
+            let mut words =
+                part.split(|letter: char| !letter.is_ascii_lowercase() && letter != '-');
+            name = words
+                .rfind(|word| word.starts_with("hydrant"))
+                .unwrap_or(name);
+            continue;
+        }
+        let is_name = part
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if !is_name || part.matches('_').count() < 3 || part.starts_with("hydrant_") {
+            continue;
+        }
+        tests += 1;
+        let head = format!("fn {part}(");
+        let is_there = crates
+            .entry(name)
+            .or_insert_with(|| sources(name))
+            .contains(&head);
+        if !is_there && !crates["hydrant-testing"].contains(&head) {
+            missing.push(format!("{name} {part}"));
+        }
+    }
+    assert!(tests > 100, "{tests} tests were found");
+    assert!(
+        missing.is_empty(),
+        "these tests are not there: {missing:#?}"
+    );
 }
