@@ -355,20 +355,19 @@ mod tests {
         );
         let needed = clean.memory_bytes() + clean.account_bytes();
         assert_eq!(clean.permit.bytes(), needed.min(bytes));
-        // The letter counts where its record was, the rest at the end.
-        let [letter, rest] = &clean.accounts[..] else {
+        // The letter counts where its record was; each record counts for itself.
+        let [letter] = &clean.accounts[..] else {
             panic!("{:?}", clean.accounts);
         };
         assert_eq!(letter.at, Position::offset(1));
         assert_eq!((letter.account.input, letter.account.records), (1, 0));
         assert_eq!(&*letter.account.letters[0].reason, "malformed_json");
         assert_eq!(letter.account.letters[0].shard, shard.id);
-        assert_eq!(rest.at, Position::offset(9));
-        assert_eq!((rest.account.input, rest.account.records), (2, 2));
-        for span in [letter, rest] {
-            assert!(span.account.balances());
-            assert_eq!(span.entry.writer, WriterId::of_app("app", 2, &input));
-        }
+        assert!(letter.account.balances());
+        let writer = WriterId::of_app("app", 2, &input);
+        assert_eq!(letter.entry.writer, writer);
+        let of = clean.accounts_records.as_ref().unwrap();
+        assert_eq!((of.writer, &of.shard), (writer, &shard.id));
         drop(reads);
         assert_eq!(context.budget.held_bytes(), 0);
     }
@@ -398,7 +397,7 @@ mod tests {
             let transformed = transform.apply(raw, source).unwrap();
             transformed.into_batch(of, &runs)
         });
-        assert_eq!(clean.accounts.len(), 10_001);
+        assert_eq!(clean.accounts.len(), 10_000);
         assert!(taken.peak_bytes <= room, "{taken:?} of {room}");
         let needed = clean.memory_bytes() + clean.account_bytes();
         // The index of the records was there before.

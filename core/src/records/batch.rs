@@ -161,6 +161,8 @@ pub struct Batch {
     pub origins: Vec<OriginSpan>,
     /// The accounts that count in this batch.
     pub accounts: Vec<AccountSpan>,
+    /// Whose units the records are, each of which accounts for itself beside the accounts.
+    pub accounts_records: Option<Arc<AccountOf>>,
     /// What is done when the whole batch is: the last record's position, or a later one with no record.
     pub to: Position,
     /// The marks of the places in it, up to `to`; `None` where the stream checks at append.
@@ -205,6 +207,20 @@ impl Batch {
     pub fn account_bytes(&self) -> u64 {
         let accounts = self.accounts.iter().map(|span| span.account.memory_bytes());
         accounts.sum::<u64>() + size_of_val(&self.accounts[..]) as u64
+    }
+
+    /// How many records lie up to a position.
+    pub fn records_up_to(&self, to: Position) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let (sequence, sub) = self.position(middle);
+            match Position::at(sequence, sub) <= to {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        low
     }
 
     /// The payload of a record.

@@ -16,6 +16,10 @@ use crate::shard::ShardId;
 
 /// What a reader gives.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every one is a batch, and it is moved a few times"
+)]
 pub enum Read {
     /// Records, accounts, or both.
     Batch(Batch),

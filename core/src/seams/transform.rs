@@ -59,7 +59,7 @@ impl Transformed {
             entry: of.clone(),
             account,
         };
-        batch.accounts.reserve_exact(letters.len() + 1);
+        batch.accounts.reserve_exact(letters.len());
         batch
             .accounts
             .extend(letters.into_iter().map(|(_, letter)| {
@@ -71,8 +71,6 @@ impl Transformed {
                 };
                 span(at, account)
             }));
-        // The first remaining record that is in no account yet.
-        let mut counted = 0;
         let kept_before = |index: u32| sources.partition_point(|source| *source < index);
         // What was dropped of an aggregate counts in it, so that an interval can end behind the aggregate.
         let has_aggregates = runs.iter().any(|run| run.step == Step::Sub);
@@ -86,13 +84,10 @@ impl Transformed {
             let Some((last, _)) = together.last() else {
                 continue;
             };
-            let kept = kept_before(*last) as u64;
             let mut account = Account {
-                input: kept - counted + together.len() as u64,
-                records: kept - counted,
+                input: together.len() as u64,
                 ..Account::default()
             };
-            counted = kept;
             for (_, rule) in together {
                 account.drop_by(rule, 1);
             }
@@ -101,13 +96,8 @@ impl Transformed {
                 .accounts
                 .push(span(Position::at(sequence, sub), account));
         }
-        let kept = batch.len() as u64 - counted;
-        let account = Account {
-            input: kept,
-            records: kept,
-            ..Account::default()
-        };
-        batch.accounts.push(span(batch.to, account));
+        // An interval may end between any two records.
+        batch.accounts_records = Some(Arc::new(of));
         // Sorting takes as much memory again, even for sorted accounts.
         if !batch.accounts.is_sorted_by_key(|span| span.at) {
             batch.accounts.sort_by_key(|span| span.at);
@@ -259,9 +249,11 @@ mod tests {
                 assert_eq!(drops, count("ab") as u64, "{fates} up to {index}");
                 let letters = sum(&|account| account.letters.len() as u64);
                 assert_eq!(letters, count("l") as u64, "{fates} up to {index}");
+                let records = batch.records_up_to(positions[index]);
+                let input = sum(&|account| account.input) + records as u64;
+                assert_eq!(input, so_far.len() as u64, "{fates} up to {index}");
             }
-            let input: u64 = batch.accounts.iter().map(|span| span.account.input).sum();
-            assert_eq!(input, fates.len() as u64, "{fates}");
+            assert_eq!(batch.accounts_records.as_deref(), Some(&of), "{fates}");
         }
     }
 }

@@ -187,6 +187,20 @@ pub(crate) struct IntervalFacts {
     pub(crate) latencies: Latencies,
 }
 
+fn sum_of<'a>(
+    origins: &'a mut BTreeMap<AccountOf, OriginSum>,
+    of: &AccountOf,
+) -> &'a mut OriginSum {
+    origins.entry(of.clone()).or_insert_with(|| OriginSum {
+        writer: of.writer,
+        shard: of.shard.clone(),
+        input: 0,
+        records: 0,
+        dead_letters: 0,
+        dropped: 0,
+    })
+}
+
 impl Buffer {
     /// Opens an interval that starts after `from`. Nothing lies between `from` and `to`.
     ///
@@ -503,6 +517,14 @@ impl Buffer {
     fn count_accounts(&mut self, batch: &Batch) {
         let (before, to) = (self.accounted, self.to);
         self.accounted = to;
+        if let Some(of) = &batch.accounts_records {
+            let records = batch.records_up_to(to) - batch.records_up_to(before.min(to));
+            if records > 0 {
+                let sum = sum_of(&mut self.origins, of);
+                sum.input += records as u64;
+                sum.records += records as u64;
+            }
+        }
         for (at, copies) in &batch.duplicates {
             if before < *at && *at <= to {
                 self.duplicates = self.duplicates.saturating_add(*copies);
@@ -515,17 +537,7 @@ impl Buffer {
             .filter(|span| before < span.at && span.at <= to)
         {
             let account = &span.account;
-            let sum = self
-                .origins
-                .entry(span.entry.clone())
-                .or_insert_with(|| OriginSum {
-                    writer: span.entry.writer,
-                    shard: span.entry.shard.clone(),
-                    input: 0,
-                    records: 0,
-                    dead_letters: 0,
-                    dropped: 0,
-                });
+            let sum = sum_of(&mut self.origins, &span.entry);
             sum.input = sum.input.saturating_add(account.input);
             sum.records = sum.records.saturating_add(account.records);
             for dead_letter in &account.letters {

@@ -410,6 +410,8 @@ async fn drops_of_a_cut_batch_count_once_in_every_owner() {
             let report = verify(&process.lake, &names(), quick).await.unwrap();
             assert!(report.is_good(), "{report:?}");
             assert_eq!((report.input, report.rows, report.dropped), (20, 10, 10));
+            let accounted: u64 = report.origins.iter().map(|origin| origin.input).sum();
+            assert_eq!(accounted, 20);
             break;
         }
         let records: Vec<String> = (next..20).map(record).collect();

@@ -379,6 +379,7 @@ fn copy_of(batch: &Batch) -> Batch {
         runs: batch.runs.clone(),
         origins: batch.origins.clone(),
         accounts: batch.accounts.clone(),
+        accounts_records: batch.accounts_records.clone(),
         to: batch.to,
         marks: batch.marks.clone(),
         duplicates: batch.duplicates.clone(),
