@@ -85,7 +85,7 @@ pub trait Session: Send + fmt::Debug {
     /// sent that is not confirmed. Cancel-safe.
     async fn advance(&mut self) -> Result<Position>;
     /// Follows what was sent, without end: hands on what waited for room and sends again what failed. A failure for good
-    /// is told by the next call. Cancel-safe.
+    /// is reported by the next call. Cancel-safe.
     async fn tend(&mut self);
     /// How far everything was confirmed when this was last looked at.
     fn confirmed(&self) -> Position;

@@ -49,7 +49,7 @@ pub trait Repair: Send + Sync {
     async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>>;
 }
 
-/// Opens the leases of an app for an operator, who is no worker of the app and joins none.
+/// Opens the leases of an app for an operator, without joining the app as a worker.
 #[async_trait]
 pub trait LeaseAccess: Send + Sync {
     /// The leases of the app of this name.

@@ -215,7 +215,7 @@ async fn ahead_of_a_lost_slot() -> BTreeMap<u64, u64> {
     found(&world).await
 }
 
-/// What a failed publish has not made visible is no progress, however often it is asked for.
+/// What a failed publish has not made visible is never answered as progress.
 #[tokio::test]
 async fn a_publish_after_a_failed_one_fails() {
     let world = world(1);

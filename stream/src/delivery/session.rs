@@ -484,7 +484,7 @@ impl LaneSession {
                 let submitted = shard.clone();
                 let submission = async move { writer.submit(&submitted, append).await };
                 let mut submission = submission.boxed();
-                // Only the writer says that there is no room: the many lanes of a batch would use up a task's turn.
+                // Only the writer may make a submission wait: the many lanes of a batch would use up a task's turn.
                 match unconstrained(&mut submission).now_or_never() {
                     Some(Ok(ticket)) => self.news.push(answer_of(shard.clone(), id, ticket)),
                     Some(Err(error)) => {

@@ -443,7 +443,7 @@ fn a_failure_for_good_ends_the_session_with_its_own_error() {
             let plan = planner.plan(transform(6, "a", batch), &routes, 0).unwrap();
             let sent = session.send(plan).await;
             if tends {
-                // What fails meanwhile is told by the next call.
+                // The next call reports what fails meanwhile.
                 let tending = tokio::time::timeout(HOUR, session.tend());
                 assert!(tending.await.is_err());
             }

@@ -1,6 +1,6 @@
 //! An operator who says that the files which are missing were meant to go.
 //!
-//! By a rebuild record that gives the file up, under the name that a rebuild would take: whoever is there first decides.
+//! By a rebuild record that gives the file up, under the name that a rebuild would take: the first to take it decides.
 
 use super::{Chain, Layout, State, name, rows};
 use crate::search::Steps;

@@ -241,7 +241,7 @@ async fn a_shard_costs_one_hand_over_when_it_is_written_or_read_and_nothing_when
     assert_eq!(counts.open.load(SeqCst), 0, "idle shards have no file open");
 }
 
-/// A task has a turn of so many steps: that it is over is no sign that a shard has no room.
+/// A task has a turn of so many steps. Its end does not say that a shard has no room.
 #[tokio::test(start_paused = true)]
 async fn a_batch_over_many_shards_is_handed_in_at_once() {
     let ctx = context_on(SimWorld::new(1).process("a").shared(), 1);
