@@ -34,9 +34,8 @@ impl Transformed {
     /// The batch with accounts for the dead letters and drops, for a stage that follows in the same process. `runs`
     /// holds the positions of the input records. A dead letter counts at the position of its record. Drops between two
     /// remaining records, of one sequence number where several records have one, count at the position of the last one
-    /// dropped. So an interval holds the same dead letters and
-    /// drops however its records were cut into batches, and an interval that ends at a record ends between two
-    /// accounts.
+    /// dropped. The records account for themselves, one by one ([`Batch::accounts_records`]). So an interval accounts for
+    /// the same units however its records were cut into batches, and one that ends at a record ends between two accounts.
     pub fn into_batch(self, of: AccountOf, runs: &[Run]) -> Batch {
         let Transformed {
             mut batch,
