@@ -204,3 +204,21 @@ async fn a_policy_is_freed_behind_what_a_dead_predecessor_may_have_sent() {
     worker.drained().await.unwrap();
     assert_eq!((pin(&world), world.leases.to("a")), (None, p(9)));
 }
+
+/// A reader that found nothing more before the order may not have looked since the last record came.
+#[tokio::test(start_paused = true)]
+async fn an_order_to_finish_shortens_no_look_at_a_stream_without_tips() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 5, 0);
+    let stage = Exact::new(&world.log);
+    let (_, mut spec) = world.tipless(stage);
+    spec.exit_at_end = false;
+    let (finish, idle) = (spec.finish.clone(), spec.idle);
+    let worker = RunningWorker::start(spec);
+    pass(Duration::from_secs(30)).await;
+    let ordered = clock::now();
+    finish.give(Duration::from_millis(50));
+    ended(worker).await;
+    assert!(clock::now() - ordered >= idle);
+    world.assert_exact();
+}
