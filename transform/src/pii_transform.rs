@@ -11,94 +11,66 @@ mod scan;
 mod scanner;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hydrant_core::transform::{Source, Transform, Transformed};
 use hydrant_core::{Batch, Result};
-use hydrant_pii::Policy;
-use scan::Scanned;
-use scanner::{PiiScanner, Scanner};
+use hydrant_pii::{Engine, Policy};
+use scanner::Scanner;
 
 /// The name of the stage in dead letters.
 pub(crate) const STAGE: &str = "transform";
 /// Engines kept for the next batch: more batches than cores are not worked on at once.
 const ENGINES_MAX: usize = 64;
 
-type MakeScanner = dyn Fn() -> Box<dyn Scanner> + Send + Sync;
-
 /// Strips personal data from batches by a policy.
 pub struct PiiTransform {
-    make: Box<MakeScanner>,
+    policy: Arc<Policy>,
+    make: fn(Arc<Policy>) -> Box<dyn Scanner>,
     idle: Mutex<Vec<Box<dyn Scanner>>>,
-    digest: String,
-    name: String,
 }
 
 impl fmt::Debug for PiiTransform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PiiTransform({})", self.name)
+        write!(f, "PiiTransform({})", self.policy.name())
     }
 }
 
 impl PiiTransform {
     /// With a compiled and proved policy.
     pub fn new(policy: Arc<Policy>) -> Self {
-        let digest = policy
-            .digest()
-            .iter()
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-        let name = policy.name().to_owned();
-        let make = move || -> Box<dyn Scanner> { Box::new(PiiScanner::new(Arc::clone(&policy))) };
-        PiiTransform::with(Box::new(make), digest, name)
+        PiiTransform::with(policy, |policy| Box::new(Engine::new(policy)))
     }
 
-    pub(crate) fn with(make: Box<MakeScanner>, digest: String, name: String) -> Self {
+    pub(crate) fn with(policy: Arc<Policy>, make: fn(Arc<Policy>) -> Box<dyn Scanner>) -> Self {
         PiiTransform {
+            policy,
             make,
-            idle: Mutex::new(Vec::new()),
-            digest,
-            name,
+            idle: Mutex::default(),
         }
     }
 
-    fn scanner(&self) -> Box<dyn Scanner> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
-        idle.unwrap_or_else(|| (self.make)())
-    }
-
-    /// All records in one go; when one of them panics, each by itself with new scanners.
-    fn scan(&self, batch: &Batch, source: Source<'_>) -> Scanned {
-        let mut scanner = self.scanner();
-        let scanned = scan::together(batch, &mut *scanner).unwrap_or_else(|| {
-            let (scanned, last) = scan::apart(batch, source, &self.make);
-            scanner = last;
-            scanned
-        });
-        self.put_back(scanner);
-        scanned
-    }
-
-    fn put_back(&self, scanner: Box<dyn Scanner>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < ENGINES_MAX {
-            idle.push(scanner);
-        }
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<dyn Scanner>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Transform for PiiTransform {
     fn apply(&self, batch: Batch, source: Source<'_>) -> Result<Transformed> {
-        let scanned = self.scan(&batch, source);
+        let make = || (self.make)(Arc::clone(&self.policy));
+        let idle = self.idle().pop();
+        let (scanned, scanner) = scan::scan(&batch, source, idle.unwrap_or_else(make), make);
+        let mut idle = self.idle();
+        if idle.len() < ENGINES_MAX {
+            idle.push(scanner);
+        }
+        drop(idle);
         scanned.count_metrics(&batch, source);
-        Ok(scanned.into_transformed(batch, source))
+        Ok(scanned.into_transformed(batch, source, &self.policy))
     }
 
     fn digest(&self) -> &str {
-        &self.digest
+        self.policy.digest()
     }
 }
 

@@ -9,21 +9,16 @@ use crate::output::{CommandOutput, table};
 #[derive(Serialize)]
 struct PolicySummary<'a> {
     policy: &'a str,
-    digest: String,
+    digest: &'a str,
     key: Option<&'a str>,
     record_bytes_max: usize,
 }
 
 /// Prints name, key and digest of a policy. Loading it has validated it.
 pub(super) fn check(policy: &Policy, output: &CommandOutput) -> Result<()> {
-    let digest: String = policy
-        .digest()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
     let checked = PolicySummary {
         policy: policy.name(),
-        digest,
+        digest: policy.digest(),
         key: policy.key_id(),
         record_bytes_max: policy.limits().record_bytes,
     };

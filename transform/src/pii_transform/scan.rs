@@ -3,78 +3,73 @@
 //! A record's bytes lie in one segment, so a change of key or payload takes both into the new segment. Keys are
 //! remembered within the batch, because the devices of a fleet send many records each.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::batch::{Batch, Entry, Span};
 use hydrant_core::origin::{DeadLetter, Texts};
 use hydrant_core::transform::{Source, Transformed};
-use hydrant_core::workers::{INTERNAL_FAULT, contain};
+use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
+use hydrant_pii::{Policy, ScanVerdict};
 
 use super::STAGE;
-use super::scanner::{ScanOutcome, Scanner};
+use super::scanner::Scanner;
 
 /// The reason of a dead letter for which the new segment of its batch has no room.
 const NO_ROOM: &str = "too_large";
 /// The most bytes of changed records of one batch; ranges have 32 bits.
 const SEGMENT_BYTES_MAX: usize = 1 << 30;
-/// Slots of the memo of keys at most.
-const MEMO_SLOTS_MAX: usize = 4096;
+/// The most keys of one batch that are remembered at once.
+const KNOWN_KEYS_MAX: usize = 4096;
 
-/// A key as it is passed on.
-enum OutgoingKey {
-    /// The record has none.
-    None,
-    /// In its old segment.
-    Kept,
-    /// In the new segment.
-    New(Span),
-}
-
-/// Scans all records in one go; `None` when one of them panicked.
-pub(super) fn together(batch: &Batch, scanner: &mut dyn Scanner) -> Option<Scanned> {
-    let mut scan = BatchScan::new(batch);
-    contain(|| {
-        for (index, entry) in batch.records.iter().enumerate() {
-            scan.record(scanner, index as u32, entry);
-        }
-    })?;
-    Some(scan.finish())
-}
-
-/// Scans each record by itself and quarantines those that panic, after each of which `make` makes a new scanner.
-/// Answers also the last scanner.
-pub(super) fn apart(
+/// Scans all records, and quarantines those at which the scanner panics. Answers also the scanner for the next batch:
+/// after a panic, one that `make` made.
+pub(super) fn scan(
     batch: &Batch,
     source: Source<'_>,
-    make: &dyn Fn() -> Box<dyn Scanner>,
+    scanner: Box<dyn Scanner>,
+    make: impl Fn() -> Box<dyn Scanner>,
 ) -> (Scanned, Box<dyn Scanner>) {
-    let mut scanner = make();
-    let mut scan = BatchScan::new(batch);
-    for (index, entry) in batch.records.iter().enumerate() {
-        let index = index as u32;
-        let written = scan.scanned.out.len();
-        if contain(|| scan.record(&mut *scanner, index, entry)).is_none() {
-            // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
-            scanner = make();
-            scan.roll_back(written);
-            scan.quarantine(index, INTERNAL_FAULT);
-            let (sequence, sub) = batch.position(index as usize);
-            tracing::error!(
-                shard = %source.shard, %sequence, sub,
-                "the scan of a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
-            );
-        }
-    }
-    (scan.finish(), scanner)
+    let mut scan = BatchScan::new(batch, scanner);
+    let step = |scan: &mut BatchScan<'_>, index| {
+        scan.record(index);
+        ControlFlow::<()>::Continue(())
+    };
+    let faulted = |scan: &mut BatchScan<'_>, index| {
+        // Whatever the panic left half done is thrown away: the scanner, its output, what was remembered.
+        scan.scanner = make();
+        scan.forget_output_after(scan.written);
+        scan.quarantine(index, INTERNAL_FAULT);
+        let (sequence, sub) = batch.position(index);
+        tracing::error!(
+            shard = %source.shard, %sequence, sub,
+            "the scan of a record panicked, which is a fault of hydrant: the record is a dead letter `internal_fault`",
+        );
+    };
+    let done = contain_each(&mut scan, 0..batch.len(), step, faulted);
+    debug_assert!(done.is_continue(), "no record ends the scan");
+    scan.finish()
 }
 
 /// What the scan of a batch found so far.
 struct BatchScan<'a> {
     batch: &'a Batch,
-    memo: KeyMemo<'a>,
+    scanner: Box<dyn Scanner>,
+    /// The devices of a fleet send many records each, so that few keys stand in a batch.
+    known_keys: HashMap<&'a [u8], ScannedKey>,
     scanned: Scanned,
+    /// The length of the new segment before the present record.
+    written: usize,
+}
+
+/// What became of a key of the batch.
+struct ScannedKey {
+    verdict: ScanVerdict,
+    /// Where it stands in the new segment.
+    placed: Option<Span>,
+    findings: Vec<(&'static str, &'static str)>,
 }
 
 /// What the scan of a batch found.
@@ -88,7 +83,8 @@ pub(super) struct Scanned {
     rekeyed: Vec<bool>,
     /// Records that cannot be processed, and why.
     quarantined: Vec<(u32, &'static str)>,
-    dropped: Vec<(u32, Arc<str>)>,
+    /// Records that are dropped, and by which rule.
+    dropped: Vec<(u32, u16)>,
     redacted: u64,
     findings: Vec<(&'static str, &'static str, u64)>,
 }
@@ -97,7 +93,7 @@ pub(super) struct Scanned {
 const NEW: u32 = u32::MAX;
 
 impl<'a> BatchScan<'a> {
-    fn new(batch: &'a Batch) -> Self {
+    fn new(batch: &'a Batch, scanner: Box<dyn Scanner>) -> Self {
         let scanned = Scanned {
             records: Vec::with_capacity(batch.len()),
             sources: Vec::with_capacity(batch.len()),
@@ -106,12 +102,14 @@ impl<'a> BatchScan<'a> {
         };
         BatchScan {
             batch,
-            memo: KeyMemo::new(batch.len()),
+            scanner,
+            known_keys: HashMap::new(),
             scanned,
+            written: 0,
         }
     }
 
-    fn finish(self) -> Scanned {
+    fn finish(self) -> (Scanned, Box<dyn Scanner>) {
         let scanned = self.scanned;
         let records = scanned.records.len();
         debug_assert_eq!(
@@ -120,142 +118,120 @@ impl<'a> BatchScan<'a> {
             "each record has one outcome"
         );
         debug_assert!(scanned.sources.len() == records && scanned.rekeyed.len() == records);
-        scanned
+        (scanned, self.scanner)
     }
 
     /// Scans a record. What it found is noted after the last call of the scanner, so that a panic notes nothing.
-    fn record(&mut self, scanner: &mut dyn Scanner, index: u32, entry: &Entry) {
-        let mut key = match self.key(scanner, entry) {
+    fn record(&mut self, index: usize) {
+        self.written = self.scanned.out.len();
+        let entry = &self.batch.records[index];
+        let mut new_key = match self.key(entry) {
             Ok(key) => key,
-            Err(fate) => return self.stop(index, fate),
+            Err(verdict) => return self.stop(index, verdict),
         };
-        if self.batch.is_tombstone(index as usize) {
-            return self.tombstone(index, entry, key);
-        }
         let payload = self.batch.payload(entry);
         let start = self.scanned.out.len();
-        let fate = scanner.payload(payload, &mut self.scanned.out);
+        let tombstone = self.batch.is_tombstone(index);
+        let verdict = if tombstone {
+            ScanVerdict::Clean
+        } else {
+            self.scanner.payload(payload, &mut self.scanned.out)
+        };
         let end = self.scanned.out.len();
-        if fate == ScanOutcome::Redacted
+        if verdict == ScanVerdict::Redacted
             && let Some(bytes) = self.batch.key(entry)
         {
-            match scanner.key_beside(bytes, &mut self.scanned.out) {
-                ScanOutcome::Clean => {}
-                ScanOutcome::Redacted => key = OutgoingKey::New(span(end, self.scanned.out.len())),
-                fate => {
+            match self.scanner.key_beside(bytes, &mut self.scanned.out) {
+                ScanVerdict::Clean => {}
+                ScanVerdict::Redacted => new_key = Some(span(end, self.scanned.out.len())),
+                verdict => {
                     self.scanned.out.truncate(start);
-                    return self.stop(index, fate);
+                    return self.stop(index, verdict);
                 }
             }
         }
-        self.scanned.note(scanner);
-        match (fate, key) {
-            (ScanOutcome::Clean, OutgoingKey::None | OutgoingKey::Kept) => {
-                self.keep(index, *entry, false)
-            }
-            (ScanOutcome::Clean, OutgoingKey::New(key)) => {
+        if !tombstone {
+            self.scanned.note(&*self.scanner);
+        }
+        match (verdict, new_key) {
+            (ScanVerdict::Clean, None) => self.keep(index, *entry, false),
+            (ScanVerdict::Clean, Some(_)) => {
                 self.scanned.out.extend_from_slice(payload);
                 let payload = span(start, self.scanned.out.len());
-                self.keep_range(index, entry, Some(key), payload, true);
+                self.keep_range(index, new_key, payload, true);
             }
-            (ScanOutcome::Redacted, OutgoingKey::None) => {
-                self.keep_range(index, entry, None, span(start, end), false);
+            (ScanVerdict::Redacted, _) => {
+                let key = new_key.or_else(|| self.batch.key(entry).map(|key| self.copied(key)));
+                self.keep_range(index, key, span(start, end), new_key.is_some());
             }
-            (ScanOutcome::Redacted, OutgoingKey::New(key)) => {
-                self.keep_range(index, entry, Some(key), span(start, end), true);
-            }
-            (ScanOutcome::Redacted, OutgoingKey::Kept) => {
-                let Some(key) = self.batch.key(entry) else {
-                    return self.quarantine(index, INTERNAL_FAULT);
-                };
-                let placed = self.memo.placed(key).unwrap_or_else(|| {
-                    self.scanned.out.extend_from_slice(key);
-                    span(end, self.scanned.out.len())
-                });
-                self.memo.place(key, placed);
-                self.keep_range(index, entry, Some(placed), span(start, end), false);
-            }
-            (fate, _) => {
+            (verdict, _) => {
                 self.scanned.out.truncate(start);
-                self.stop(index, fate);
-            }
-        }
-    }
-
-    /// Passes on a record without payload: only its key was there to be scanned.
-    fn tombstone(&mut self, index: u32, entry: &Entry, key: OutgoingKey) {
-        match key {
-            OutgoingKey::None | OutgoingKey::Kept => self.keep(index, *entry, false),
-            OutgoingKey::New(key) => {
-                let end = self.scanned.out.len();
-                self.keep_range(index, entry, Some(key), span(end, end), true);
+                self.stop(index, verdict);
             }
         }
     }
 
     /// Notes what became of a record that is not passed on.
-    fn stop(&mut self, index: u32, fate: ScanOutcome) {
-        match fate {
-            ScanOutcome::Dropped(rule) => self.scanned.dropped.push((index, rule)),
-            ScanOutcome::Quarantined(reason) => self.quarantine(index, reason),
-            ScanOutcome::Clean | ScanOutcome::Redacted => self.quarantine(index, INTERNAL_FAULT),
+    fn stop(&mut self, index: usize, verdict: ScanVerdict) {
+        match verdict {
+            ScanVerdict::Dropped { rule } => self.scanned.dropped.push((index as u32, rule)),
+            ScanVerdict::Quarantined { reason } => self.quarantine(index, reason.code()),
+            ScanVerdict::Clean | ScanVerdict::Redacted => self.quarantine(index, INTERNAL_FAULT),
         }
     }
 
-    /// Scans a key, or remembers what became of it.
-    fn key(
-        &mut self,
-        scanner: &mut dyn Scanner,
-        entry: &Entry,
-    ) -> Result<OutgoingKey, ScanOutcome> {
+    /// Scans the key of a record, or remembers what became of it: where it stands if it was changed.
+    fn key(&mut self, entry: &Entry) -> Result<Option<Span>, ScanVerdict> {
         let Some(key) = self.batch.key(entry) else {
-            return Ok(OutgoingKey::None);
+            return Ok(None);
         };
-        if self.memo.get(key).is_none() {
-            let start = self.scanned.out.len();
-            let fate = scanner.key(key, &mut self.scanned.out);
-            let mut findings = Vec::new();
-            findings.extend((0..).map_while(|index| scanner.finding(index)));
-            let placed =
-                (fate == ScanOutcome::Redacted).then(|| span(start, self.scanned.out.len()));
-            self.memo.put(ScannedKey {
-                key,
-                fate,
-                placed,
-                findings,
-            });
+        if self.known_keys.len() >= KNOWN_KEYS_MAX {
+            self.known_keys.clear();
         }
-        let Some(known) = self.memo.get(key) else {
-            return Err(ScanOutcome::Quarantined(INTERNAL_FAULT));
-        };
+        let known = self.known_keys.entry(key).or_insert_with(|| {
+            let start = self.scanned.out.len();
+            let verdict = self.scanner.key(key, &mut self.scanned.out);
+            let end = self.scanned.out.len();
+            ScannedKey {
+                verdict,
+                placed: (verdict == ScanVerdict::Redacted).then(|| span(start, end)),
+                findings: findings(&*self.scanner).collect(),
+            }
+        });
         for (detector, action) in &known.findings {
             self.scanned.count(detector, action);
         }
-        match (&known.fate, known.placed) {
-            (ScanOutcome::Clean, _) => Ok(OutgoingKey::Kept),
-            (ScanOutcome::Redacted, Some(span)) => Ok(OutgoingKey::New(span)),
-            (fate, _) => Err(fate.clone()),
+        match known.verdict {
+            ScanVerdict::Clean => Ok(None),
+            ScanVerdict::Redacted => Ok(known.placed),
+            verdict => Err(verdict),
         }
     }
 
-    fn keep(&mut self, index: u32, entry: Entry, rekeyed: bool) {
+    /// Where an unchanged key stands in the new segment, once for all records with a changed payload.
+    fn copied(&mut self, key: &'a [u8]) -> Span {
+        let out = &mut self.scanned.out;
+        let mut copy = || {
+            let start = out.len();
+            out.extend_from_slice(key);
+            span(start, out.len())
+        };
+        match self.known_keys.get_mut(key) {
+            Some(known) => *known.placed.get_or_insert_with(copy),
+            None => copy(),
+        }
+    }
+
+    fn keep(&mut self, index: usize, entry: Entry, rekeyed: bool) {
         self.scanned.records.push(entry);
-        self.scanned.sources.push(index);
+        self.scanned.sources.push(index as u32);
         self.scanned.rekeyed.push(rekeyed);
     }
 
     /// Keeps a record whose payload is a range of the new segment.
-    fn keep_range(
-        &mut self,
-        index: u32,
-        entry: &Entry,
-        key: Option<Span>,
-        payload: Span,
-        rekeyed: bool,
-    ) {
+    fn keep_range(&mut self, index: usize, key: Option<Span>, payload: Span, rekeyed: bool) {
         if self.scanned.out.len() > SEGMENT_BYTES_MAX {
-            self.scanned.out.truncate(payload.start as usize);
-            self.memo = KeyMemo::new(self.batch.len());
+            self.forget_output_after(payload.start as usize);
             return self.quarantine(index, NO_ROOM);
         }
         self.scanned.redacted += 1;
@@ -263,20 +239,25 @@ impl<'a> BatchScan<'a> {
             segment: NEW,
             key,
             payload,
-            stamp: entry.stamp,
+            stamp: self.batch.records[index].stamp,
         };
         self.keep(index, entry, rekeyed);
     }
 
-    /// Throws away what a record left half done: its output after `written`, and what was remembered.
-    fn roll_back(&mut self, written: usize) {
+    /// Cuts the new segment, and forgets the keys that may have stood there.
+    fn forget_output_after(&mut self, written: usize) {
         self.scanned.out.truncate(written);
-        self.memo = KeyMemo::new(self.batch.len());
+        self.known_keys.clear();
     }
 
-    fn quarantine(&mut self, index: u32, reason: &'static str) {
-        self.scanned.quarantined.push((index, reason));
+    fn quarantine(&mut self, index: usize, reason: &'static str) {
+        self.scanned.quarantined.push((index as u32, reason));
     }
+}
+
+/// The findings of the scanner's last call.
+fn findings(scanner: &dyn Scanner) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+    (0..).map_while(|index| scanner.finding(index))
 }
 
 /// A range of the new segment, which [`SEGMENT_BYTES_MAX`] and the limit of one record keep below 32 bits.
@@ -288,8 +269,7 @@ pub(super) fn span(start: usize, end: usize) -> Span {
 impl Scanned {
     /// Counts the findings of the scanner's last call.
     fn note(&mut self, scanner: &dyn Scanner) {
-        let findings = (0..).map_while(|index| scanner.finding(index));
-        for (detector, action) in findings {
+        for (detector, action) in findings(scanner) {
             self.count(detector, action);
         }
     }
@@ -345,7 +325,12 @@ impl Scanned {
     }
 
     /// What passes of the batch. Headers are not scanned, so none pass.
-    pub(super) fn into_transformed(self, mut batch: Batch, source: Source<'_>) -> Transformed {
+    pub(super) fn into_transformed(
+        self,
+        mut batch: Batch,
+        source: Source<'_>,
+        policy: &Policy,
+    ) -> Transformed {
         let Scanned {
             out,
             mut records,
@@ -375,6 +360,8 @@ impl Scanned {
             (index, letter)
         });
         let letters = letters.collect();
+        let dropped = dropped.into_iter();
+        let dropped = dropped.map(|(index, rule)| (index, texts.share(policy.rule_name(rule))));
         // There was room for all.
         records.shrink_to_fit();
         let input = batch.len() as u32;
@@ -385,7 +372,7 @@ impl Scanned {
             sources,
             rekeyed,
             letters,
-            dropped,
+            dropped: dropped.collect(),
             input,
         }
     }
@@ -408,55 +395,4 @@ fn new_segments(old: &Arc<[Bytes]>, records: &mut [Entry], out: Vec<u8>) -> Arc<
         entry.segment = number;
     }
     segments.into()
-}
-
-/// A key of the batch and what became of it.
-struct ScannedKey<'a> {
-    key: &'a [u8],
-    fate: ScanOutcome,
-    /// Where it stands in the new segment.
-    placed: Option<Span>,
-    findings: Vec<(&'static str, &'static str)>,
-}
-
-/// Remembers keys within a batch: the devices of a fleet send many records each.
-struct KeyMemo<'a> {
-    slots: Vec<Option<ScannedKey<'a>>>,
-}
-
-impl<'a> KeyMemo<'a> {
-    fn new(records: usize) -> Self {
-        let slots = records.clamp(1, MEMO_SLOTS_MAX).next_power_of_two();
-        KeyMemo {
-            slots: std::iter::repeat_with(|| None).take(slots).collect(),
-        }
-    }
-
-    fn slot(&self, key: &[u8]) -> usize {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        hasher.finish() as usize & (self.slots.len() - 1)
-    }
-
-    fn get(&self, key: &[u8]) -> Option<&ScannedKey<'a>> {
-        self.slots[self.slot(key)]
-            .as_ref()
-            .filter(|known| known.key == key)
-    }
-
-    fn put(&mut self, known: ScannedKey<'a>) {
-        let slot = self.slot(known.key);
-        self.slots[slot] = Some(known);
-    }
-
-    fn placed(&self, key: &[u8]) -> Option<Span> {
-        self.get(key)?.placed
-    }
-
-    fn place(&mut self, key: &[u8], span: Span) {
-        let slot = self.slot(key);
-        if let Some(known) = self.slots[slot].as_mut().filter(|known| known.key == key) {
-            known.placed = Some(span);
-        }
-    }
 }

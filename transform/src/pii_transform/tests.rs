@@ -6,10 +6,10 @@ use hydrant_core::headers::put_header;
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::workers::INTERNAL_FAULT;
 use hydrant_core::{Position, Sequence, ShardId, StreamId};
+use hydrant_pii::{QuarantineReason, ScanVerdict};
 use proptest::prelude::*;
 
 use super::scan::span;
-use super::scanner::ScanOutcome;
 use super::*;
 
 /// Decides by the first byte: `r` redacts, `q` quarantines, `d` drops, `p` panics, anything else is clean. What is
@@ -19,37 +19,39 @@ struct Fake {
 }
 
 impl Fake {
-    fn scan(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
+    fn scan(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.found = false;
         match bytes.first() {
             Some(b'r') => {
                 self.found = true;
                 out.push(b'R');
                 out.extend_from_slice(&bytes[1..]);
-                ScanOutcome::Redacted
+                ScanVerdict::Redacted
             }
-            Some(b'q') => ScanOutcome::Quarantined("q"),
-            Some(b'd') => ScanOutcome::Dropped("rule".into()),
+            Some(b'q') => ScanVerdict::Quarantined {
+                reason: QuarantineReason::TooDeep,
+            },
+            Some(b'd') => ScanVerdict::Dropped { rule: 0 },
             Some(b'p') => {
                 out.extend_from_slice(b"half of it");
                 panic!("the scanner has a fault");
             }
-            _ => ScanOutcome::Clean,
+            _ => ScanVerdict::Clean,
         }
     }
 }
 
 impl Scanner for Fake {
-    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
+    fn payload(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.scan(payload, out)
     }
 
-    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanOutcome {
+    fn key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.scan(key, out)
     }
 
-    fn key_beside(&mut self, _: &[u8], _: &mut Vec<u8>) -> ScanOutcome {
-        ScanOutcome::Clean
+    fn key_beside(&mut self, _: &[u8], _: &mut Vec<u8>) -> ScanVerdict {
+        ScanVerdict::Clean
     }
 
     fn finding(&self, index: usize) -> Option<(&'static str, &'static str)> {
@@ -58,8 +60,9 @@ impl Scanner for Fake {
 }
 
 fn fake() -> PiiTransform {
-    let make = || -> Box<dyn Scanner> { Box::new(Fake { found: false }) };
-    PiiTransform::with(Box::new(make), "00".to_owned(), "fake".to_owned())
+    PiiTransform::with(Arc::new(Policy::strict()), |_| {
+        Box::new(Fake { found: false })
+    })
 }
 
 type KeyedRecord = (Option<String>, String);
@@ -156,7 +159,7 @@ proptest! {
             match (key_fate, payload_fate) {
                 ('d', _) | ('c' | 'r', 'd') => dropped.push(index),
                 ('p', _) | ('c' | 'r', 'p') => letters.push((index, INTERNAL_FAULT)),
-                ('q', _) | (_, 'q') => letters.push((index, "q")),
+                ('q', _) | (_, 'q') => letters.push((index, "too_deep")),
                 _ => wanted.push((index, shown, redacted(payload), key_fate == 'r')),
             }
         }

@@ -187,7 +187,7 @@ fn finish(policy: &mut Policy) {
 }
 
 /// Covers what a policy does: its rules, the base, the detectors, and the id of its key.
-fn digest(raw: &RawPolicy) -> [u8; 32] {
+fn digest(raw: &RawPolicy) -> String {
     let mut hasher = Sha256::new();
     hasher.update(b"hydrant-pii policy 2\0");
     hasher.update(env!("CARGO_PKG_VERSION"));
@@ -200,7 +200,8 @@ fn digest(raw: &RawPolicy) -> [u8; 32] {
     }
     let rules = serde_json::to_vec(raw).expect("a policy has only texts and numbers");
     hasher.update(rules);
-    hasher.finalize().into()
+    let bytes = hasher.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn limits(raw: &RawLimits, problems: &mut Collected) -> RecordLimits {

@@ -120,7 +120,7 @@ pub struct Policy {
     pub(super) key: Option<TokenKey>,
     pub(super) rescan: bool,
     pub(super) enabled: u64,
-    pub(super) digest: [u8; 32],
+    pub(super) digest: String,
 }
 
 impl Policy {
@@ -129,15 +129,10 @@ impl Policy {
         &self.name
     }
 
-    /// The same for all workers with the same rules and key id; another one says that something
+    /// In hexadecimal digits: the same for all workers with the same rules and key id; another one says that something
     /// else runs. Secrets are not part of it.
-    pub fn digest(&self) -> [u8; 32] {
-        self.digest
-    }
-
-    /// Whether the policy makes tokens, and so needs its key.
-    pub fn needs_key(&self) -> bool {
-        self.rules.iter().any(|rule| rule.action == Action::Token)
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// The id of the key, if the policy has one.
