@@ -43,10 +43,11 @@ pub(super) fn detectors(output: &CommandOutput) -> Result<()> {
         description: &'static str,
     }
     let rows: Vec<DetectorRow> = hydrant_pii::detectors()
-        .map(|info| DetectorRow {
-            name: info.name,
-            class: info.class.name(),
-            description: info.description,
+        .iter()
+        .map(|detector| DetectorRow {
+            name: detector.name,
+            class: detector.class.name(),
+            description: detector.description,
         })
         .collect();
     output.print(&rows, || {

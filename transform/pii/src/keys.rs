@@ -11,7 +11,7 @@ mod evidence;
 mod words;
 
 pub(crate) use cache::{KeyCache, KeyFacts};
-use endings::List;
+use endings::Says;
 pub(crate) use evidence::Evidence;
 use words::{KEY_BYTES_MAX, Words};
 
@@ -36,7 +36,11 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
         // One of several lines, as `address1` is.
         evidence |= Evidence::STREET;
     }
-    while words.len() > 1 && List::Fillers.holds(words.word(words.len() - 1)) {
+    while words.len() > 1
+        && Says::of(words.word(words.len() - 1))
+            .word
+            .has(Evidence::FILLER)
+    {
         words.drop_last();
         evidence |= of_words(&words);
     }
@@ -46,14 +50,9 @@ pub(crate) fn evidence(key: &[u8]) -> Evidence {
         evidence |= Evidence::SCALED;
     }
     for index in 0..words.len() {
-        let word = words.word(index);
-        if List::Payments.holds(word) {
-            evidence |= Evidence::PAYMENT;
-        }
-        if matches!(word, b"version" | b"versions" | b"firmware" | b"fw") {
-            // Something about one: `firmware_client` is none.
-            evidence |= Evidence::AGENT;
-        }
+        // Something about a version: `firmware_client` is none.
+        let said = Evidence::PAYMENT.with(Evidence::AGENT);
+        evidence |= Says::of(words.word(index)).word & said;
     }
     evidence
 }
@@ -63,20 +62,19 @@ fn of_words(words: &Words) -> Evidence {
     for count in 1..=words.len().min(WORDS_MAX) {
         let tail = words.tail(count);
         let whole = count == words.len();
-        evidence |= endings::says(tail, whole);
+        let said = Says::of(tail);
+        evidence |= said.at_end(whole);
         if let Some(noun) = person_with(tail, b"name") {
             evidence |= Evidence::NAME;
-            if List::Programs.holds(noun) {
-                evidence |= Evidence::PROGRAM;
-            }
+            evidence |= Says::of(noun).word & Evidence::PROGRAM;
         }
         let address = person_with(tail, b"address").or_else(|| person_with(tail, b"addr"));
         // That of a program is one of a machine.
-        if address.is_some_and(|noun| !List::Programs.holds(noun)) {
+        if address.is_some_and(|noun| !Says::of(noun).word.has(Evidence::PROGRAM)) {
             evidence |= Evidence::STREET;
         }
-        if count == 1 && List::Programs.holds(tail) {
-            evidence |= Evidence::PROGRAM;
+        if count == 1 {
+            evidence |= said.word & Evidence::PROGRAM;
         }
     }
     if is_coordinate(words) {
@@ -92,14 +90,15 @@ fn is_coordinate(words: &Words) -> bool {
     if count < 2 {
         return false;
     }
+    let is = |word: &[u8], what| Says::of(word).word.has(what);
     let (first, last) = (words.word(0), words.word(count - 1));
+    let before = words.word(count - 2);
     match last {
-        b"lat" => !List::Statistics.holds(first) && !List::Statistics.holds(words.word(count - 2)),
-        b"long" => !List::Types.holds(words.word(count - 2)),
-        _ if List::Notations.holds(last) => {
-            let before = words.word(count - 2);
+        b"lat" => !is(first, Evidence::STATISTIC) && !is(before, Evidence::STATISTIC),
+        b"long" => !is(before, Evidence::TYPE),
+        _ if is(last, Evidence::NOTATION) => {
             let named = match before {
-                b"lat" => count == 2 || !List::Statistics.holds(first),
+                b"lat" => count == 2 || !is(first, Evidence::STATISTIC),
                 b"long" => count == 2,
                 b"latitude" | b"longitude" | b"lon" | b"lng" => true,
                 _ => false,
@@ -113,9 +112,8 @@ fn is_coordinate(words: &Words) -> bool {
 /// The word for a person in `tail` that `what` follows: `ownername`, `customeraddress`.
 fn person_with<'a>(tail: &'a [u8], what: &[u8]) -> Option<&'a [u8]> {
     let noun = tail.strip_suffix(what)?;
-    endings::says(noun, false)
-        .has(Evidence::PERSON)
-        .then_some(noun)
+    let said = Says::of(noun).ending;
+    said.has(Evidence::PERSON).then_some(noun)
 }
 
 /// Whether a value under a key for a person or a program is named like software: in small letters,
@@ -127,7 +125,7 @@ pub(crate) fn names_software(value: &[u8]) -> bool {
         && value.iter().all(written)
         && value
             .split(separates)
-            .any(|word| List::Software.holds(word))
+            .any(|word| Says::of(word).word.has(Evidence::SOFTWARE))
 }
 
 #[cfg(test)]

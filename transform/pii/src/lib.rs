@@ -98,7 +98,7 @@ mod trail;
 
 pub use audit::{Finding, FindingCounts, FindingReport};
 pub use class::Class;
-pub use detect::{DetectorInfo, detectors};
+pub use detect::{Detector, detectors};
 pub use engine::{Engine, QuarantineReason, ScanVerdict};
 pub use policy::{
     Policy, PolicyProblem, PolicyProblems, RecordLimits, SECRET_BYTES_MIN, STRICT, TokenKeys,

@@ -7,18 +7,6 @@ use crate::keys::Evidence;
 use crate::text::byte_classes::Classes;
 use crate::text::windows::ByteCounts;
 
-/// What a detector is, for lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DetectorInfo {
-    /// Its name, as findings show it.
-    pub name: &'static str,
-    /// The class of its findings, as policies name it.
-    pub class: Class,
-    /// What it takes for a finding.
-    pub description: &'static str,
-}
-
 /// What kind of scalar a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextKind {
@@ -90,11 +78,27 @@ pub(super) enum MatchAnchor {
     Whole,
 }
 
-/// One detector.
-pub(crate) struct Detector {
-    pub(crate) name: &'static str,
-    pub(crate) class: Class,
-    pub(super) description: &'static str,
+impl MatchAnchor {
+    /// Whether a run or text with so many digits and dots has enough of them.
+    pub(super) const fn takes(self, digits: usize, dots: usize) -> bool {
+        match self {
+            Self::Digits {
+                digits_min,
+                dots_min,
+            } => digits >= digits_min && dots >= dots_min,
+            _ => true,
+        }
+    }
+}
+
+/// A detector: a row of the table.
+pub struct Detector {
+    /// Its name, as findings show it.
+    pub name: &'static str,
+    /// The class of its findings, as policies name it.
+    pub class: Class,
+    /// What it takes for a finding.
+    pub description: &'static str,
     pub(super) anchor: MatchAnchor,
     /// Classes that must all be in the text.
     pub(super) needs: Classes,
@@ -112,14 +116,6 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    pub(super) const fn info(&self) -> DetectorInfo {
-        DetectorInfo {
-            name: self.name,
-            class: self.class,
-            description: self.description,
-        }
-    }
-
     /// Whether it finds any value under its keys, so also its own replacement.
     pub(crate) fn takes_whole_values(&self) -> bool {
         matches!(

@@ -1,6 +1,6 @@
 //! Selects the rows of the table that may find something in a text, as sets of bits.
 
-use super::detector::{FoldedText, MatchAnchor, TextKind};
+use super::detector::{FoldedText, TextKind};
 use super::families::ip;
 use super::table::TABLE;
 use super::triggers::WHOLE_VALUES;
@@ -9,109 +9,86 @@ use crate::keys::Evidence;
 use crate::text::byte_classes::{AT, CAPITAL, CAPITAL_A, CAPITAL_J, COLON, Classes, DIGIT, DOT};
 use crate::text::windows::ByteCounts;
 
-/// The rows that match a condition, as a set.
-const fn rows(numbers: bool, evidence: bool, judged: bool, needs: Classes) -> u64 {
-    let mut set = 0;
-    let mut index = 0;
-    while index < TABLE.len() {
-        let row = &TABLE[index];
-        let matches = (!numbers || row.numbers)
-            && (!evidence || !row.evidence.is_none())
-            && (!judged || row.possible.is_some())
-            && row.needs & needs == needs;
-        if matches {
-            set |= 1 << index;
-        }
-        index += 1;
-    }
-    set
-}
-
-/// The rows for which a text with so many digits and dots has enough of them.
-const fn enough(digits: usize, dots: usize) -> u64 {
-    let mut set = 0;
-    let mut index = 0;
-    while index < TABLE.len() {
-        let matches = match TABLE[index].anchor {
-            MatchAnchor::Digits {
-                digits_min,
-                dots_min,
-            } => digits >= digits_min && dots >= dots_min,
-            _ => true,
-        };
-        if matches {
-            set |= 1 << index;
-        }
-        index += 1;
-    }
-    set
-}
-
-pub(super) const ALL: u64 = rows(false, false, false, 0);
-pub(super) const ON_NUMBERS: u64 = rows(true, false, false, 0);
-const BY_EVIDENCE: u64 = rows(false, true, false, 0);
-/// The rows that a count of all bytes may rule out, by more than a number of digits.
-const JUDGED: u64 = rows(false, false, true, 0);
-/// The rows that a count of all bytes may rule out.
-const COUNTED: u64 = JUDGED | !enough(0, 0) & ALL;
+/// Classes that rows need.
+const NEEDED: [Classes; 7] = [DIGIT, AT, COLON, DOT, CAPITAL_A, CAPITAL_J, CAPITAL];
 /// More digits and dots than the first say nothing more.
 const DIGITS_MAX: usize = 12;
 const DOTS_MAX: usize = 3;
-/// By a number of digits, and by a number of dots: the rows for which there are enough.
-const ENOUGH_DIGITS: [u64; DIGITS_MAX + 1] = {
-    let mut sets = [0; DIGITS_MAX + 1];
-    let mut count = 0;
-    while count <= DIGITS_MAX {
-        sets[count] = enough(count, usize::MAX);
-        count += 1;
-    }
-    sets
-};
-const ENOUGH_DOTS: [u64; DOTS_MAX + 1] = {
-    let mut sets = [0; DOTS_MAX + 1];
-    let mut count = 0;
-    while count <= DOTS_MAX {
-        sets[count] = enough(usize::MAX, count);
-        count += 1;
-    }
-    sets
-};
-const _: () = assert!(enough(DIGITS_MAX, DOTS_MAX) == ALL);
-const OF_ADDRESSES: u64 = {
-    let mut set = 0;
+
+/// The rows of which something holds.
+#[derive(Clone, Copy)]
+pub(super) struct RowSets {
+    pub(super) all: u64,
+    pub(super) on_numbers: u64,
+    by_evidence: u64,
+    of_addresses: u64,
+    /// Those that a count of all bytes may rule out, by more than a number of digits.
+    judged: u64,
+    /// Those that need each of the classes [`NEEDED`].
+    needing: [u64; NEEDED.len()],
+    /// Those for which there are enough, by the number of digits and of dots.
+    enough_digits: [u64; DIGITS_MAX + 1],
+    enough_dots: [u64; DOTS_MAX + 1],
+}
+
+pub(super) const ROWS: RowSets = {
+    let mut rows = RowSets {
+        all: 0,
+        on_numbers: 0,
+        by_evidence: 0,
+        of_addresses: 0,
+        judged: 0,
+        needing: [0; NEEDED.len()],
+        enough_digits: [0; DIGITS_MAX + 1],
+        enough_dots: [0; DOTS_MAX + 1],
+    };
     let mut index = 0;
     while index < TABLE.len() {
-        if matches!(TABLE[index].class, Class::Ip) {
-            set |= 1 << index;
+        let row = &TABLE[index];
+        rows.all |= 1 << index;
+        rows.on_numbers |= (row.numbers as u64) << index;
+        rows.by_evidence |= (!row.evidence.is_none() as u64) << index;
+        rows.of_addresses |= (matches!(row.class, Class::Ip) as u64) << index;
+        rows.judged |= (row.possible.is_some() as u64) << index;
+        let mut class = 0;
+        while class < NEEDED.len() {
+            rows.needing[class] |= ((row.needs & NEEDED[class] != 0) as u64) << index;
+            class += 1;
         }
+        let mut count = 0;
+        while count <= DIGITS_MAX {
+            rows.enough_digits[count] |= (row.anchor.takes(count, usize::MAX) as u64) << index;
+            count += 1;
+        }
+        count = 0;
+        while count <= DOTS_MAX {
+            rows.enough_dots[count] |= (row.anchor.takes(usize::MAX, count) as u64) << index;
+            count += 1;
+        }
+        assert!(
+            row.anchor.takes(DIGITS_MAX, DOTS_MAX),
+            "more of them say more"
+        );
         index += 1;
     }
-    set
+    rows
 };
-/// The rows that need each class.
-const NEEDING: [(Classes, u64); 7] = [
-    (DIGIT, rows(false, false, false, DIGIT)),
-    (AT, rows(false, false, false, AT)),
-    (COLON, rows(false, false, false, COLON)),
-    (DOT, rows(false, false, false, DOT)),
-    (CAPITAL_A, rows(false, false, false, CAPITAL_A)),
-    (CAPITAL_J, rows(false, false, false, CAPITAL_J)),
-    (CAPITAL, rows(false, false, false, CAPITAL)),
-];
+/// The rows that a count of all bytes may rule out.
+const COUNTED: u64 = ROWS.judged | !(ROWS.enough_digits[0] & ROWS.enough_dots[0]) & ROWS.all;
 
 /// The rows that the classes, the kind, the evidence and the number of digits of a text leave.
 pub(super) fn candidates(text: &FoldedText<'_>, classes: Classes) -> u64 {
-    let mut rows = ALL;
-    for (class, needing) in NEEDING {
+    let mut rows = ROWS.all;
+    for (class, needing) in NEEDED.iter().zip(ROWS.needing) {
         if classes & class == 0 {
             rows &= !needing;
         }
     }
     if !text.evidence.has(WHOLE_VALUES) {
-        rows &= !BY_EVIDENCE;
+        rows &= !ROWS.by_evidence;
     }
     if text.kind == TextKind::Number {
-        return rows & ON_NUMBERS;
+        return rows & ROWS.on_numbers;
     }
     if rows & COUNTED == 0 {
         return rows;
@@ -121,11 +98,11 @@ pub(super) fn candidates(text: &FoldedText<'_>, classes: Classes) -> u64 {
         && !text.evidence.has(WHOLE_VALUES.without(Evidence::IP))
         && ip::is_plain(text.bytes)
     {
-        return rows & OF_ADDRESSES;
+        return rows & ROWS.of_addresses;
     }
-    rows &= ENOUGH_DIGITS[counts.digits.min(DIGITS_MAX)];
-    rows &= ENOUGH_DOTS[counts.dots.min(DOTS_MAX)];
-    each(rows & JUDGED, |index| {
+    rows &= ROWS.enough_digits[counts.digits.min(DIGITS_MAX)];
+    rows &= ROWS.enough_dots[counts.dots.min(DOTS_MAX)];
+    each(rows & ROWS.judged, |index| {
         let possible = TABLE[index].possible;
         if !possible.is_none_or(|possible| possible(text, &counts)) {
             rows &= !(1 << index);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::detector::{FoldedText, Hits, MatchAnchor, TextKind};
-use super::rows::{ALL, ON_NUMBERS, candidates, each};
+use super::rows::{ROWS, candidates, each};
 use super::table::TABLE;
 use crate::text::byte_classes::Classes;
 use crate::text::windows;
@@ -16,9 +16,9 @@ pub(crate) fn scan(text: &FoldedText<'_>, classes: Classes, enabled: u64, hits: 
 /// Collects what any row finds that looks at texts of this kind, possible or not.
 pub(crate) fn scan_all(text: &FoldedText<'_>, enabled: u64, hits: &mut Hits) {
     let rows = if text.kind == TextKind::Number {
-        ON_NUMBERS
+        ROWS.on_numbers
     } else {
-        ALL
+        ROWS.all
     };
     scan_rows(text, enabled & rows, hits);
 }
@@ -36,15 +36,12 @@ fn scan_rows(text: &FoldedText<'_>, mut rows: u64, hits: &mut Hits) {
         if !looks {
             continue;
         }
+        hits.detector = row(index);
         match detector.anchor {
             MatchAnchor::Digits { .. } => digits |= 1 << index,
             MatchAnchor::Hex => hex |= 1 << index,
-            MatchAnchor::Whole => {
-                hits.detector = row(index);
-                (detector.matcher)(text, 0..text.bytes.len(), hits);
-            }
+            MatchAnchor::Whole => (detector.matcher)(text, 0..text.bytes.len(), hits),
             MatchAnchor::Byte(byte) => {
-                hits.detector = row(index);
                 for at in memchr::memchr_iter(byte, text.bytes) {
                     if at >= hits.covered_to() {
                         (detector.matcher)(text, at..at + 1, hits);
@@ -59,13 +56,7 @@ fn scan_rows(text: &FoldedText<'_>, mut rows: u64, hits: &mut Hits) {
         } else {
             windows::digit_runs(text.bytes, |run| {
                 each(digits, |index| {
-                    if let MatchAnchor::Digits {
-                        digits_min,
-                        dots_min,
-                    } = TABLE[index].anchor
-                        && run.digits >= digits_min
-                        && run.dots >= dots_min
-                    {
+                    if TABLE[index].anchor.takes(run.digits, run.dots) {
                         call(text, index, run.range.clone(), hits);
                     }
                 });

@@ -11,7 +11,7 @@ use crate::action::{self, Action, Replacement};
 use crate::audit::{Finding, narrow};
 use crate::detect::{self, BY_RULE, FoldedText, Hit, TABLE, TextKind, class_of};
 use crate::policy::Policy;
-use crate::text::byte_classes::{self, Classes, DIGIT, EQUALS, ESCAPE, HIGH, PERCENT};
+use crate::text::byte_classes::{self, Classes, EQUALS, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{Doubts, FoldReading, Notation, OffsetMap};
 use crate::text::json::Token;
 use crate::trail::{Member, PointerSegment};
@@ -109,7 +109,6 @@ impl Engine {
         let mut hits = std::mem::take(&mut self.hits);
         hits.list.clear();
         if self.skips() {
-            let classes = classes | number_classes(scalar.kind);
             detect::scan(&text, classes, self.policy.enabled(), &mut hits);
         } else {
             detect::scan_all(&text, self.policy.enabled(), &mut hits);
@@ -358,8 +357,4 @@ fn weight(hit: &Hit, policy: &Policy, rule: Option<u16>) -> (bool, bool, usize, 
     let must = class_of(hit.detector).must_redact() || hit.detector == BY_RULE && hides;
     let acts = action.is_some_and(|action| *action != Action::Keep);
     (must, acts, hit.end - hit.start, u8::MAX - hit.detector)
-}
-
-fn number_classes(kind: TextKind) -> Classes {
-    if kind == TextKind::Number { DIGIT } else { 0 }
 }

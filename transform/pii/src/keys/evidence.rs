@@ -67,6 +67,17 @@ impl Evidence {
     /// A person or a program: a name like that of software is not a person.
     pub(crate) const PROGRAM: Self = Self(1 << 32);
 
+    /// A word that turns what may be a coordinate into a statistic, mostly of latency.
+    pub(super) const STATISTIC: Self = Self(1 << 33);
+    /// A word before `long` that makes it a type, or a length.
+    pub(super) const TYPE: Self = Self(1 << 34);
+    /// A word around `lat` and `long` that says in what way a coordinate is written.
+    pub(super) const NOTATION: Self = Self(1 << 35);
+    /// A word at the end of a key that says nothing.
+    pub(super) const FILLER: Self = Self(1 << 36);
+    /// A word in the names of programs that is none in those of persons.
+    pub(super) const SOFTWARE: Self = Self(1 << 37);
+
     /// Whether both have something in common.
     pub(crate) fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0

@@ -14,11 +14,12 @@ use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::{Integer, value_of};
 use crate::keys::{self, Evidence};
 use crate::text::windows::{
-    before, context_says, ends_number, ends_word, glued_to, leading, starts_number, trailing,
+    before, context_says, ends_number, ends_word, glued_to, is_listed, leading, starts_number,
+    trailing,
 };
 
 /// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
-const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
+const WORDS: &str = "card cc pan visa amex mastercard b";
 
 /// How many digits a card may have (ISO/IEC 7812).
 pub(in crate::detect) const DIGITS: RangeInclusive<usize> = 12..=19;
@@ -71,44 +72,12 @@ pub(in crate::detect) fn payment_card(
 const USUAL_DIGITS: std::ops::RangeInclusive<usize> = 15..=16;
 
 /// Words beside a number that speak of a payment.
-const PAYMENT_WORDS: &[&str] = &[
-    "card",
-    "cards",
-    "cc",
-    "pan",
-    "visa",
-    "amex",
-    "mastercard",
-    "maestro",
-    "discover",
-    "diners",
-    "credit",
-    "debit",
-    "payment",
-    "payments",
-    "paid",
-    "pay",
-    "billing",
-    "charge",
-    "charges",
-    "charged",
-    "account",
-    "acct",
-    "checkout",
-    "purchase",
-    "txn",
-    "transaction",
-    "auth",
-    "authorised",
-    "authorized",
-    "approved",
-    "declined",
-    "refund",
-    "refunded",
-];
+const PAYMENT_WORDS: &str = "card cards cc pan visa amex mastercard maestro discover diners credit debit payment \
+    payments paid pay billing charge charges charged account acct checkout purchase txn \
+    transaction auth authorised authorized approved declined refund refunded";
 
 /// Words that stand beside counters, and beside cards as often.
-const MONEY_WORDS: [&[u8]; 6] = [b"amount", b"balance", b"price", b"cost", b"total", b"used"];
+const MONEY_WORDS: &str = "amount balance price cost total used";
 
 /// Units behind a number.
 const UNITS: &str = "ns us ms nanos micros millis nanoseconds microseconds milliseconds sec secs seconds minutes \
@@ -146,10 +115,7 @@ fn is_bare(text: &FoldedText<'_>, digits: Range<usize>) -> bool {
 
 /// Whether the word before a number says that it counts, measures or identifies.
 fn names_a_count(word: &[u8]) -> bool {
-    let money = MONEY_WORDS
-        .iter()
-        .any(|money| word.eq_ignore_ascii_case(money));
-    !money && is_counted(keys::evidence(word))
+    !is_listed(word, MONEY_WORDS) && is_counted(keys::evidence(word))
 }
 
 /// Whether a unit stands behind a number. What names the next value is none: `bytes=`.

@@ -73,7 +73,7 @@ pub(in crate::detect) fn aws_access_key(text: &FoldedText<'_>, at: Range<usize>,
 }
 
 const SECRET_KEY_BYTES: usize = 40;
-const SECRET_WORDS: &[&str] = &["secret", "secretkey", "secretaccesskey"];
+const SECRET_WORDS: &str = "secret secretkey secretaccesskey";
 
 pub(in crate::detect) fn aws_secret_key(
     text: &FoldedText<'_>,
