@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -42,6 +43,8 @@ pub(crate) struct BrokerStream {
     pub(crate) held: Arc<AtomicBool>,
     /// How often a ledger was read or written.
     touched: Arc<AtomicU64>,
+    /// How many more writes the ledgers refuse.
+    pub(crate) refusals: Arc<AtomicU64>,
     /// What must be answered before the subscription goes.
     pub(crate) awaited: Arc<Mutex<Vec<ClaimLeft>>>,
 }
@@ -73,6 +76,7 @@ impl BrokerStream {
             asked: Arc::default(),
             held: Arc::new(AtomicBool::new(true)),
             touched: Arc::default(),
+            refusals: Arc::default(),
             awaited: Arc::default(),
         }))
     }
@@ -95,6 +99,7 @@ impl BrokerStream {
             released: Arc::clone(&self.released),
             held: Arc::clone(&self.held),
             touched: Arc::clone(&self.touched),
+            refusals: Arc::clone(&self.refusals),
         });
         self.order(Event::Granted(Claim {
             id,
@@ -179,6 +184,7 @@ struct BrokerLedger {
     released: Arc<Mutex<Vec<ClaimId>>>,
     held: Arc<AtomicBool>,
     touched: Arc<AtomicU64>,
+    refusals: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -190,6 +196,14 @@ impl Ledger for BrokerLedger {
 
     async fn write(&self, progress: &Progress) -> Result<()> {
         self.touched.fetch_add(1, Ordering::SeqCst);
+        let left = self.refusals.load(Ordering::SeqCst);
+        if left > 0 {
+            self.refusals.store(left - 1, Ordering::SeqCst);
+            return Err(Error::Unavailable {
+                message: "not now".to_owned(),
+                after: Duration::ZERO,
+            });
+        }
         self.ledger
             .lock()
             .unwrap()

@@ -98,6 +98,25 @@ async fn a_store_that_does_not_answer_is_asked_again() {
     worker.drained().await.unwrap();
 }
 
+/// Nothing is left to read or publish, so the run waits for its ledger alone.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_refuses_is_asked_again_after_a_pause() {
+    const REFUSALS: u32 = 200;
+    let mut world = World::new(1, true);
+    world.stream.append("a", 5, 0);
+    let stage = PlainStage::new(&world.log);
+    let (broker, mut spec) = world.brokered(stage);
+    spec.exit_at_end = true;
+    broker.refusals.store(REFUSALS.into(), Ordering::SeqCst);
+    broker.grant("a", 1).await;
+    let began = clock::now();
+    RunningWorker::start(spec).ended().await.unwrap();
+    let took = clock::now() - began;
+    assert!(took > Duration::from_millis(40) * REFUSALS, "{took:?}");
+    assert_eq!(broker.to("a"), Some(p(4)));
+    world.assert_exact();
+}
+
 #[tokio::test(start_paused = true)]
 async fn leases_of_the_shortest_time_stay_where_they_are() {
     let mut world = World::new(4, false);
