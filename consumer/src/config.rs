@@ -196,7 +196,7 @@ mod tests {
 
     fn read(args: &ConsumerArgs) -> Result<Config, String> {
         let mut problems = Problems::new();
-        let layers = Layers::load(None, [], &["consumer"], &mut problems);
+        let layers = Layers::load(None, [], &mut problems);
         let config = Config::read(args, &Streams::default(), &layers, &mut problems);
         match problems.into_result() {
             Ok(()) => Ok(config.unwrap()),

@@ -130,7 +130,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     let tally = filter.tally();
     let mut spec = prepare_with(filter, parts, &config).await?;
     spec.worker = process.worker.clone();
-    process.ready.set(true);
+    process.ready.set();
     let read = runtime::run(spec).await?;
     let copied = CopyReport {
         counts: tally.counts(),

@@ -104,7 +104,7 @@ fn append(numbers: &[u64]) -> Append {
 /// Returns the run of a copy with these flags, each time as a process of its own.
 async fn spec(app: Option<&str>, args: &ConsumerArgs) -> Result<RunSpec> {
     let mut problems = Problems::new();
-    let layers = Layers::load(None, [], &["consumer"], &mut problems);
+    let layers = Layers::load(None, [], &mut problems);
     let config = Config::read(args, &Streams::default(), &layers, &mut problems);
     problems.into_result()?;
     let shutdown = Shutdown::new();
@@ -590,7 +590,7 @@ async fn a_stream_copy_without_a_name_continues_where_it_was() {
 /// A worker on a simulated machine; its calls are counted.
 async fn simulated(world: &SimWorld, name: &str, seed: u64, args: &ConsumerArgs) -> RunSpec {
     let mut problems = Problems::new();
-    let layers = Layers::load(None, [], &["consumer"], &mut problems);
+    let layers = Layers::load(None, [], &mut problems);
     let config = Config::read(args, &Streams::default(), &layers, &mut problems).unwrap();
     let shutdown = Shutdown::new();
     let parts = CopyParts {

@@ -79,7 +79,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     let started = clock::now();
     let until = started + Duration::from_secs(args.seconds);
     let mut pipeline = Pipeline::start(process, plan, &counters);
-    process.ready.set(true);
+    process.ready.set();
     let sending = async {
         loop {
             view.show(&Numbers::read(&counters, &metrics), clock::now() - started);

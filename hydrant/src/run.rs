@@ -433,7 +433,7 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
     let exit_at_end = plan.exit_at_end;
     prepare(&plan, &process.context).await?;
     let mut pipeline = Pipeline::start(process, plan, &Arc::new(Counters::default()));
-    process.ready.set(true);
+    process.ready.set();
     let mut done = Done::default();
     let work = async {
         // Without a producer, the streams hold everything already.

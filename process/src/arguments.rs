@@ -10,7 +10,7 @@ use clap::{Arg, Command};
 use serde::{Serialize, Serializer};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS};
+use crate::config::{Flags, Layers, Problems, ROOT};
 use crate::exit_code::{DONE, REFUSED, complain};
 use hydrant_core::disk::real::FileMode;
 
@@ -81,7 +81,6 @@ fn shown<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, 
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub(super) name: &'static str,
-    pub(super) sections: &'static [&'static str],
     common: CommonArgs,
     log_level: &'static str,
 }
@@ -91,7 +90,6 @@ impl Setup {
     pub fn new(name: &'static str, common: &CommonArgs) -> Self {
         Setup {
             name,
-            sections: SECTIONS,
             common: common.clone(),
             log_level: "info",
         }
@@ -100,12 +98,6 @@ impl Setup {
     /// Sets the default log level, such as `warn` for commands that print a result.
     pub fn log_level(mut self, level: &'static str) -> Self {
         self.log_level = level;
-        self
-    }
-
-    /// The tables that the configuration file may hold, instead of [`SECTIONS`].
-    pub fn sections(mut self, sections: &'static [&'static str]) -> Self {
-        self.sections = sections;
         self
     }
 

@@ -2,7 +2,7 @@
 
 use hydrant_fuzz::Target;
 
-use crate::config::{Flags, Layers, Problems, ROOT, SECTIONS, parse_bytes, parse_duration};
+use crate::config::{Flags, Layers, Problems, ROOT, parse_bytes, parse_duration};
 
 /// The message without the parts that differ between inputs.
 fn kind(message: &str) -> String {
@@ -82,7 +82,7 @@ fn configuration_files_are_read_or_refused_with_their_place() {
             let text = String::from_utf8_lossy(input);
             let mut problems = Problems::new();
             let mut layers = Layers::default();
-            layers.take_text("f.toml", &text, SECTIONS, &mut problems);
+            layers.take_text("f.toml", &text, &mut problems);
             let report = problems.to_string();
             assert!(
                 problems.is_empty() || report.contains("`f.toml` line "),

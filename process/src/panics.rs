@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::exit_code::complain;
 use crate::output::{self, Stdout};
-use crate::telemetry::server::Health;
+use crate::telemetry::Latch;
 use hydrant_core::shutdown::{Phase, Shutdown};
 
 /// The most contained panics that a process prints.
@@ -29,19 +29,19 @@ struct Hook {
     name: &'static str,
     shutdown: Shutdown,
     stdout: Stdout,
-    health: Health,
+    failed: Latch,
     panics: AtomicU32,
     contained: AtomicU32,
 }
 
 /// Makes each panic drain the process and fail it, except a panic of `println!` to a closed standard output and one
 /// that its caller contains.
-pub(super) fn watch(name: &'static str, shutdown: &Shutdown, stdout: &Stdout, health: &Health) {
+pub(super) fn watch(name: &'static str, shutdown: &Shutdown, stdout: &Stdout, failed: &Latch) {
     let hook = Hook {
         name,
         shutdown: shutdown.clone(),
         stdout: stdout.clone(),
-        health: health.clone(),
+        failed: failed.clone(),
         panics: AtomicU32::new(0),
         contained: AtomicU32::new(0),
     };
@@ -61,7 +61,7 @@ impl Hook {
         let consequence = if contained {
             "the record that caused it is set aside and the process continues"
         } else {
-            self.health.fail();
+            self.failed.set();
             "nothing acknowledged is lost: start it again"
         };
         complain(&format!(

@@ -27,8 +27,8 @@ use crate::arguments::{Common, LogFormat, Setup};
 use crate::config::{Layers, Problems};
 use crate::exit_code::{ABORTED, DONE, FAILED, complain, failed};
 use crate::output::{self, Stdout};
-use crate::telemetry::server::{Health, Probes, Server};
-use crate::telemetry::{Metrics, Readiness};
+use crate::telemetry::server::{Probes, Server};
+use crate::telemetry::{Latch, Metrics};
 use crate::{allocator, descriptors, panics};
 use hydrant_core::Context;
 use hydrant_core::clock;
@@ -59,7 +59,7 @@ pub struct Process {
     /// The configuration, for values that are read after the start.
     pub layers: Layers,
     /// Set this once the process can take work.
-    pub ready: Readiness,
+    pub ready: Latch,
     /// The metrics, when they are served.
     pub metrics: Option<Metrics>,
     /// The standard output, for results.
@@ -88,7 +88,7 @@ where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
     let mut problems = Problems::new();
-    let layers = Layers::system(setup.file().as_deref(), setup.sections, &mut problems);
+    let layers = Layers::system(setup.file().as_deref(), &mut problems);
     let common = Common::read(&setup, &layers, &mut problems);
     start_log(&common);
     let config = configure(&layers, &mut problems);
@@ -132,11 +132,11 @@ where
         stdout: Stdout::new(shutdown.clone()),
         shutdown,
         layers,
-        ready: Readiness::default(),
+        ready: Latch::default(),
         metrics: None,
     };
-    let health = Health::default();
-    panics::watch(name, &process.shutdown, &process.stdout, &health);
+    let failed = Latch::default();
+    panics::watch(name, &process.shutdown, &process.stdout, &failed);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(common.io_threads)
         .thread_name("io")
@@ -147,7 +147,7 @@ where
     let supervised = Supervised {
         listen: common.metrics,
         drain_timeout: common.drain_timeout,
-        health,
+        failed,
         disk,
     };
     let code = runtime.block_on(supervised.run(process, config, run));
@@ -160,7 +160,7 @@ where
 struct Supervised {
     listen: Option<std::net::SocketAddr>,
     drain_timeout: Duration,
-    health: Health,
+    failed: Latch,
     disk: RealDisk,
 }
 
@@ -188,7 +188,7 @@ impl Supervised {
                 ABORTED
             }
             answer = work => match answer {
-                Ok(Ok(())) if self.health.has_failed() => FAILED,
+                Ok(Ok(())) if self.failed.is_set() => FAILED,
                 Ok(Ok(())) => DONE,
                 Ok(Err(Error::Stopped { message })) => {
                     tracing::info!("{message}");
@@ -240,7 +240,7 @@ impl Supervised {
         let probes = Probes {
             metrics: metrics.clone(),
             ready: process.ready.clone(),
-            health: self.health.clone(),
+            failed: self.failed.clone(),
             shutdown: process.shutdown.clone(),
         };
         let server = Server::bind(address, probes).await?;

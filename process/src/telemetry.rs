@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use metrics::Unit;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use hydrant_core::budget::Budget;
@@ -20,93 +19,51 @@ use hydrant_core::error::{Error, Result};
 
 use histogram::{CountingRecorder, Histograms};
 
-/// Whether a process can take work; cheap to clone. Not ready at first.
+/// Something that becomes true once and stays so; cheap to clone, and each clone is the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness {
-    ready: Arc<AtomicBool>,
-}
+pub struct Latch(Arc<AtomicBool>);
 
-impl Readiness {
-    /// Sets whether the process can take work now.
-    pub fn set(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
+impl Latch {
+    /// Makes it true.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the process can take work now.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+    /// Whether it is true.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The kind of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only rises.
-    Counter,
-    /// Rises and falls.
-    Gauge,
-    /// A distribution.
-    Histogram,
-}
-
-/// The description of a metric, for its `# HELP` line.
-#[derive(Clone, Copy, Debug)]
-pub struct Described {
-    /// Its name.
-    pub name: &'static str,
-    /// Its kind.
-    pub kind: Kind,
-    /// Its unit, when it has one.
-    pub unit: Option<Unit>,
-    /// One sentence.
-    pub help: &'static str,
-}
-
-/// Describes metrics to the recorder; each stage calls it once at start.
-pub fn describe(all: &[Described]) {
+/// Describes metrics to the recorder: the name and one sentence, for the `# HELP` line. Each stage calls it once at
+/// start.
+pub fn describe(all: &'static [(&'static str, &'static str)]) {
     metrics::with_recorder(|recorder| {
-        for one in all {
-            let (name, help) = (one.name.into(), one.help.into());
-            match one.kind {
-                Kind::Counter => recorder.describe_counter(name, one.unit, help),
-                Kind::Gauge => recorder.describe_gauge(name, one.unit, help),
-                Kind::Histogram => recorder.describe_histogram(name, one.unit, help),
-            }
+        for (name, help) in all {
+            // The recorder keeps the sentences by name, whatever kind of metric has it.
+            recorder.describe_histogram((*name).into(), None, (*help).into());
         }
     });
 }
 
-const PROCESS: &[Described] = &[
-    Described {
-        name: "hydrant_process_budget_held_bytes",
-        kind: Kind::Gauge,
-        unit: Some(Unit::Bytes),
-        help: "Bytes of the memory budget that buffers hold.",
-    },
-    Described {
-        name: "hydrant_process_budget_total_bytes",
-        kind: Kind::Gauge,
-        unit: Some(Unit::Bytes),
-        help: "The memory budget.",
-    },
-    Described {
-        name: "hydrant_process_budget_waiting",
-        kind: Kind::Gauge,
-        unit: None,
-        help: "1 while a request waits for bytes of the memory budget.",
-    },
-    Described {
-        name: "hydrant_process_resident_bytes",
-        kind: Kind::Gauge,
-        unit: Some(Unit::Bytes),
-        help: "Memory of the process as the kernel counts it.",
-    },
-    Described {
-        name: "hydrant_process_uptime_seconds",
-        kind: Kind::Gauge,
-        unit: Some(Unit::Seconds),
-        help: "Time since the process started.",
-    },
+const PROCESS: &[(&str, &str)] = &[
+    (
+        "hydrant_process_budget_held_bytes",
+        "Bytes of the memory budget that buffers hold.",
+    ),
+    ("hydrant_process_budget_total_bytes", "The memory budget."),
+    (
+        "hydrant_process_budget_waiting",
+        "1 while a request waits for bytes of the memory budget.",
+    ),
+    (
+        "hydrant_process_resident_bytes",
+        "Memory of the process as the kernel counts it.",
+    ),
+    (
+        "hydrant_process_uptime_seconds",
+        "Time since the process started.",
+    ),
 ];
 
 /// The metrics of a process.
@@ -154,7 +111,6 @@ impl Metrics {
     }
 
     /// All metrics in Prometheus' text format.
-    #[allow(clippy::cast_precision_loss, reason = "gauges are floating point")]
     pub fn render(&self) -> String {
         let pressed = if self.budget.is_pressed() { 1.0 } else { 0.0 };
         metrics::gauge!("hydrant_process_budget_held_bytes").set(self.budget.held_bytes() as f64);
@@ -174,13 +130,10 @@ impl Metrics {
         let text = self.handle.render();
         let values = text.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
-            let labelled = rest.starts_with('{') || rest.starts_with(' ');
-            let value = rest.rsplit(' ').next()?;
-            if labelled {
-                value.parse::<f64>().ok()
-            } else {
-                None
-            }
+            let value = rest
+                .starts_with(['{', ' '])
+                .then(|| rest.rsplit(' ').next());
+            value??.parse::<f64>().ok()
         });
         values.sum()
     }
@@ -193,19 +146,13 @@ fn recorder() -> CountingRecorder {
     }
 }
 
-#[cfg(target_os = "linux")]
+/// Returns the memory that the kernel counts, where it tells.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn resident_bytes() -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hydrant_process::telemetry::{Described, Kind};
 use indicatif::HumanCount;
 use serde::Serialize;
 
@@ -296,37 +295,27 @@ impl RunReport {
     }
 }
 
-const METRICS: &[Described] = &[
-    Described {
-        name: "hydrant_producer_records_total",
-        kind: Kind::Counter,
-        unit: Some(metrics::Unit::Count),
-        help: "Records taken from the input to be sent.",
-    },
-    Described {
-        name: "hydrant_producer_bytes_total",
-        kind: Kind::Counter,
-        unit: Some(metrics::Unit::Bytes),
-        help: "Key and payload bytes of these records.",
-    },
-    Described {
-        name: "hydrant_producer_keyless_total",
-        kind: Kind::Counter,
-        unit: Some(metrics::Unit::Count),
-        help: "Records sent without a partition key.",
-    },
-    Described {
-        name: "hydrant_producer_refused_total",
-        kind: Kind::Counter,
-        unit: Some(metrics::Unit::Count),
-        help: "Records that were not sent, by reason.",
-    },
-    Described {
-        name: "hydrant_producer_durable_seconds",
-        kind: Kind::Histogram,
-        unit: Some(metrics::Unit::Seconds),
-        help: "From a batch's first record until the batch is durable.",
-    },
+const METRICS: &[(&str, &str)] = &[
+    (
+        "hydrant_producer_records_total",
+        "Records taken from the input to be sent.",
+    ),
+    (
+        "hydrant_producer_bytes_total",
+        "Key and payload bytes of these records.",
+    ),
+    (
+        "hydrant_producer_keyless_total",
+        "Records sent without a partition key.",
+    ),
+    (
+        "hydrant_producer_refused_total",
+        "Records that were not sent, by reason.",
+    ),
+    (
+        "hydrant_producer_durable_seconds",
+        "From a batch's first record until the batch is durable.",
+    ),
 ];
 
 #[cfg(test)]

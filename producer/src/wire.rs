@@ -28,7 +28,7 @@ pub async fn produce(process: Process, config: Config, json: bool) -> Result<()>
         // Found out now rather than after hours of work.
         check_directory(&process.context, path).await?;
     }
-    process.ready.set(true);
+    process.ready.set();
     let running = crate::run(
         config,
         &process.context,

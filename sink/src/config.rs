@@ -276,7 +276,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hydrant.toml");
         std::fs::write(&path, file).unwrap();
-        let layers = Layers::load(Some(&path), [], &["sink"], &mut problems);
+        let layers = Layers::load(Some(&path), [], &mut problems);
         let connections = (&Streams::default(), &Lakes::default());
         let config = Config::read(args, connections, &layers, &mut problems);
         match config {

@@ -89,7 +89,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     };
     let (mut spec, totals) = prepare_counted(parts, &config).await?;
     spec.worker = process.worker.clone();
-    process.ready.set(true);
+    process.ready.set();
     let summary = runtime::run(spec).await?;
     let published = totals.published();
     if json {

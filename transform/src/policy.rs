@@ -123,7 +123,7 @@ mod tests {
         let environment = environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let layers = Layers::load(config, environment, &["pii"], &mut problems);
+        let layers = Layers::load(config, environment, &mut problems);
         problems.into_result().unwrap();
         layers
     }

@@ -69,7 +69,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     };
     let mut spec = prepare(parts, &config).await?;
     spec.worker = process.worker.clone();
-    process.ready.set(true);
+    process.ready.set();
     let summary = runtime::run(spec).await?;
     if json {
         process.stdout.json(&summary)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hydrant_core::disk::replace_file;
 use hydrant_core::settings::path_in_url;
 use hydrant_core::{Context, Error, Result};
-use hydrant_process::config::{Layers, Problems, SECTIONS};
+use hydrant_process::config::{Layers, Problems};
 
 use crate::run::RunPlan;
 
@@ -83,7 +83,7 @@ impl DemoDir {
         );
         std::fs::write(&file, text).map_err(|error| Error::io("write", &file, error))?;
         let mut problems = Problems::new();
-        let layers = Layers::load(Some(&file), [], SECTIONS, &mut problems);
+        let layers = Layers::load(Some(&file), [], &mut problems);
         let plan = RunPlan::read(&layers, &mut problems);
         problems.into_result()?;
         plan.ok_or_else(|| {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::names::ROOT;
 
+/// How the log names a value of the command line.
+pub(super) const FLAG: &str = "flag";
 /// How the log names a value of the environment.
 pub(super) const ENVIRONMENT: &str = "environment";
 /// How the log names a value of the file.

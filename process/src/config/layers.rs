@@ -1,7 +1,6 @@
 //! Reads values from the file, the environment and the command line.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,9 +9,10 @@ use toml::de::{DeTable, DeValue};
 
 use hydrant_core::settings::OutrankingValue;
 
-use super::names::{ROOT, nearest, normal};
+use super::effective::{ENVIRONMENT, FILE, FLAG};
+use super::names::{ROOT, nearest, normal, path_of};
 use super::problems::Problems;
-use super::section::{RawValue, Section, SourcedValue, ValueSource};
+use super::section::{Section, SourcedValue};
 
 /// The tables that Hydrant's binaries read, all together.
 pub const SECTIONS: &[&str] = &[
@@ -46,44 +46,47 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Reads `file`, and the variables of `environment` that start with `HYDRANT_`. `sections` names all tables that
-    /// the file may hold, also those that this binary does not read. What cannot be read is left out and added to
-    /// `problems`.
+    /// Reads `file`, and the variables of `environment` that start with `HYDRANT_`. What cannot be read is left out and
+    /// added to `problems`.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
-        sections: &[&str],
         problems: &mut Problems,
     ) -> Layers {
         let mut layers = Layers::default();
         if let Some(path) = file {
-            layers.read_file(path, sections, problems);
+            let name = path.display().to_string();
+            match read_text(path) {
+                Ok(text) => layers.take_text(&name, &text, problems),
+                Err(error) => {
+                    problems.push(format!("`{name}`"), format!("cannot be read: {error}"));
+                    layers.is_unread = true;
+                }
+            }
         }
         for (variable, value) in environment {
-            layers.read_variable(variable, value, sections);
+            layers.read_variable(&variable, value);
         }
         layers
     }
 
     /// Reads `file` and the environment of this process.
-    pub fn system(file: Option<&Path>, sections: &[&str], problems: &mut Problems) -> Layers {
+    pub fn system(file: Option<&Path>, problems: &mut Problems) -> Layers {
         let mut environment = Vec::new();
         for (variable, value) in std::env::vars_os() {
             let Ok(variable) = variable.into_string() else {
                 continue;
             };
-            if !variable.starts_with(PREFIX) {
-                continue;
-            }
             match value.into_string() {
                 Ok(value) => environment.push((variable, value)),
+                Err(_) if !variable.starts_with(PREFIX) => {}
                 Err(_) => problems.push(
                     format!("environment `{variable}`"),
                     "is not valid UTF-8: write its value in UTF-8",
                 ),
             }
         }
-        Layers::load(file, environment, sections, problems)
+        Layers::load(file, environment, problems)
     }
 
     /// The same layers for a program that has no flags for these keys, but sets some of them itself: no problem then
@@ -103,13 +106,12 @@ impl Layers {
     ) -> Section {
         let mut flags = Flags::new();
         for value in outranking {
-            let source = ValueSource::Above {
+            let above = SourcedValue {
+                source: "url",
                 place: value.place.clone(),
+                value: Value::String(value.value.clone()),
             };
-            let raw = RawValue::Text(value.value.clone());
-            flags
-                .given
-                .insert(normal(&value.key), SourcedValue { source, raw });
+            flags.given.insert(normal(&value.key), above);
         }
         self.section(name, &flags)
     }
@@ -124,19 +126,29 @@ impl Layers {
         ];
         for (key, value) in layers.into_iter().flatten().flatten() {
             let mut value = value.clone();
-            if self.without_flags && matches!(value.source, ValueSource::Flag { .. }) {
-                value.source = ValueSource::Program;
+            if self.without_flags && value.source == FLAG {
+                (value.source, value.place) = ("program", path_of(name, key));
             }
             given.entry(key.clone()).or_default().push(value);
         }
-        let names = match self.without_flags {
+        let flags = match self.without_flags {
             true => BTreeMap::new(),
             false => flags.names.clone(),
         };
-        Section::new(name, given, names, self.is_unread)
+        Section {
+            name,
+            given,
+            flags,
+            is_unread: self.is_unread,
+            known: BTreeSet::new(),
+            problems: Problems::new(),
+            lacks_keys: false,
+            missing: Vec::new(),
+            effective: Vec::new(),
+        }
     }
 
-    fn read_variable(&mut self, variable: String, value: String, sections: &[&str]) {
+    fn read_variable(&mut self, variable: &str, value: String) {
         let Some(rest) = variable.strip_prefix(PREFIX) else {
             return;
         };
@@ -144,139 +156,80 @@ impl Layers {
             return;
         }
         let path = normal(&rest.to_ascii_lowercase());
-        let owner = sections
+        let key_in = |section: &str| path.strip_prefix(section)?.strip_prefix('-');
+        let owner = SECTIONS
             .iter()
-            .filter_map(|section| {
-                let key = path.strip_prefix(*section)?.strip_prefix('-')?;
-                (!section.is_empty()).then_some((*section, key))
-            })
-            .max_by_key(|(section, _)| section.len());
+            .find_map(|section| Some((*section, key_in(section)?)));
         let (section, key) = owner.unwrap_or((ROOT, path.as_str()));
         let given = SourcedValue {
-            source: ValueSource::Environment { variable },
-            raw: RawValue::Text(value),
+            source: ENVIRONMENT,
+            place: format!("environment `{variable}`"),
+            value: Value::String(value),
         };
-        self.environment
-            .entry(section.to_owned())
-            .or_default()
-            .insert(key.to_owned(), given);
-    }
-
-    fn read_file(&mut self, path: &Path, sections: &[&str], problems: &mut Problems) {
-        let name = path.display().to_string();
-        let text = match read_text(path) {
-            Ok(text) => text,
-            Err(error) => {
-                problems.push(format!("`{name}`"), format!("cannot be read: {error}"));
-                self.is_unread = true;
-                return;
-            }
-        };
-        self.take_text(&name, &text, sections, problems);
+        let keys = self.environment.entry(section.to_owned()).or_default();
+        keys.insert(key.to_owned(), given);
     }
 
     /// Reads the text of a file.
-    pub(crate) fn take_text(
-        &mut self,
-        name: &str,
-        text: &str,
-        sections: &[&str],
-        problems: &mut Problems,
-    ) {
-        let (places, errors) = DeTable::parse_recoverable(text);
+    pub(crate) fn take_text(&mut self, name: &str, text: &str, problems: &mut Problems) {
+        let (places, mut errors) = DeTable::parse_recoverable(text);
+        let values = text.parse::<toml::Table>();
+        if let Err(error) = &values
+            && errors.is_empty()
+        {
+            errors.push(error.clone());
+        }
+        let place_of = |line: usize| format!("`{name}` line {line}");
         let mut last = 0;
-        let mut refuse = |span: Option<Range<usize>>, message: &str| {
-            let line = line_of(text, span.map_or(0, |span| span.start));
+        for error in &errors {
+            let line = line_of(text, error.span().map_or(0, |span| span.start));
             // Further errors in a line usually follow from the first one.
             if line != last {
-                problems.push(format!("`{name}` line {line}"), message.trim_end());
+                problems.push(place_of(line), error.message().trim_end());
             }
             last = line;
-        };
-        if !errors.is_empty() {
-            errors
-                .iter()
-                .for_each(|error| refuse(error.span(), error.message()));
+        }
+        let Ok(values) = values else {
             self.is_unread = true;
             return;
-        }
-        let values: toml::Table = match text.parse() {
-            Ok(values) => values,
-            Err(error) => {
-                refuse(error.span(), error.message());
-                self.is_unread = true;
-                return;
-            }
         };
         let mut places: Vec<_> = places.get_ref().iter().collect();
         places.sort_by_key(|(key, _)| key.span().start);
+        let mut written = Vec::new();
         for (key, place) in places {
-            let written: &str = key.get_ref();
-            let Some(value) = values.get(written) else {
+            let name: &str = key.get_ref();
+            match (place.get_ref(), values.get(name)) {
+                (DeValue::Table(keys), Some(Value::Table(table))) if SECTIONS.contains(&name) => {
+                    written.extend(keys.iter().map(|(key, _)| (name, key, table)));
+                }
+                (DeValue::Table(_), _) => {
+                    let known = nearest(name, SECTIONS.iter().copied());
+                    let hint = known.map_or_else(
+                        || format!("known tables are `[{}]`", SECTIONS.join("]`, `[")),
+                        |known| format!("did you mean `[{known}]`?"),
+                    );
+                    let place = place_of(line_of(text, key.span().start));
+                    problems.push(place, format!("unknown table `[{name}]`: {hint}"));
+                }
+                _ => written.push((ROOT, key, &values)),
+            }
+        }
+        for (section, key, table) in written {
+            let line = line_of(text, key.span().start);
+            let (written, key): (&str, _) = (key.get_ref(), normal(key.get_ref()));
+            let Some(value) = table.get(written) else {
                 continue;
             };
-            let line = line_of(text, key.span().start);
-            match (place.get_ref(), value) {
-                (DeValue::Table(keys), Value::Table(table)) => {
-                    if sections.contains(&written) {
-                        self.read_table(name, text, written, keys, table, problems);
-                    } else {
-                        let hint = nearest(written, sections.iter().copied()).map_or_else(
-                            || format!("known tables are {}", listed(sections)),
-                            |known| format!("did you mean `[{known}]`?"),
-                        );
-                        problems.push(
-                            format!("`{name}` line {line}"),
-                            format!("unknown table `[{written}]`: {hint}"),
-                        );
-                    }
-                }
-                (_, value) => self.keep(name, ROOT, written, line, value.clone(), problems),
+            let given = SourcedValue {
+                source: FILE,
+                place: format!("`{name}` {} (line {line})", path_of(section, &key)),
+                value: value.clone(),
+            };
+            let keys = self.file.entry(section.to_owned()).or_default();
+            if keys.insert(key, given).is_some() {
+                let message = format!("`{written}` is given twice, with `-` and with `_`");
+                problems.push(place_of(line), message);
             }
-        }
-    }
-
-    fn read_table(
-        &mut self,
-        name: &str,
-        text: &str,
-        section: &str,
-        places: &DeTable<'_>,
-        table: &toml::Table,
-        problems: &mut Problems,
-    ) {
-        for (key, _) in places {
-            let written: &str = key.get_ref();
-            if let Some(value) = table.get(written) {
-                let line = line_of(text, key.span().start);
-                self.keep(name, section, written, line, value.clone(), problems);
-            }
-        }
-    }
-
-    fn keep(
-        &mut self,
-        file: &str,
-        section: &str,
-        written: &str,
-        line: usize,
-        value: Value,
-        problems: &mut Problems,
-    ) {
-        let source = ValueSource::File {
-            name: file.to_owned(),
-            line,
-        };
-        let given = SourcedValue {
-            source,
-            raw: RawValue::Toml(value),
-        };
-        let keys = self.file.entry(section.to_owned()).or_default();
-        if keys.insert(normal(written), given).is_some() {
-            problems.push(
-                format!("`{file}` line {line}"),
-                format!("`{written}` is given twice, with `-` and with `_`"),
-            );
         }
     }
 }
@@ -297,21 +250,25 @@ impl Flags {
     /// Of the fields of parsed arguments: each is the flag of the key of its name, a text that was given or not, a list or
     /// a switch.
     pub fn of(args: &impl Serialize) -> Self {
-        let args = serde_json::to_value(args).expect("flags are texts, lists and switches");
+        const SIMPLE: &str = "flags are texts, lists and switches";
+        let args = serde_json::to_value(args).expect(SIMPLE);
         let mut flags = Flags::new();
         for (field, value) in args.as_object().into_iter().flatten() {
-            let raw = match value {
-                serde_json::Value::String(text) => Some(RawValue::Text(text.clone())),
-                serde_json::Value::Bool(true) => Some(RawValue::Text("true".to_owned())),
-                serde_json::Value::Array(values) if !values.is_empty() => {
-                    let texts = values.iter().filter_map(serde_json::Value::as_str);
-                    Some(RawValue::List(texts.map(str::to_owned).collect()))
-                }
-                _ => None,
+            let (key, flag) = (normal(field), format!("--{}", normal(field)));
+            let is_given = match value {
+                serde_json::Value::Null | serde_json::Value::Bool(false) => false,
+                serde_json::Value::Array(values) => !values.is_empty(),
+                _ => true,
             };
-            let key = normal(field);
-            let flag = format!("--{key}");
-            flags.insert(key, flag, raw);
+            if is_given {
+                let given = SourcedValue {
+                    source: FLAG,
+                    place: format!("flag `{flag}`"),
+                    value: Value::try_from(value).expect(SIMPLE),
+                };
+                flags.given.insert(key.clone(), given);
+            }
+            flags.names.insert(key, flag);
         }
         flags
     }
@@ -330,19 +287,6 @@ impl Flags {
         }
         flags
     }
-
-    fn insert(&mut self, key: String, flag: String, raw: Option<RawValue>) {
-        if let Some(raw) = raw {
-            let source = ValueSource::Flag { flag: flag.clone() };
-            self.given.insert(key.clone(), SourcedValue { source, raw });
-        }
-        self.names.insert(key, flag);
-    }
-}
-
-fn listed(names: &[&str]) -> String {
-    let names: Vec<String> = names.iter().map(|name| format!("`[{name}]`")).collect();
-    names.join(", ")
 }
 
 fn line_of(text: &str, offset: usize) -> usize {

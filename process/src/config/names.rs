@@ -8,6 +8,23 @@ pub(super) fn normal(key: &str) -> String {
     key.replace('_', "-")
 }
 
+/// How problems name a key.
+pub(super) fn path_of(section: &str, key: &str) -> String {
+    match section {
+        ROOT => format!("`{key}`"),
+        section => format!("[{section}] {key}"),
+    }
+}
+
+/// The environment variable of a key.
+pub(super) fn variable_of(section: &str, key: &str) -> String {
+    let path = match section {
+        ROOT => format!("HYDRANT_{key}"),
+        section => format!("HYDRANT_{section}_{key}"),
+    };
+    path.replace('-', "_").to_ascii_uppercase()
+}
+
 /// The known name that `written` probably means.
 pub(super) fn nearest<'a>(
     written: &str,

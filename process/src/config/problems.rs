@@ -9,8 +9,8 @@ use hydrant_core::settings::SettingProblem;
 /// All problems of a configuration, and the effective values of the sections that were read.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {
-    found: Vec<SettingProblem>,
-    effective: Vec<Effective>,
+    pub(super) found: Vec<SettingProblem>,
+    pub(super) effective: Vec<Effective>,
 }
 
 impl Problems {
@@ -27,23 +27,10 @@ impl Problems {
         });
     }
 
-    /// Removes the problems of this place.
-    pub(super) fn forget(&mut self, place: &str) {
-        self.found.retain(|problem| problem.place != place);
-    }
-
     /// Adds the problems of `other`.
     pub fn extend(&mut self, other: Problems) {
         self.found.extend(other.found);
         self.effective.extend(other.effective);
-    }
-
-    pub(super) fn into_found(self) -> Vec<SettingProblem> {
-        self.found
-    }
-
-    pub(super) fn read(&mut self, section: Effective) {
-        self.effective.push(section);
     }
 
     /// The effective values of each section that was read.

@@ -10,87 +10,47 @@ use std::time::Duration;
 use toml::Value;
 
 use super::Secret;
-use super::effective::{ENVIRONMENT, Effective, FILE};
-use super::names::{ROOT, nearest};
+use super::effective::{Effective, FILE};
+use super::names::{ROOT, nearest, path_of, variable_of};
 use super::problems::Problems;
 use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole, within_text};
 
-/// Where a value was written.
-#[derive(Clone, Debug)]
-pub(super) enum ValueSource {
-    /// The program itself, such as `hydrant run` for the streams between its stages.
-    Program,
-    /// It outranks the other layers, as the query of a URL does.
-    Above {
-        place: String,
-    },
-    Flag {
-        flag: String,
-    },
-    Environment {
-        variable: String,
-    },
-    File {
-        name: String,
-        line: usize,
-    },
-}
-
-/// A value as it was written.
-#[derive(Clone, Debug)]
-pub(super) enum RawValue {
-    Text(String),
-    List(Vec<String>),
-    Toml(Value),
-}
-
-/// A value and where it was written.
+/// A value as it was written, and where.
 #[derive(Clone, Debug)]
 pub(super) struct SourcedValue {
-    pub(super) source: ValueSource,
-    pub(super) raw: RawValue,
+    /// The layer, as the log names it.
+    pub(super) source: &'static str,
+    /// The place, as problems name it.
+    pub(super) place: String,
+    pub(super) value: Value,
 }
 
 /// The keys of one table. Each request names its key in kebab case and gets a usable value; mistakes are kept until
 /// [`Section::finish`].
 #[derive(Clone, Debug)]
 pub struct Section {
-    name: &'static str,
-    given: BTreeMap<String, Vec<SourcedValue>>,
-    flags: BTreeMap<String, String>,
-    known: BTreeSet<&'static str>,
-    problems: Problems,
+    pub(super) name: &'static str,
+    /// The values of each key, the one that counts first.
+    pub(super) given: BTreeMap<String, Vec<SourcedValue>>,
+    pub(super) flags: BTreeMap<String, String>,
     /// The file could not be read: a missing key counts as a problem, but is not listed beside the problem of the file.
-    is_unread: bool,
-    lacks_keys: bool,
+    pub(super) is_unread: bool,
+    pub(super) known: BTreeSet<&'static str>,
+    pub(super) problems: Problems,
+    pub(super) lacks_keys: bool,
     /// The problems of missing keys: the place of each, and the keys of which one must be given.
-    missing: Vec<(String, Vec<&'static str>)>,
-    effective: Vec<(String, String, &'static str)>,
+    pub(super) missing: Vec<(String, Vec<&'static str>)>,
+    pub(super) effective: Vec<(String, String, &'static str)>,
 }
 
 impl Section {
-    pub(super) fn new(
-        name: &'static str,
-        given: BTreeMap<String, Vec<SourcedValue>>,
-        flags: BTreeMap<String, String>,
-        is_unread: bool,
-    ) -> Self {
-        Section {
-            name,
-            given,
-            flags,
-            known: BTreeSet::new(),
-            problems: Problems::new(),
-            is_unread,
-            lacks_keys: false,
-            missing: Vec::new(),
-            effective: Vec::new(),
-        }
-    }
-
     /// Whether any layer gives the key.
     pub fn is_given(&self, key: &str) -> bool {
         self.given.contains_key(key)
+    }
+
+    fn first(&self, key: &str) -> Option<&SourcedValue> {
+        self.given.get(key)?.first()
     }
 
     /// A text, never an empty one.
@@ -100,13 +60,12 @@ impl Section {
 
     /// A text; `wanted` says what to write instead of another type, such as a number without quotes.
     pub fn text_such_as(&mut self, key: &'static str, wanted: &str) -> Option<String> {
-        self.read(key, wanted, text_of, |text| text.clone())
+        self.read(key, wanted, |given| text_of(&given.value), String::clone)
     }
 
     /// A required text; an empty text and a problem when it is not given. `remedy` says what to write.
     pub fn required(&mut self, key: &'static str, remedy: &str) -> String {
-        let given = self.given.get(key).and_then(|layers| layers.first());
-        match given.map(|given| given.raw.is_empty()) {
+        match self.first(key).map(|given| is_empty(&given.value)) {
             None => self.missing(&[key], format!("is missing: {remedy}")),
             Some(true) => self.problem(key, format!("is empty: {remedy}")),
             Some(false) => return self.text(key).unwrap_or_default(),
@@ -153,8 +112,7 @@ impl Section {
 
     /// A duration with its unit, such as `5s`, `250ms`, `1h`.
     pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        let given = self.optional_duration(key);
-        self.or_default(key, given, default, shown_duration)
+        self.duration_within(key, default, Duration::ZERO..=Duration::MAX)
     }
 
     /// A duration inside `range`.
@@ -164,8 +122,7 @@ impl Section {
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Duration {
-        let given = self.optional_duration(key);
-        let given = self.within(key, given, range, shown_duration);
+        let given = self.optional_duration_within(key, range);
         self.or_default(key, given, default, shown_duration)
     }
 
@@ -175,19 +132,13 @@ impl Section {
         key: &'static str,
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let given = self.optional_duration(key);
-        self.within(key, given, range, shown_duration)
+        let wanted = "a duration such as `5s`";
+        self.quantity(key, wanted, parse_duration, range, shown_duration)
     }
 
     /// A duration without default.
     pub fn optional_duration(&mut self, key: &'static str) -> Option<Duration> {
-        let parse = |raw: &RawValue| match raw {
-            RawValue::Toml(Value::Integer(number)) => {
-                parse_duration(&number.to_string()).map_err(BadValue::from)
-            }
-            raw => parse_duration(&text_of(raw)?).map_err(BadValue::from),
-        };
-        self.read(key, "a duration such as `5s`", parse, shown_duration)
+        self.optional_duration_within(key, Duration::ZERO..=Duration::MAX)
     }
 
     /// A number of bytes inside `range`.
@@ -207,24 +158,37 @@ impl Section {
         key: &'static str,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let given = self.optional_bytes(key);
-        self.within(key, given, range, shown_bytes)
+        let wanted = "a number of bytes such as `128MiB`";
+        self.quantity(key, wanted, parse_bytes, range, shown_bytes)
     }
 
     /// A number of bytes without default.
     pub fn optional_bytes(&mut self, key: &'static str) -> Option<u64> {
-        let parse = |raw: &RawValue| match raw {
-            RawValue::Toml(Value::Integer(number)) => {
-                parse_bytes(&number.to_string()).map_err(BadValue::from)
+        self.optional_bytes_within(key, 0..=u64::MAX)
+    }
+
+    /// A value that is written with its unit, also as a number of the file.
+    fn quantity<T: PartialOrd>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
+        range: RangeInclusive<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let parse = |given: &SourcedValue| -> Result<T, BadValue> {
+            let text = match &given.value {
+                Value::Integer(number) => number.to_string(),
+                value => text_of(value)?,
+            };
+            let value = parse(&text)?;
+            if range.contains(&value) {
+                return Ok(value);
             }
-            raw => parse_bytes(&text_of(raw)?).map_err(BadValue::from),
+            let remedy = format!("`{}` to `{}`", show(range.start()), show(range.end()));
+            Err(out_of_range(&text, &remedy).into())
         };
-        self.read(
-            key,
-            "a number of bytes such as `128MiB`",
-            parse,
-            shown_bytes,
-        )
+        self.read(key, wanted, parse, &show)
     }
 
     /// A whole number inside `range`.
@@ -239,66 +203,55 @@ impl Section {
         key: &'static str,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let remedy = within_text(&range, u64::MAX, u64::to_string);
-        let number = self.whole_number(key, &remedy)?;
-        let number = u64::try_from(number).ok();
-        if number.is_none() {
-            self.out_of_range(key, &remedy);
-        }
-        self.within(key, number, range, u64::to_string)
+        self.whole_number(key, range, u64::MAX)
     }
 
     /// A whole number inside `range`, which may be negative.
     pub fn integer(&mut self, key: &'static str, default: i64, range: RangeInclusive<i64>) -> i64 {
-        let remedy = within_text(&range, i64::MAX, i64::to_string);
-        let number = self.whole_number(key, &remedy);
-        let given = number.and_then(|number| {
-            let number = i64::try_from(number).ok();
-            if number.is_none() {
-                self.out_of_range(key, &remedy);
-            }
-            number
-        });
-        let given = self.within(key, given, range, i64::to_string);
+        let given = self.whole_number(key, range, i64::MAX);
         self.or_default(key, given, default, ToString::to_string)
     }
 
-    fn whole_number(&mut self, key: &'static str, remedy: &str) -> Option<i128> {
-        let parse = |raw: &RawValue| match raw {
-            RawValue::Toml(Value::Integer(number)) => Ok(i128::from(*number)),
-            RawValue::Toml(Value::Float(number)) => Err(BadValue::Value(format!(
-                "`{number}` is not a whole number: write {remedy}"
-            ))),
-            raw => whole(&text_of(raw)?, remedy).map_err(BadValue::from),
+    fn whole_number<T>(&mut self, key: &'static str, range: RangeInclusive<T>, max: T) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + ToString,
+    {
+        let remedy = within_text(&range, max);
+        let parse = |given: &SourcedValue| -> Result<T, BadValue> {
+            let text = match &given.value {
+                Value::Integer(_) | Value::Float(_) => given.value.to_string(),
+                value => text_of(value)?,
+            };
+            Ok(whole(&text, &range, &remedy)?)
         };
-        self.read(key, remedy, parse, i128::to_string)
+        self.read(key, &remedy, parse, T::to_string)
     }
 
     /// A number with a fraction inside `range`.
     pub fn fraction(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
-        let remedy = within_text(&range, f64::MAX, f64::to_string);
-        let parse = |raw: &RawValue| match raw {
-            RawValue::Toml(Value::Float(number)) => Ok(*number),
-            #[allow(clippy::cast_precision_loss, reason = "a setting, not a count")]
-            RawValue::Toml(Value::Integer(number)) => Ok(*number as f64),
-            raw => {
-                let text = text_of(raw)?;
-                text.trim().parse().map_err(|_| {
-                    BadValue::Value(format!("`{text}` is not a number: write {remedy}"))
-                })
+        let remedy = within_text(&range, f64::MAX);
+        let parse = |given: &SourcedValue| -> Result<f64, BadValue> {
+            let text = match &given.value {
+                Value::Integer(_) | Value::Float(_) => given.value.to_string(),
+                value => text_of(value)?,
+            };
+            let wrong = |_| ValueError(format!("`{text}` is not a number: write {remedy}"));
+            let number = text.trim().parse().map_err(wrong)?;
+            if range.contains(&number) {
+                return Ok(number);
             }
+            Err(out_of_range(&text, &remedy).into())
         };
         let given = self.read(key, &remedy, parse, f64::to_string);
-        let given = self.within(key, given, range, f64::to_string);
         self.or_default(key, given, default, ToString::to_string)
     }
 
-    /// A switch.
+    /// A switch; in the file without quotes.
     pub fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        let parse = |raw: &RawValue| match raw {
-            RawValue::Toml(Value::Boolean(value)) => Ok(*value),
-            RawValue::Toml(_) => Err(BadValue::Kind),
-            raw => match text_of(raw)?.to_ascii_lowercase().as_str() {
+        let parse = |given: &SourcedValue| match &given.value {
+            Value::Boolean(value) => Ok(*value),
+            Value::String(_) if given.source == FILE => Err(BadValue::Kind),
+            value => match text_of(value)?.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" | "1" => Ok(true),
                 "false" | "no" | "off" | "0" => Ok(false),
                 other => Err(BadValue::Value(format!(
@@ -317,48 +270,37 @@ impl Section {
         choices: &[(&'static str, T)],
         default: T,
     ) -> T {
-        let words = || {
-            let words: Vec<String> = choices
-                .iter()
-                .map(|(word, _)| format!("`{word}`"))
-                .collect();
-            words.join(", ")
+        let Some(text) = self.text(key) else {
+            return default;
         };
-        match self.text(key) {
-            None => default,
-            Some(text) => match choices.iter().find(|(word, _)| *word == text) {
-                Some((_, value)) => value.clone(),
-                None => {
-                    let hint = match nearest(&text, choices.iter().map(|(word, _)| *word)) {
-                        Some(word) => format!("did you mean `{word}`?"),
-                        None => format!("write one of {}", words()),
-                    };
-                    self.problem(key, format!("`{text}` is not a valid value: {hint}"));
-                    default
-                }
-            },
+        if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+            return value.clone();
         }
+        let words = choices.iter().map(|(word, _)| *word);
+        let hint = match nearest(&text, words.clone()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("write one of {}", quoted(words)),
+        };
+        self.problem(key, format!("`{text}` is not a valid value: {hint}"));
+        default
     }
 
     /// A list of texts: an array in the file, separated by commas elsewhere; empty when it is not given.
     pub fn list(&mut self, key: &'static str) -> Vec<String> {
-        let parse = |raw: &RawValue| match raw {
-            RawValue::List(values) => Ok(values.clone()),
-            RawValue::Toml(Value::Array(values)) => values
+        let parse = |given: &SourcedValue| match &given.value {
+            Value::Array(values) => values
                 .iter()
                 .map(|value| scalar_text(value).ok_or(BadValue::Kind))
                 .collect(),
-            raw => {
-                let text = text_of(raw)?;
+            value => {
+                let text = text_of(value)?;
                 let parts = text.split(',').map(str::trim);
-                let parts: Vec<String> = parts
-                    .filter(|part| !part.is_empty())
-                    .map(str::to_owned)
-                    .collect();
-                if parts.is_empty() {
-                    return Err(BadValue::Empty);
+                let parts = parts.filter(|part| !part.is_empty()).map(str::to_owned);
+                let parts: Vec<String> = parts.collect();
+                match parts.is_empty() {
+                    true => Err(BadValue::Empty),
+                    false => Ok(parts),
                 }
-                Ok(parts)
             }
         };
         self.read(key, "a list of texts", parse, |list| list.join(","))
@@ -368,23 +310,17 @@ impl Section {
     /// A table of texts (`key = { a = "1" }` or `[section.key]`), from the file only; empty when it is not given.
     /// Numbers and switches become texts.
     pub fn table(&mut self, key: &'static str) -> BTreeMap<String, String> {
-        self.read(key, "a table of texts", table_of, |table| {
-            format!("{table:?}")
-        })
-        .unwrap_or_default()
+        self.read(key, TABLE, table_of, |table| format!("{table:?}"))
+            .unwrap_or_default()
     }
 
     /// A table of texts that are never printed.
     pub fn secret_table(&mut self, key: &'static str) -> BTreeMap<String, Secret<String>> {
-        let parse = |raw: &RawValue| {
-            let table = table_of(raw)?;
-            Ok(table
-                .into_iter()
-                .map(|(key, value)| (key, Secret::new(value)))
-                .collect())
-        };
-        self.read(key, "a table of texts", parse, |_| "[secret]".to_owned())
-            .unwrap_or_default()
+        let table = self.read(key, TABLE, table_of, |_| "[secret]".to_owned());
+        let secrets = table.into_iter().flatten();
+        secrets
+            .map(|(key, value)| (key, Secret::new(value)))
+            .collect()
     }
 
     /// Adds a problem about a key. The section adds its place; `message` says what is wrong and what to write.
@@ -422,71 +358,56 @@ impl Section {
                 continue;
             }
             for given in layers {
-                if let (ROOT, ValueSource::Environment { variable }) = (self.name, &given.source) {
-                    unknown_variables.push(variable.clone());
+                if self.name == ROOT
+                    && let Some(variable) = given.place.strip_prefix("environment ")
+                {
+                    unknown_variables.push(variable.trim_matches('`').to_owned());
                     continue;
                 }
                 let hint = match nearest(key, self.known.iter().copied()) {
                     Some(known) => {
                         let meant = |(_, keys): &&(_, Vec<&str>)| keys.contains(&known);
-                        let missed = self.missing.iter().filter(meant);
-                        missed.for_each(|(place, _)| self.problems.forget(place));
+                        for (place, _) in self.missing.iter().filter(meant) {
+                            self.problems.found.retain(|found| found.place != *place);
+                        }
                         format!("did you mean `{known}`?")
                     }
-                    None => self.known_keys(),
+                    None if self.known.is_empty() => "this table has no keys".to_owned(),
+                    None => format!("known keys are {}", quoted(self.known.iter().copied())),
                 };
-                let message = format!("unknown key `{key}`: {hint}");
-                self.problems.push(self.place_of(key, given), message);
+                self.problems
+                    .push(&given.place, format!("unknown key `{key}`: {hint}"));
             }
         }
-        let effective = Effective {
+        problems.extend(self.problems);
+        problems.effective.push(Effective {
             section: self.name,
             values: self.effective,
             unknown_variables,
-        };
-        problems.extend(self.problems);
-        problems.read(effective);
-    }
-
-    fn known_keys(&self) -> String {
-        if self.known.is_empty() {
-            return "this table has no keys".to_owned();
-        }
-        let keys: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
-        format!("known keys are {}", keys.join(", "))
+        });
     }
 
     fn read<T>(
         &mut self,
         key: &'static str,
         wanted: &str,
-        parse: impl FnOnce(&RawValue) -> Result<T, BadValue>,
+        parse: impl FnOnce(&SourcedValue) -> Result<T, BadValue>,
         show: impl FnOnce(&T) -> String,
     ) -> Option<T> {
         self.known.insert(key);
-        let given = self.given.get(key)?.first()?;
-        match parse(&given.raw) {
+        let given = self.first(key)?;
+        let message = match parse(given) {
             Ok(value) => {
-                let source = match given.source {
-                    ValueSource::Program => "program",
-                    ValueSource::Above { .. } => "url",
-                    ValueSource::Flag { .. } => "flag",
-                    ValueSource::Environment { .. } => ENVIRONMENT,
-                    ValueSource::File { .. } => FILE,
-                };
-                self.effective.push((key.to_owned(), show(&value), source));
-                Some(value)
+                let shown = (key.to_owned(), show(&value), given.source);
+                self.effective.push(shown);
+                return Some(value);
             }
-            Err(fault) => {
-                let message = match fault {
-                    BadValue::Kind => format!("is {}: write {wanted}", given.raw.kind()),
-                    BadValue::Empty => "is empty: write a value, or leave it out".to_owned(),
-                    BadValue::Value(message) => message,
-                };
-                self.problem(key, message);
-                None
-            }
-        }
+            Err(BadValue::Kind) => format!("is {}: write {wanted}", kind(&given.value)),
+            Err(BadValue::Empty) => "is empty: write a value, or leave it out".to_owned(),
+            Err(BadValue::Value(message)) => message,
+        };
+        self.problem(key, message);
+        None
     }
 
     fn or_default<T: Copy>(
@@ -505,102 +426,39 @@ impl Section {
         })
     }
 
-    fn within<T: PartialOrd + Copy>(
-        &mut self,
-        key: &'static str,
-        given: Option<T>,
-        range: RangeInclusive<T>,
-        show: impl Fn(&T) -> String,
-    ) -> Option<T> {
-        let value = given?;
-        if range.contains(&value) {
-            return Some(value);
-        }
-        let remedy = format!("`{}` to `{}`", show(range.start()), show(range.end()));
-        self.out_of_range(key, &remedy);
-        None
-    }
-
-    /// Adds the problem that the value of a key is too small or too large, and quotes it as it was written.
-    fn out_of_range(&mut self, key: &'static str, remedy: &str) {
-        let given = self.given.get(key).and_then(|layers| layers.first());
-        let written = given.map(|given| given.raw.to_string());
-        let error = out_of_range(&written.unwrap_or_default(), remedy);
-        self.problem(key, error.0);
-    }
-
     fn place(&self, key: &str) -> String {
-        match self.given.get(key).and_then(|layers| layers.first()) {
-            Some(given) => self.place_of(key, given),
-            None => {
-                let variable = self.variable(key);
-                match self.flags.get(key) {
-                    Some(flag) => {
-                        format!(
-                            "{} (flag `{flag}`, environment `{variable}`)",
-                            self.path_of(key)
-                        )
-                    }
-                    None => format!("{} (environment `{variable}`)", self.path_of(key)),
-                }
-            }
+        if let Some(given) = self.first(key) {
+            return given.place.clone();
         }
-    }
-
-    fn place_of(&self, key: &str, given: &SourcedValue) -> String {
-        match &given.source {
-            ValueSource::Program => self.path_of(key),
-            ValueSource::Above { place } => place.clone(),
-            ValueSource::Flag { flag } => format!("flag `{flag}`"),
-            ValueSource::Environment { variable } => format!("environment `{variable}`"),
-            ValueSource::File { name, line } => {
-                format!("`{name}` {} (line {line})", self.path_of(key))
-            }
-        }
-    }
-
-    fn path_of(&self, key: &str) -> String {
-        match self.name {
-            ROOT => format!("`{key}`"),
-            name => format!("[{name}] {key}"),
-        }
-    }
-
-    fn variable(&self, key: &str) -> String {
-        let path = match self.name {
-            ROOT => format!("HYDRANT_{key}"),
-            name => format!("HYDRANT_{name}_{key}"),
-        };
-        path.replace('-', "_").to_ascii_uppercase()
+        let flag = self.flags.get(key);
+        let flag = flag.map_or_else(String::new, |flag| format!("flag `{flag}`, "));
+        let (path, variable) = (path_of(self.name, key), variable_of(self.name, key));
+        format!("{path} ({flag}environment `{variable}`)")
     }
 }
 
-impl RawValue {
-    /// The kind of the value, without the value itself, which may be a secret.
-    fn kind(&self) -> &'static str {
-        match self {
-            RawValue::Text(_) | RawValue::Toml(Value::String(_)) => "a text",
-            RawValue::List(_) | RawValue::Toml(Value::Array(_)) => "a list",
-            RawValue::Toml(Value::Table(_)) => "a table",
-            RawValue::Toml(Value::Integer(_) | Value::Float(_)) => "a number",
-            RawValue::Toml(Value::Boolean(_)) => "a switch",
-            RawValue::Toml(Value::Datetime(_)) => "a time",
-        }
-    }
+/// What to write for a table.
+const TABLE: &str = "a table of texts";
 
-    fn is_empty(&self) -> bool {
-        matches!(self, RawValue::Text(text) | RawValue::Toml(Value::String(text)) if text.is_empty())
+/// The kind of a value, without the value itself, which may be a secret.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Table(_) => "a table",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Boolean(_) => "a switch",
+        Value::Datetime(_) => "a time",
     }
 }
 
-impl fmt::Display for RawValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RawValue::Text(text) | RawValue::Toml(Value::String(text)) => f.write_str(text),
-            RawValue::List(values) => f.write_str(&values.join(",")),
-            RawValue::Toml(value) => write!(f, "{value}"),
-        }
-    }
+fn is_empty(value: &Value) -> bool {
+    value.as_str() == Some("")
+}
+
+fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
+    words.join(", ")
 }
 
 /// Why a value cannot be used.
@@ -619,14 +477,11 @@ impl From<ValueError> for BadValue {
     }
 }
 
-fn text_of(raw: &RawValue) -> Result<String, BadValue> {
-    if raw.is_empty() {
-        return Err(BadValue::Empty);
-    }
-    match raw {
-        RawValue::Text(text) | RawValue::Toml(Value::String(text)) => Ok(text.clone()),
-        RawValue::List(values) => Ok(values.join(",")),
-        RawValue::Toml(_) => Err(BadValue::Kind),
+fn text_of(value: &Value) -> Result<String, BadValue> {
+    match value {
+        Value::String(text) if text.is_empty() => Err(BadValue::Empty),
+        Value::String(text) => Ok(text.clone()),
+        _ => Err(BadValue::Kind),
     }
 }
 
@@ -638,8 +493,8 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-fn table_of(raw: &RawValue) -> Result<BTreeMap<String, String>, BadValue> {
-    let RawValue::Toml(Value::Table(table)) = raw else {
+fn table_of(given: &SourcedValue) -> Result<BTreeMap<String, String>, BadValue> {
+    let Value::Table(table) = &given.value else {
         return Err(BadValue::Kind);
     };
     let entry = |(key, value): (&String, &Value)| {

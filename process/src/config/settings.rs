@@ -20,7 +20,12 @@ impl Settings for Layers {
         read(&mut section);
         let mut problems = Problems::new();
         section.finish(&mut problems);
-        problems.into_reading(table)
+        let in_force = problems.effective.pop().map(|section| section.values);
+        TableReading {
+            table,
+            problems: problems.found,
+            in_force: in_force.unwrap_or_default(),
+        }
     }
 }
 
@@ -43,22 +48,11 @@ impl SettingsTable for Section {
 }
 
 impl Problems {
-    fn into_reading(self, table: &'static str) -> TableReading {
-        let effective = self.effective().first().cloned().unwrap_or_default();
-        TableReading {
-            table,
-            problems: self.into_found(),
-            in_force: effective.values,
-        }
-    }
-
     /// Adds the problems and values of tables that kinds of streams and lakes have read.
     pub fn take(&mut self, readings: impl IntoIterator<Item = TableReading>) {
         for reading in readings {
-            for problem in reading.problems {
-                self.push(problem.place, problem.message);
-            }
-            self.read(Effective {
+            self.found.extend(reading.problems);
+            self.effective.push(Effective {
                 section: reading.table,
                 values: reading.in_force,
                 unknown_variables: Vec::new(),

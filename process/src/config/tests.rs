@@ -15,7 +15,7 @@ fn environment(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 fn refused(text: &str) -> Problems {
     let mut problems = Problems::new();
-    Layers::load(Some(file(text).path()), [], SECTIONS, &mut problems);
+    Layers::load(Some(file(text).path()), [], &mut problems);
     assert!(!problems.is_empty());
     problems
 }
@@ -29,12 +29,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 fn layers(text: &str, pairs: &[(&str, &str)]) -> Layers {
     let file = file(text);
     let mut problems = Problems::new();
-    let layers = Layers::load(
-        Some(file.path()),
-        environment(pairs),
-        SECTIONS,
-        &mut problems,
-    );
+    let layers = Layers::load(Some(file.path()), environment(pairs), &mut problems);
     assert!(problems.is_empty(), "{problems}");
     layers
 }
@@ -77,7 +72,7 @@ fn a_line_that_is_not_toml_is_one_problem() {
     let mut problems = Problems::new();
     let mut layers = Layers::default();
     let text = format!("memory = [{}\n= 5\n", "}".repeat(40));
-    layers.take_text("f.toml", &text, SECTIONS, &mut problems);
+    layers.take_text("f.toml", &text, &mut problems);
     let said = problems.to_string();
     for line in ["`f.toml` line 1: ", "`f.toml` line 2: "] {
         assert_eq!(said.matches(line).count(), 1, "{said}");
@@ -95,7 +90,7 @@ fn all_problems_are_reported_at_once_each_with_its_place() {
         ("HYDRANT_VERSION", "3"),
     ]);
     let mut problems = Problems::new();
-    let layers = Layers::load(Some(file.path()), environment, SECTIONS, &mut problems);
+    let layers = Layers::load(Some(file.path()), environment, &mut problems);
     let flags = Flags::of(&json!({"flush_bytes": "1XB", "table": null}));
     let mut section = layers.section("sink", &flags);
     section.duration("flush-interval", Duration::ZERO);
@@ -138,7 +133,7 @@ fn all_problems_are_reported_at_once_each_with_its_place() {
 fn a_missing_key_is_not_listed_beside_the_one_that_was_meant_to_be_it() {
     let file = file("[sink]\ntabel = 'x'\ninptu = 'y'\n");
     let mut problems = Problems::new();
-    let layers = Layers::load(Some(file.path()), environment(&[]), SECTIONS, &mut problems);
+    let layers = Layers::load(Some(file.path()), environment(&[]), &mut problems);
     let mut section = layers.section("sink", &Flags::new());
     section.required("table", "write `table`");
     section.missing(&["simulate", "input"], "no input is given");
@@ -176,7 +171,7 @@ fn unknown_tables_and_broken_files_are_refused_with_their_lines() {
 
     let absent = std::path::Path::new("/nonexistent/hydrant.toml");
     let mut problems = Problems::new();
-    Layers::load(Some(absent), [], SECTIONS, &mut problems);
+    Layers::load(Some(absent), [], &mut problems);
     assert!(
         problems.to_string().contains("cannot be read"),
         "{problems}"
@@ -190,7 +185,7 @@ fn what_may_stand_in_a_file_that_does_not_read_is_not_missed() {
     let empty = file("");
     for path in [absent.as_path(), broken.path(), empty.path()] {
         let mut problems = Problems::new();
-        let layers = Layers::load(Some(path), [], SECTIONS, &mut problems);
+        let layers = Layers::load(Some(path), [], &mut problems);
         let flags = Flags::of(&json!({"rows": "many"}));
         let mut section = layers.section("sink", &flags);
         section.required("to", "write a URL");
@@ -378,7 +373,7 @@ proptest! {
             drop(parse_bytes(text));
             let path = file(text);
             let mut problems = Problems::new();
-            Layers::load(Some(path.path()), [], SECTIONS, &mut problems);
+            Layers::load(Some(path.path()), [], &mut problems);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Parses durations, byte counts and whole numbers.
 
-use std::num::{IntErrorKind, ParseIntError};
+use std::num::IntErrorKind;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -88,21 +88,28 @@ pub fn parse_bytes(text: &str) -> Result<u64, ValueError> {
 
 /// A whole number inside `range`; `_` may group its digits.
 pub fn parse_whole(text: &str, range: RangeInclusive<u64>) -> Result<u64, ValueError> {
-    let remedy = within_text(&range, u64::MAX, u64::to_string);
-    let number = u64::try_from(whole(text, &remedy)?).ok();
-    let number = number.filter(|number| range.contains(number));
-    number.ok_or_else(|| out_of_range(text, &remedy))
+    whole(text, &range, &within_text(&range, u64::MAX))
 }
 
-/// Parses any whole number; `remedy` says which numbers are valid.
-pub(super) fn whole(text: &str, remedy: &str) -> Result<i128, ValueError> {
+/// Parses a whole number inside `range`; `remedy` says which numbers are valid.
+pub(super) fn whole<T: TryFrom<i128> + PartialOrd>(
+    text: &str,
+    range: &RangeInclusive<T>,
+    remedy: &str,
+) -> Result<T, ValueError> {
     let plain = text.trim().replace('_', "");
-    plain
-        .parse()
-        .map_err(|error: ParseIntError| match error.kind() {
-            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => out_of_range(text, remedy),
-            _ => ValueError(format!("`{text}` is not a whole number: write {remedy}")),
-        })
+    let number = match plain.parse::<i128>() {
+        Ok(number) => T::try_from(number).ok(),
+        Err(error) => match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => None,
+            _ => {
+                let message = format!("`{text}` is not a whole number: write {remedy}");
+                return Err(ValueError(message));
+            }
+        },
+    };
+    let number = number.filter(|number| range.contains(number));
+    number.ok_or_else(|| out_of_range(text, remedy))
 }
 
 /// The error of a value that is too small or too large.
@@ -111,14 +118,10 @@ pub(super) fn out_of_range(written: &str, remedy: &str) -> ValueError {
 }
 
 /// The remedy for a number: the least and the greatest value, or only the least where no value is too large.
-pub(super) fn within_text<T: PartialEq>(
-    range: &RangeInclusive<T>,
-    max: T,
-    show: impl Fn(&T) -> String,
-) -> String {
-    let low = show(range.start());
-    if *range.end() == max {
-        return format!("a number from `{low}` on");
+pub(super) fn within_text<T: PartialEq + ToString>(range: &RangeInclusive<T>, max: T) -> String {
+    let (low, high) = (range.start().to_string(), range.end().to_string());
+    match *range.end() == max {
+        true => format!("a number from `{low}` on"),
+        false => format!("`{low}` to `{high}`"),
     }
-    format!("`{low}` to `{}`", show(range.end()))
 }

@@ -185,9 +185,11 @@ impl Recorder for CountingRecorder {
         self.others.describe_gauge(key, unit, help);
     }
 
-    fn describe_histogram(&self, key: KeyName, _unit: Option<Unit>, help: SharedString) {
+    /// Keeps the sentence for every kind: [`super::describe`] does not know the kinds.
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, help: SharedString) {
         let mut named = self.histograms.named();
-        named.help.insert(key.as_str().to_owned(), help);
+        named.help.insert(key.as_str().to_owned(), help.clone());
+        self.others.describe_gauge(key, unit, help);
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {

@@ -2,12 +2,11 @@
 //!
 //! Each connection serves one request within a time limit, and the number of connections is bounded: a scraper cannot
 //! slow the process down. `/healthz` is 200 while the process works and 503 once it has failed; `/readyz` is 503 before
-//! [`Readiness`] is set and while the process drains.
+//! the process is ready and while the process drains.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{Metrics, Readiness};
+use super::{Latch, Metrics};
 use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::shutdown::Shutdown;
@@ -39,33 +38,15 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// The delay after an accept failed, for example for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Whether a process has failed; cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Health {
-    failed: Arc<AtomicBool>,
-}
-
-impl Health {
-    /// Marks the process as failed, which is final.
-    pub fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the process has failed.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
-    }
-}
-
 /// What the server reports.
 #[derive(Clone, Debug)]
 pub struct Probes {
     /// The metrics.
     pub metrics: Metrics,
     /// Whether the process can take work.
-    pub ready: Readiness,
+    pub ready: Latch,
     /// Whether it has failed.
-    pub health: Health,
+    pub failed: Latch,
     /// Whether it drains.
     pub shutdown: Shutdown,
 }
@@ -160,9 +141,9 @@ fn respond(method: &Method, path: &str, probes: &Probes) -> Response<Full<Bytes>
         };
         match path {
             "/metrics" => (StatusCode::OK, PROMETHEUS, probes.metrics.render()),
-            "/healthz" => probe(!probes.health.has_failed(), "failed"),
+            "/healthz" => probe(!probes.failed.is_set(), "failed"),
             "/readyz" if probes.shutdown.is_draining() => probe(false, "draining"),
-            "/readyz" => probe(probes.ready.is_ready(), "starting"),
+            "/readyz" => probe(probes.ready.is_set(), "starting"),
             _ => (
                 StatusCode::NOT_FOUND,
                 TEXT,
@@ -203,8 +184,8 @@ mod tests {
     async fn started() -> (SocketAddr, Probes) {
         let probes = Probes {
             metrics: Metrics::install(&Budget::new(1 << 20)).unwrap(),
-            ready: Readiness::default(),
-            health: Health::default(),
+            ready: Latch::default(),
+            failed: Latch::default(),
             shutdown: Shutdown::new(),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -220,12 +201,12 @@ mod tests {
         let status = async |path: &str| get(address, path).await[9..12].to_owned();
         assert_eq!(status("/healthz").await, "200");
         assert_eq!(status("/readyz").await, "503");
-        probes.ready.set(true);
+        probes.ready.set();
         assert_eq!(status("/readyz").await, "200");
         probes.shutdown.advance(Phase::Draining);
         assert_eq!(status("/readyz").await, "503");
         assert_eq!(status("/healthz").await, "200");
-        probes.health.fail();
+        probes.failed.set();
         assert_eq!(status("/healthz").await, "503");
         assert_eq!(status("/other").await, "404");
         let metrics = get(address, "/metrics").await;

@@ -20,12 +20,7 @@ fn load_with(args: &[&str], environment: &[(&str, &str)]) -> (Option<Config>, Pr
     let environment = environment
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let layers = Layers::load(
-        None,
-        environment,
-        hydrant_process::config::SECTIONS,
-        &mut problems,
-    );
+    let layers = Layers::load(None, environment, &mut problems);
     let config = Config::read(&cli.producer, &Streams::default(), &layers, &mut problems);
     (config, problems)
 }

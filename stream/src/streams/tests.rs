@@ -11,7 +11,7 @@ fn streams(variables: &[(&str, &str)]) -> (Streams, Vec<String>) {
     let variables = variables.iter();
     let owned = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let mut problems = Problems::new();
-    let layers = Layers::load(None, owned, SECTIONS, &mut problems);
+    let layers = Layers::load(None, owned, &mut problems);
     let (streams, readings) = Streams::read(Arc::new(layers));
     let found = readings.into_iter().flat_map(|reading| reading.problems);
     let found = found.map(|problem| format!("{}: {}", problem.place, problem.message));
