@@ -22,7 +22,7 @@ mod tally;
 pub use device::OutputDevice;
 pub(crate) use file::FileText;
 pub use filter::{Filter, ParseFilterError};
-pub use format::{CopyFormat, PoisonReason, ShardLabel};
+pub use format::{CopyFormat, PoisonReason};
 pub use print::PrintStage;
 pub use printer::{Printer, TextOutput};
 pub use record_filter::{OnPoison, RecordFilter};

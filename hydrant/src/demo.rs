@@ -80,36 +80,19 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     let until = started + Duration::from_secs(args.seconds);
     let mut pipeline = Pipeline::start(process, plan, &counters);
     process.ready.set();
-    let sending = async {
-        loop {
-            view.show(&Numbers::read(&counters, &metrics), clock::now() - started);
-            clock::sleep(view::EVERY).await;
-        }
-    };
     tokio::select! {
         biased;
         () = process.shutdown.draining() => {}
         () = clock::sleep_until(Some(until)) => {}
         ended = pipeline.failed() => ended?,
-        () = sending => {}
+        () = view.watch(&counters, &metrics, started) => {}
     }
     view.carrying_on();
     let mut done = Done::default();
-    {
-        let finishing = pipeline.finish(&mut done);
-        tokio::pin!(finishing);
-        loop {
-            tokio::select! {
-                biased;
-                finished = &mut finishing => {
-                    finished?;
-                    break;
-                }
-                () = clock::sleep(view::EVERY) => {
-                    view.show(&Numbers::read(&counters, &metrics), clock::now() - started);
-                }
-            }
-        }
+    tokio::select! {
+        biased;
+        finished = pipeline.finish(&mut done) => finished?,
+        () = view.watch(&counters, &metrics, started) => {}
     }
     let seconds = (clock::now() - started).as_secs_f64();
     view.end();

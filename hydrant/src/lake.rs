@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use comfy_table::Table;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
@@ -11,6 +10,7 @@ use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, QueryEngine, TableSchema};
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
 
@@ -38,7 +38,7 @@ pub(crate) enum LakeCommand {
         #[command(flatten)]
         place: TableArgs,
         /// Print the line to paste into `duckdb`, `polars` or `pyarrow`
-        #[arg(long = "for", value_name = "READER", value_parser = parse_reader)]
+        #[arg(long = "for", value_name = "READER")]
         reader: Option<QueryEngine>,
     },
     /// Prints the first rows of a table as JSON lines
@@ -46,8 +46,8 @@ pub(crate) enum LakeCommand {
         #[command(flatten)]
         place: TableArgs,
         /// How many rows
-        #[arg(long, value_name = "N", default_value = "10", value_parser = parse_rows)]
-        rows: usize,
+        #[arg(long, value_name = "N", default_value = "10", value_parser = |text: &str| parse_whole(text, 0..=u64::MAX))]
+        rows: u64,
     },
 }
 
@@ -77,21 +77,6 @@ impl TableArgs {
     }
 }
 
-fn parse_reader(text: &str) -> std::result::Result<QueryEngine, String> {
-    text.parse()
-}
-
-fn parse_rows(text: &str) -> std::result::Result<usize, String> {
-    let rows = parse_whole(text, 0..=u64::MAX).map_err(|error| error.to_string())?;
-    Ok(usize::try_from(rows).unwrap_or(usize::MAX))
-}
-
-/// The line that reads a table.
-#[derive(Serialize)]
-struct QueryLine {
-    line: String,
-}
-
 /// Runs one command.
 pub(crate) async fn run(
     command: LakeCommand,
@@ -110,16 +95,15 @@ pub(crate) async fn run(
                 });
             }
             output.print(&tables, || {
-                let mut text = table(&["table", ">partitions", ">files", ">size"]);
-                for summary in &tables {
-                    text.add_row(vec![
+                let rows = tables.iter().map(|summary| {
+                    vec![
                         summary.table.clone(),
                         count_text(summary.partitions),
                         count_text(summary.files),
                         bytes_text(summary.bytes),
-                    ]);
-                }
-                text.to_string()
+                    ]
+                });
+                table(&["table", ">partitions", ">files", ">size"], rows)
             })
         }
         LakeCommand::Ls {
@@ -129,15 +113,11 @@ pub(crate) async fn run(
             let lake = lakes.open_read(&url, context).await?;
             let partitions = verify::partitions(&lake, &TableNames::try_new(&name)?).await?;
             output.print(&partitions, || {
-                let mut text = table(&["partition", ">files", ">size"]);
-                for partition in &partitions {
-                    text.add_row(vec![
-                        partition.path.clone(),
-                        count_text(partition.files),
-                        bytes_text(partition.bytes),
-                    ]);
-                }
-                text.to_string()
+                let rows = partitions.iter().map(|partition| {
+                    let (files, bytes) = (count_text(partition.files), bytes_text(partition.bytes));
+                    vec![partition.path.clone(), files, bytes]
+                });
+                table(&["partition", ">files", ">size"], rows)
             })
         }
         LakeCommand::Verify { place, quick } => {
@@ -161,10 +141,8 @@ pub(crate) async fn run(
             let (lake, names) = place.open(lakes, context).await?;
             let schema = verify::schema(&lake, &names).await?;
             if let Some(reader) = reader {
-                let line = QueryLine {
-                    line: schema.render(reader, &place.location()),
-                };
-                return output.print(&line, || line.line.clone());
+                let line = schema.render(reader, &place.location());
+                return output.print(&json!({ "line": line }), || line.clone());
             }
             if output.is_json() {
                 return output
@@ -175,6 +153,7 @@ pub(crate) async fn run(
         }
         LakeCommand::Head { place, rows } => {
             let (lake, names) = place.open(lakes, context).await?;
+            let rows = usize::try_from(rows).unwrap_or(usize::MAX);
             for row in verify::head(&lake, &names, rows).await? {
                 output.stdout().line(row)?;
             }
@@ -186,27 +165,23 @@ pub(crate) async fn run(
 /// The columns of a table for people. The fields of a struct follow it, indented, a row each. After the columns of the
 /// records come those that say where a row came from, and those that readers take from the directories.
 fn columns_text(schema: &TableSchema) -> String {
-    let mut text = table(&["column", "type"]);
-    add_columns(&mut text, schema.columns(), "");
+    let mut rows = Vec::new();
+    add_columns(&mut rows, schema.columns(), "");
     if schema.provenance() {
         for (name, kind) in PROVENANCE_TYPES {
-            text.add_row(vec![
-                name.to_owned(),
-                format!("{kind}, where the row came from"),
-            ]);
+            let kind = format!("{kind}, where the row came from");
+            rows.push(vec![name.to_owned(), kind]);
         }
     }
     for column in schema.partition_columns() {
         let kind = if column.is_date() { "DATE" } else { "VARCHAR" };
-        text.add_row(vec![
-            column.name.clone(),
-            format!("{kind}, of the directory"),
-        ]);
+        let kind = format!("{kind}, of the directory");
+        rows.push(vec![column.name.clone(), kind]);
     }
-    text.to_string()
+    table(&["column", "type"], rows)
 }
 
-fn add_columns(text: &mut Table, columns: &[Column], indent: &str) {
+fn add_columns(rows: &mut Vec<Vec<String>>, columns: &[Column], indent: &str) {
     for column in columns {
         let (mut kind, mut lists) = (&column.kind, 0);
         while let ColumnType::List(item) = kind {
@@ -217,12 +192,10 @@ fn add_columns(text: &mut Table, columns: &[Column], indent: &str) {
         match kind {
             ColumnType::Struct(fields) => {
                 let count = counted(fields.len() as u64, "field");
-                text.add_row(vec![name, format!("STRUCT{brackets}, {count}")]);
-                add_columns(text, fields, &format!("{indent}  "));
+                rows.push(vec![name, format!("STRUCT{brackets}, {count}")]);
+                add_columns(rows, fields, &format!("{indent}  "));
             }
-            kind => {
-                text.add_row(vec![name, format!("{kind}{brackets}")]);
-            }
+            kind => rows.push(vec![name, format!("{kind}{brackets}")]),
         }
     }
 }
@@ -236,8 +209,8 @@ struct Verified<'a> {
 
 /// A verification for people.
 pub(crate) fn text_of(report: &TableReport) -> String {
-    let mut counts = table(&["", ">count"]);
-    let rows: [(&str, u64); 8] = [
+    let records = report.chains.iter().map(|chain| chain.records).sum();
+    let rows = [
         ("records in", report.input),
         ("rows", report.rows),
         ("  of them in no date", report.untimed_rows),
@@ -245,14 +218,10 @@ pub(crate) fn text_of(report: &TableReport) -> String {
         ("dropped by rule", report.dropped),
         ("duplicates", report.duplicates),
         ("files", report.files),
-        (
-            "commit records",
-            report.chains.iter().map(|chain| chain.records).sum(),
-        ),
+        ("commit records", records),
     ];
-    for (name, count) in rows {
-        counts.add_row(vec![name.to_owned(), count_text(count)]);
-    }
+    let rows = rows.map(|(name, count)| vec![name.to_owned(), count_text(count)]);
+    let counts = table(&["", ">count"], rows);
     let mut text = format!(
         "table `{}` ({})\n{counts}\n",
         report.table,
@@ -310,9 +279,9 @@ mod tests {
             column("notify", &format!("STRUCT({})[]", fields.join(", "))),
             column(&"x".repeat(300), "STRUCT(a STRUCT(b BIGINT))"),
         ];
-        let mut text = table(&["column", "type"]);
-        add_columns(&mut text, &columns, "");
-        let text = text.to_string();
+        let mut rows = Vec::new();
+        add_columns(&mut rows, &columns, "");
+        let text = table(&["column", "type"], rows);
         assert!(
             text.lines().all(|line| line.chars().count() <= 120),
             "{text}"

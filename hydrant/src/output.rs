@@ -46,16 +46,17 @@ impl CommandOutput {
 /// The width of a table in a file or a pipe, in characters.
 const WIDTH_ELSEWHERE: u16 = 120;
 
-/// An empty table with these column names. A column whose name begins with `>` is aligned to the right, as numbers are.
-/// Long cells wrap: the table is at most as wide as the terminal, or [`WIDTH_ELSEWHERE`] where standard output is not a
-/// terminal.
-pub(crate) fn table(header: &[&str]) -> Table {
+/// A table with these column names and rows. A column whose name begins with `>` is aligned to the right, as numbers
+/// are. Long cells wrap: the table is at most as wide as the terminal, or [`WIDTH_ELSEWHERE`] where standard output is
+/// not a terminal.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let names = header.iter().map(|name| name.trim_start_matches('>'));
     let mut table = Table::new();
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(names);
+        .set_header(names)
+        .add_rows(rows);
     for (column, name) in table.column_iter_mut().zip(header) {
         if name.starts_with('>') {
             column.set_cell_alignment(CellAlignment::Right);
@@ -64,22 +65,19 @@ pub(crate) fn table(header: &[&str]) -> Table {
     if !table.is_tty() {
         table.set_width(WIDTH_ELSEWHERE);
     }
-    table
+    table.to_string()
 }
 
 /// Bytes for people: `1.5 MiB`.
 pub(crate) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
+    let unit = (bytes.max(1).ilog2() as usize / 10).min(UNITS.len() - 1);
+    match unit {
+        0 => format!("{bytes} B"),
+        unit => {
+            let value = bytes as f64 / 1024_f64.powi(unit as i32);
+            format!("{value:.1} {}", UNITS[unit])
+        }
     }
 }
 
@@ -107,10 +105,9 @@ mod tests {
 
     #[test]
     fn numbers_stand_at_the_right_of_their_columns() {
-        let mut text = table(&["name", ">records"]);
-        text.add_row(vec!["a", "1,234"]);
-        text.add_row(vec!["b", "7"]);
-        let text = text.to_string();
+        let rows = [["a", "1,234"], ["b", "7"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        let text = table(&["name", ">records"], rows);
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(
             lines,

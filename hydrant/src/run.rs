@@ -298,9 +298,8 @@ impl Pipeline {
         }
     }
 
-    /// Waits for the end of the producer's input or of another stage, and notes what that stage did. Without stages it
-    /// never returns.
-    async fn ended(&mut self, done: &mut Done) -> Result<PipelineEnd> {
+    /// Waits for the end of a stage, and notes what it did. Without stages it never returns.
+    async fn ended(&mut self, done: &mut Done) -> Result<()> {
         let Pipeline {
             producer,
             transform,
@@ -310,19 +309,17 @@ impl Pipeline {
             report = end_of(producer, "producer") => {
                 *producer = None;
                 done.producer = Some(report?);
-                Ok(PipelineEnd::Input)
             }
             summary = end_of(transform, "transform") => {
                 *transform = None;
                 done.transform = Some(summary?);
-                Ok(PipelineEnd::Stage)
             }
             summary = end_of(sink, "sink") => {
                 *sink = None;
                 done.sink = Some(summary?);
-                Ok(PipelineEnd::Stage)
             }
         }
+        Ok(())
     }
 
     /// Resolves only when a stage fails.
@@ -335,27 +332,18 @@ impl Pipeline {
 
     /// Stops the stages in the order of the flow. Each publishes what it holds.
     pub(crate) async fn drain(mut self, done: &mut Done) -> Result<()> {
-        let mut first: Result<()> = Ok(());
-        let mut keep = |error: Result<()>| {
-            if first.is_ok() {
-                first = error;
-            }
-        };
+        let mut first = Ok(());
         if let Some(producer) = &mut self.producer {
-            keep(
-                producer
-                    .drain("producer")
-                    .await
-                    .map(|report| done.producer = report),
-            );
+            let report = producer.drain("producer").await;
+            first = first.and(report.map(|report| done.producer = report));
         }
         if let Some(transform) = &mut self.transform {
             let summary = transform.drain("transform").await;
-            keep(summary.map(|summary| done.transform = summary));
+            first = first.and(summary.map(|summary| done.transform = summary));
         }
         if let Some(sink) = &mut self.sink {
             let summary = sink.drain("sink").await;
-            keep(summary.map(|summary| done.sink = summary));
+            first = first.and(summary.map(|summary| done.sink = summary));
         }
         first
     }
@@ -380,14 +368,6 @@ impl Pipeline {
         }
         Ok(())
     }
-}
-
-/// What has ended.
-enum PipelineEnd {
-    /// The producer's input.
-    Input,
-    /// A stage that ends by itself.
-    Stage,
 }
 
 async fn end_of<T: Send + 'static>(stage: &mut Option<StageTask<T>>, name: &str) -> Result<T> {
@@ -439,14 +419,13 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
         // Without a producer, the streams hold everything already.
         let mut is_all = exit_at_end && pipeline.producer.is_none();
         while !is_all {
-            match pipeline.ended(&mut done).await? {
-                PipelineEnd::Input => {
-                    let records = done.producer.as_ref().map(|report| report.stored);
-                    tracing::info!(records, "the input has ended");
-                    is_all = exit_at_end;
-                }
-                PipelineEnd::Stage => return Ok(()),
-            }
+            pipeline.ended(&mut done).await?;
+            let is_input = done.transform.is_none() && done.sink.is_none();
+            let Some(report) = done.producer.as_ref().filter(|_| is_input) else {
+                return Ok(());
+            };
+            tracing::info!(records = report.stored, "the input has ended");
+            is_all = exit_at_end;
         }
         pipeline.finish(&mut done).await
     };
@@ -471,19 +450,16 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
 }
 
 fn text_of(done: &Done) -> String {
-    let mut text = table(&["stage", ">records", ">size"]);
-    if let Some(report) = &done.producer {
-        text.add_row(vec![
-            "producer".to_owned(),
-            count_text(report.accepted),
-            bytes_text(report.bytes),
-        ]);
-    }
-    for (name, summary) in [("transform", &done.transform), ("sink", &done.sink)] {
-        if let Some(summary) = summary {
-            let (records, bytes) = (count_text(summary.records), bytes_text(summary.bytes));
-            text.add_row(vec![name.to_owned(), records, bytes]);
-        }
-    }
-    text.to_string()
+    let producer = done.producer.as_ref();
+    let producer = producer.map(|report| ("producer", report.accepted, report.bytes));
+    let others = [("transform", &done.transform), ("sink", &done.sink)];
+    let others = others.into_iter().filter_map(|(name, summary)| {
+        let summary = summary.as_ref()?;
+        Some((name, summary.records, summary.bytes))
+    });
+    let rows = producer.into_iter().chain(others);
+    let rows = rows.map(|(name, records, bytes)| {
+        vec![name.to_owned(), count_text(records), bytes_text(bytes)]
+    });
+    table(&["stage", ">records", ">size"], rows)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Context, Error, Position, Result, ShardId};
+use hydrant_core::{Error, Position, Result, ShardId};
 use hydrant_process::Process;
 use hydrant_process::config::{parse_bytes, parse_duration, parse_whole};
 use hydrant_stream::Streams;
@@ -17,7 +17,7 @@ use hydrant_stream::Streams;
 use crate::output::CommandOutput;
 
 /// The most shards that a new stream may have.
-const SHARDS_MAX: u32 = 4096;
+const SHARDS_MAX: u64 = 4096;
 /// A message lists at most this many shards one by one.
 const SHARDS_LISTED: usize = 16;
 
@@ -54,20 +54,7 @@ pub(crate) enum StreamCommand {
         position: String,
     },
     /// Prints records as they arrive, and keeps no progress
-    Tail {
-        /// The stream, such as `local:data/raw`
-        url: String,
-        /// Where to start: `earliest`, `latest`, or a time such as `2026-11-21T10:00:00Z`
-        #[arg(long, value_name = "START", default_value = "latest")]
-        start: String,
-        /// How to print a record: `ndjson` (its payload, one a line), `json` (one object a line, with position and key)
-        /// or `raw` (the bytes of its payload and nothing else) [default: json]
-        #[arg(long, value_name = "FORMAT")]
-        format: Option<String>,
-        /// End at the tip instead of waiting for more records
-        #[arg(long)]
-        exit_at_end: bool,
-    },
+    Tail(TailArgs),
     /// Splits a shard in two
     Split {
         /// The stream, such as `local:data/raw`
@@ -127,8 +114,8 @@ pub(crate) struct CreateArgs {
     /// The stream, such as `local:data/raw`
     url: String,
     /// Number of shards
-    #[arg(long, value_name = "N", default_value = "4", value_parser = parse_shards)]
-    shards: u32,
+    #[arg(long, value_name = "N", default_value = "4", value_parser = |text: &str| parse_whole(text, 1..=SHARDS_MAX))]
+    shards: u64,
     /// Remove records older than this, such as `7d` [default: keep them]
     #[arg(long, value_name = "DURATION")]
     retention: Option<String>,
@@ -138,6 +125,23 @@ pub(crate) struct CreateArgs {
     /// Compression of the log: `lz4`, `zstd` or `none` [default: lz4]
     #[arg(long, value_name = "CODEC")]
     codec: Option<String>,
+}
+
+/// The arguments of `stream tail`.
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// The stream, such as `local:data/raw`
+    url: String,
+    /// Where to start: `earliest`, `latest`, or a time such as `2026-11-21T10:00:00Z`
+    #[arg(long, value_name = "START", default_value = "latest")]
+    start: String,
+    /// How to print a record: `ndjson` (its payload, one a line), `json` (one object a line, with position and key)
+    /// or `raw` (the bytes of its payload and nothing else) [default: json]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// End at the tip instead of waiting for more records
+    #[arg(long)]
+    exit_at_end: bool,
 }
 
 /// What `stream trim` removes.
@@ -153,11 +157,6 @@ pub(crate) struct TrimWhat {
     /// The oldest data of each shard beyond this size, such as `10GiB`
     #[arg(long, value_name = "BYTES", group = "what", value_parser = parse_bytes)]
     to_bytes: Option<u64>,
-}
-
-fn parse_shards(text: &str) -> std::result::Result<u32, String> {
-    let shards = parse_whole(text, 1..=u64::from(SHARDS_MAX)).map_err(|error| error.to_string())?;
-    u32::try_from(shards).map_err(|error| error.to_string())
 }
 
 fn parse_hash(text: &str) -> std::result::Result<u128, String> {
@@ -205,16 +204,16 @@ pub(crate) struct TrimArgs {
     what: TrimWhat,
 }
 
-/// What commands reach streams with.
-#[derive(Clone, Copy)]
-struct StreamAccess<'a> {
+/// What commands reach streams and print results with.
+struct StreamCommands<'a> {
     streams: &'a Streams,
-    context: &'a Context,
+    process: &'a Process,
+    output: &'a CommandOutput,
 }
 
-impl StreamAccess<'_> {
+impl StreamCommands<'_> {
     async fn open(&self, url: &str) -> Result<SharedStream> {
-        self.streams.open(url, self.context).await
+        self.streams.open(url, &self.process.context).await
     }
 }
 
@@ -225,47 +224,27 @@ pub(crate) async fn run(
     process: &Process,
     output: &CommandOutput,
 ) -> Result<()> {
-    let access = StreamAccess {
+    let commands = StreamCommands {
         streams,
-        context: &process.context,
+        process,
+        output,
     };
     match command {
-        StreamCommand::Create(args) => admin::create(&args, &access, output).await,
-        StreamCommand::List { dir } => admin::list(&dir, &access, output).await,
-        StreamCommand::Describe { url } => admin::describe(&url, &access, output).await,
-        StreamCommand::Put { url, key } => records::put(url, key, (streams, process), output).await,
+        StreamCommand::Create(args) => commands.create(&args).await,
+        StreamCommand::List { dir } => commands.list(&dir).await,
+        StreamCommand::Describe { url } => commands.describe(&url).await,
+        StreamCommand::Put { url, key } => commands.put(url, key).await,
         StreamCommand::Get {
             url,
             shard,
             position,
-        } => records::get(&url, &shard, &position, (streams, process), output).await,
-        StreamCommand::Tail {
-            url,
-            start,
-            format,
-            exit_at_end,
-        } => {
-            records::tail(
-                &url,
-                &start,
-                format,
-                exit_at_end,
-                (streams, process),
-                output,
-            )
-            .await
-        }
-        StreamCommand::Split { url, shard, at } => {
-            admin::split(&url, &shard, at, &access, output).await
-        }
-        StreamCommand::Merge { url, a, b } => admin::merge(&url, &a, &b, &access, output).await,
-        StreamCommand::Reprocess { url, app, from } => {
-            reprocess::run(&url, &app, &from, &access, output).await
-        }
-        StreamCommand::Trim(args) => admin::trim(&args, &access, output).await,
-        StreamCommand::Repair { url, shard, .. } => {
-            admin::repair(&url, &shard, &access, output).await
-        }
-        StreamCommand::Delete { url, .. } => admin::delete(&url, &access, output).await,
+        } => commands.get(&url, &shard, &position).await,
+        StreamCommand::Tail(args) => commands.tail(args).await,
+        StreamCommand::Split { url, shard, at } => commands.split(&url, &shard, at).await,
+        StreamCommand::Merge { url, a, b } => commands.merge(&url, &a, &b).await,
+        StreamCommand::Reprocess { url, app, from } => commands.reprocess(&url, &app, &from).await,
+        StreamCommand::Trim(args) => commands.trim(&args).await,
+        StreamCommand::Repair { url, shard, .. } => commands.repair(&url, &shard).await,
+        StreamCommand::Delete { url, .. } => commands.delete(&url).await,
     }
 }

@@ -50,22 +50,14 @@ pub(crate) const NOT_UTF8: PoisonReason = "not_utf8";
 pub(crate) const TOMBSTONE: PoisonReason = "tombstone";
 pub(crate) const LINE_BREAK: PoisonReason = "line_break";
 
-/// The stream and the shard that a format writes beside a record.
-#[derive(Clone, Copy, Debug)]
-pub struct ShardLabel<'a> {
-    /// The stream.
-    pub stream: &'a StreamId,
-    /// The shard.
-    pub shard: &'a ShardId,
-}
-
 impl CopyFormat {
-    /// Appends the records of `batch` with the indexes `picks`; returns those that cannot be written in this format.
+    /// Appends the records of `batch` with the indexes `picks`, from this stream and shard; returns those that cannot be
+    /// written in this format.
     pub fn write(
         self,
         batch: &Batch,
         picks: &[u32],
-        place: ShardLabel<'_>,
+        place: (&StreamId, &ShardId),
         out: &mut Vec<u8>,
     ) -> Vec<(u32, PoisonReason)> {
         let origins = match self {
@@ -170,14 +162,14 @@ fn write_object(
     index: usize,
     entry: &Entry,
     origin: Option<&(Arc<OriginEntry>, Origin)>,
-    place: ShardLabel<'_>,
+    (stream, shard): (&StreamId, &ShardId),
     out: &mut Vec<u8>,
 ) {
     let (sequence, sub) = batch.position(index);
     out.extend_from_slice(b"{\"stream\":");
-    write_text(&place.stream.name, out);
+    write_text(&stream.name, out);
     out.extend_from_slice(b",\"shard\":");
-    write_text(place.shard.as_str(), out);
+    write_text(shard.as_str(), out);
     write_fmt(
         out,
         format_args!(",\"sequence\":\"{sequence}\",\"sub\":{sub},"),
@@ -293,10 +285,7 @@ mod tests {
     ) -> (String, Vec<(u32, PoisonReason)>) {
         let batch = batch(7, records);
         let stream = StreamId::new("s\"", "1");
-        let place = ShardLabel {
-            stream: &stream,
-            shard: &"a".into(),
-        };
+        let place = (&stream, &"a".into());
         let mut out = Vec::new();
         let refused = format.write(&batch, &pick_all(&batch), place, &mut out);
         (String::from_utf8(out).unwrap(), refused)
@@ -367,11 +356,7 @@ mod tests {
         assert!(batch.is_aligned());
         let stream = StreamId::new("s", "1");
         let write = |format: CopyFormat| {
-            let shard = "a".into();
-            let place = ShardLabel {
-                stream: &stream,
-                shard: &shard,
-            };
+            let place = (&stream, &"a".into());
             let mut out = Vec::new();
             let refused = format.write(&batch, &pick_all(&batch), place, &mut out);
             (String::from_utf8(out).unwrap(), refused)

@@ -7,16 +7,13 @@ use hydrant_fuzz::Target;
 use serde_json::Value;
 
 use super::filter::{Filter, all_hold};
-use super::format::{CopyFormat, ShardLabel};
+use super::format::CopyFormat;
 use super::tests::{batch, pick_all};
 
 fn written(format: CopyFormat, key: Option<&[u8]>, payload: &[u8]) -> Option<Vec<u8>> {
     let batch = batch(7, &[(key, payload)]);
     let stream = StreamId::new("s", "1");
-    let place = ShardLabel {
-        stream: &stream,
-        shard: &"a".into(),
-    };
+    let place = (&stream, &"a".into());
     let mut out = Vec::new();
     let refused = format.write(&batch, &pick_all(&batch), place, &mut out);
     assert_eq!(
@@ -62,10 +59,7 @@ fn headers_shown(key: Option<&[u8]>, input: &[u8]) -> Value {
     batch.headers = vec![Span::new(start, len)];
     batch.segments = [segment.into()].into();
     let stream = StreamId::new("s", "1");
-    let place = ShardLabel {
-        stream: &stream,
-        shard: &"a".into(),
-    };
+    let place = (&stream, &"a".into());
     let mut out = Vec::new();
     let refused = CopyFormat::Json.write(&batch, &[0], place, &mut out);
     assert!(refused.is_empty());

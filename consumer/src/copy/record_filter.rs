@@ -17,7 +17,7 @@ use hydrant_core::workers::{INTERNAL_FAULT, contain_each};
 
 use super::STAGE;
 use super::filter::{Filter, all_hold};
-use super::format::{CopyFormat, PoisonReason, ShardLabel};
+use super::format::{CopyFormat, PoisonReason};
 use super::tally::{CopyCounts, CopyTally};
 
 /// What to do with a record that cannot be copied.
@@ -184,10 +184,7 @@ impl RecordFilter {
             mut poison,
             dropped,
         } = self.judge(batch);
-        let place = ShardLabel {
-            stream: source.stream,
-            shard: source.shard,
-        };
+        let place = (source.stream, source.shard);
         let mut text = Vec::with_capacity(batch.payload_len() as usize + accepted.len());
         poison.extend(format.write(batch, &accepted, place, &mut text));
         poison.sort_unstable();

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use hydrant_core::disk::replace_file;
 use hydrant_core::settings::path_in_url;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::{Layers, Problems};
@@ -53,7 +51,7 @@ impl DemoDir {
             )));
         }
         let place = DemoDir { dir };
-        place.write_secret(
+        place.write(
             &place.key_file(),
             &format!(
                 "{KEY_ID} = \"{}{}\"\n",
@@ -61,8 +59,7 @@ impl DemoDir {
                 context.random.identity()
             ),
         )?;
-        let policy = include_str!("policy.toml");
-        place.write(&place.policy_file(), policy, context).await?;
+        place.write(&place.policy_file(), include_str!("policy.toml"))?;
         Ok(place)
     }
 
@@ -131,16 +128,8 @@ impl DemoDir {
         self.dir.join("policy.toml")
     }
 
-    async fn write(&self, path: &Path, text: &str, context: &Context) -> Result<()> {
-        let body = Bytes::copy_from_slice(text.as_bytes());
-        let nonce = context.random.identity();
-        replace_file(&*context.disk, path, body, &nonce)
-            .await
-            .map_err(|error| Error::io("write", path, error))
-    }
-
-    /// Writes a file that only the user who runs the demo may read.
-    fn write_secret(&self, path: &Path, text: &str) -> Result<()> {
+    /// Writes a new file that only the user who runs the demo may read.
+    fn write(&self, path: &Path, text: &str) -> Result<()> {
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;
         let mut options = std::fs::OpenOptions::new();
@@ -170,10 +159,10 @@ mod tests {
             dir: dir.path().to_owned(),
         };
         let key = place.key_file();
-        place.write_secret(&key, "demo = \"0\"\n").unwrap();
+        place.write(&key, "demo = \"0\"\n").unwrap();
         let mode = std::fs::metadata(&key).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         // An existing file may be readable by others.
-        assert!(place.write_secret(&key, "demo = \"1\"\n").is_err());
+        assert!(place.write(&key, "demo = \"1\"\n").is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Error, Result};
 use hydrant_process::telemetry::Metrics;
 use hydrant_producer::Counters;
@@ -11,7 +12,7 @@ use super::directory::DemoDir;
 use crate::output::{CommandOutput, bytes_text, count_text};
 
 /// The time between two updates of the view.
-pub(super) const EVERY: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_millis(250);
 
 /// What the stages have done so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,11 +29,6 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// Reads counters and metrics.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counters are whole and not negative"
-    )]
     pub(super) fn read(counters: &Counters, metrics: &Metrics) -> Self {
         let total = |name: &str| metrics.total(name) as u64;
         Numbers {
@@ -58,12 +54,12 @@ impl View {
     /// Starts the view.
     pub(super) fn new(output: &CommandOutput, place: &DemoDir, seconds: u64) -> Result<Self> {
         use std::io::IsTerminal;
-        let before = (Duration::ZERO, Numbers::default());
+        let mut view = View {
+            lines: None,
+            before: (Duration::ZERO, Numbers::default()),
+        };
         if output.is_json() {
-            return Ok(View {
-                lines: None,
-                before,
-            });
+            return Ok(view);
         }
         let dir = place.dir().display();
         output.stdout().line(format!(
@@ -71,10 +67,7 @@ impl View {
              everything goes to {dir}"
         ))?;
         if !std::io::stderr().is_terminal() {
-            return Ok(View {
-                lines: None,
-                before,
-            });
+            return Ok(view);
         }
         let style = ProgressStyle::with_template("{prefix:>10} {msg}")
             .map_err(|error| Error::fatal(error.to_string()))?;
@@ -86,22 +79,25 @@ impl View {
                     .with_prefix(name),
             )
         };
-        let lines = Some([line("producer"), line("transform"), line("sink")]);
-        Ok(View { lines, before })
+        view.lines = Some([line("producer"), line("transform"), line("sink")]);
+        Ok(view)
+    }
+
+    /// Shows the numbers again and again, and never returns.
+    pub(super) async fn watch(&mut self, counters: &Counters, metrics: &Metrics, started: Instant) {
+        loop {
+            self.show(&Numbers::read(counters, metrics), clock::now() - started);
+            clock::sleep(EVERY).await;
+        }
     }
 
     /// Shows the numbers `elapsed` after the start.
-    pub(super) fn show(&mut self, now: &Numbers, elapsed: Duration) {
+    fn show(&mut self, now: &Numbers, elapsed: Duration) {
         let (then, before) = std::mem::replace(&mut self.before, (elapsed, *now));
         let Some([producer, transform, sink]) = &self.lines else {
             return;
         };
         let seconds = (elapsed - then).as_secs_f64().max(0.001);
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "rates for people"
-        )]
         let rate = |now: u64, before: u64| {
             count_text((now.saturating_sub(before) as f64 / seconds) as u64)
         };

@@ -51,10 +51,12 @@ pub(super) fn detectors(output: &CommandOutput) -> Result<()> {
         })
         .collect();
     output.print(&rows, || {
-        let mut text = table(&["detector", "class", "finds"]);
-        for row in &rows {
-            text.add_row(vec![row.name, row.class, row.description]);
-        }
-        text.to_string()
+        let rows = rows.iter();
+        let rows = rows.map(|row| {
+            [row.name, row.class, row.description]
+                .map(str::to_owned)
+                .to_vec()
+        });
+        table(&["detector", "class", "finds"], rows)
     })
 }

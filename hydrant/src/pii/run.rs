@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hydrant_core::workers::{INTERNAL_FAULT, contain};
 use hydrant_core::{Error, Result};
-use hydrant_pii::{Engine, FindingCounts, FindingReport, Policy, ScanVerdict};
+use hydrant_pii::{Engine, FindingCounts, Policy, ScanVerdict};
 use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, LineReader, ReadOptions, stdin};
 use serde::Serialize;
 
@@ -54,15 +54,15 @@ impl LineSummary {
 }
 
 #[derive(Serialize)]
-struct FindingLine<'a> {
+struct ReportLine<T> {
     line: u64,
     #[serde(flatten)]
-    finding: FindingReport<'a>,
+    about: T,
 }
 
+/// What became of a line that is not written.
 #[derive(Serialize)]
-struct OutcomeLine<'a> {
-    line: u64,
+struct LineOutcome<'a> {
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
@@ -71,15 +71,19 @@ struct OutcomeLine<'a> {
     length: u64,
 }
 
+fn quarantined(reason: &'static str, length: u64) -> LineOutcome<'static> {
+    LineOutcome {
+        action: "quarantine",
+        reason: Some(reason),
+        rule: None,
+        length,
+    }
+}
+
 /// Strips the lines of standard input onto standard output.
 pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<LineSummary> {
-    let mut report = match report {
-        None => None,
-        Some(path) => {
-            let file = File::create(path).map_err(|error| uncreated(path, error))?;
-            Some(BufWriter::new(file))
-        }
-    };
+    let report = report.map(|path| File::create(path).map_err(|error| uncreated(path, error)));
+    let mut report = report.transpose()?.map(BufWriter::new);
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut input = stdin::open(ReadOptions::lines(LINE_BYTES_MAX_DEFAULT));
     let summary = strip_lines(policy, &mut input, &mut out, &mut report)?;
@@ -101,12 +105,7 @@ fn strip_lines(
     let mut tally = FindingCounts::default();
     let mut stripped = Vec::new();
     let mut refused = 0;
-    loop {
-        let block = match input.next_block() {
-            Ok(Some(block)) => block,
-            Ok(None) => break,
-            Err(error) => return Err(Error::refused(with_causes(&error))),
-        };
+    while let Some(block) = input.next_block()? {
         debug_assert!(
             block.lines.is_sorted_by(|a, b| a.number < b.number),
             "lines come in order"
@@ -116,58 +115,47 @@ fn strip_lines(
             let length = payload.len() as u64;
             stripped.clear();
             let processed = contain(|| process(&mut engine, payload, &mut stripped));
-            let Some(verdict) = processed else {
-                // The panic may have left the engine half done: start with a new one.
-                engine = Engine::new(Arc::clone(policy));
-                refused += 1;
-                quarantine(report, line.number, INTERNAL_FAULT, length)?;
-                continue;
-            };
-            tally.add(verdict, engine.findings());
-            let (kept, fate) = match verdict {
-                ScanVerdict::Clean => (Some(payload), None),
-                ScanVerdict::Redacted => (Some(stripped.as_slice()), None),
-                ScanVerdict::Quarantined { reason } => {
-                    (None, Some(("quarantine", Some(reason), None)))
-                }
-                ScanVerdict::Dropped { rule } => {
-                    (None, Some(("drop", None, Some(policy.rule_name(rule)))))
-                }
-            };
-            if let Some(kept) = kept {
-                let written = out.write_all(kept).and_then(|()| out.write_all(b"\n"));
-                if !is_written(written)? {
-                    return Ok(summary(&tally, refused));
-                }
+            if let Some(verdict) = processed {
+                tally.add(verdict, engine.findings());
             }
-            let Some(report) = report.as_mut() else {
-                continue;
-            };
-            if let Some((action, reason, rule)) = fate {
-                let reason = reason.map(hydrant_pii::QuarantineReason::code);
-                let fate = OutcomeLine {
-                    line: line.number,
-                    action,
-                    reason,
-                    rule,
-                    length,
-                };
-                write_line(report, &fate)?;
-            } else {
-                for finding in engine.reports() {
-                    write_line(
-                        report,
-                        &FindingLine {
-                            line: line.number,
-                            finding,
-                        },
-                    )?;
+            let kept = match processed {
+                Some(ScanVerdict::Clean) => Ok(payload),
+                Some(ScanVerdict::Redacted) => Ok(stripped.as_slice()),
+                Some(ScanVerdict::Quarantined { reason }) => {
+                    Err(quarantined(reason.code(), length))
                 }
+                Some(ScanVerdict::Dropped { rule }) => Err(LineOutcome {
+                    action: "drop",
+                    reason: None,
+                    rule: Some(policy.rule_name(rule)),
+                    length,
+                }),
+                None => {
+                    // The panic may have left the engine half done: start with a new one.
+                    engine = Engine::new(Arc::clone(policy));
+                    refused += 1;
+                    Err(quarantined(INTERNAL_FAULT, length))
+                }
+            };
+            match kept {
+                Ok(kept) => {
+                    let written = out.write_all(kept).and_then(|()| out.write_all(b"\n"));
+                    if !is_written(written)? {
+                        return Ok(summary(&tally, refused));
+                    }
+                    if report.is_some() {
+                        for finding in engine.reports() {
+                            report_line(report, line.number, finding)?;
+                        }
+                    }
+                }
+                Err(outcome) => report_line(report, line.number, outcome)?,
             }
         }
         for line in &block.refused {
             refused += 1;
-            quarantine(report, line.number, "line-too-long", line.length)?;
+            let outcome = quarantined("line-too-long", line.length);
+            report_line(report, line.number, outcome)?;
         }
     }
     is_written(out.flush())?;
@@ -178,26 +166,6 @@ fn process(engine: &mut Engine, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdic
     #[cfg(test)]
     assert!(payload != tests::FAULT, "a panic that a test asked for");
     engine.process(payload, out)
-}
-
-/// Reports a line that was not processed.
-fn quarantine(
-    report: &mut Option<impl Write>,
-    line: u64,
-    reason: &'static str,
-    length: u64,
-) -> Result<()> {
-    let Some(report) = report else {
-        return Ok(());
-    };
-    let fate = OutcomeLine {
-        line,
-        action: "quarantine",
-        reason: Some(reason),
-        rule: None,
-        length,
-    };
-    write_line(report, &fate)
 }
 
 /// The error of a report that cannot be created; a refusal where its path is wrong.
@@ -223,22 +191,15 @@ fn is_written(written: io::Result<()>) -> Result<bool> {
     }
 }
 
-fn write_line(report: &mut impl Write, line: &impl Serialize) -> Result<()> {
-    serde_json::to_writer(&mut *report, line)
+/// Adds what there is to say about a line to the report, if one is written.
+fn report_line(report: &mut Option<impl Write>, line: u64, about: impl Serialize) -> Result<()> {
+    let Some(report) = report else {
+        return Ok(());
+    };
+    serde_json::to_writer(&mut *report, &ReportLine { line, about })
         .map_err(io::Error::from)
         .and_then(|()| report.write_all(b"\n"))
         .map_err(|error| write_error("the report", &error))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn summary(tally: &FindingCounts, refused: u64) -> LineSummary {

@@ -3,15 +3,16 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use hydrant_core::admin::{Admin, Trim};
+use hydrant_core::admin::Trim;
 use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::settings::{OutrankingValue, path_in_url};
 use hydrant_core::stream::{ShardState, SharedStream};
-use hydrant_core::{Error, Interval, Position, Result, ShardId};
+use hydrant_core::{Error, Position, Result, ShardId};
 use serde::Serialize;
+use serde_json::json;
 
-use super::{CreateArgs, StreamAccess, TrimArgs, shard_of, some_of};
-use crate::output::{CommandOutput, bytes_text, count_text, counted, moment_text, table};
+use super::{CreateArgs, StreamCommands, TrimArgs, shard_of, some_of};
+use crate::output::{bytes_text, count_text, counted, moment_text, table};
 
 #[derive(Serialize)]
 struct StreamDescription {
@@ -28,78 +29,198 @@ struct AppProgress {
     leases: Vec<Lease>,
 }
 
-pub(super) async fn create(
-    args: &CreateArgs,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let given = [
-        ("retention", &args.retention),
-        ("retention-bytes", &args.retention_bytes),
-        ("codec", &args.codec),
-    ];
-    let flags = given.into_iter().filter_map(|(key, value)| {
-        Some(OutrankingValue {
-            key: key.to_owned(),
-            value: value.clone()?,
-            place: format!("flag `--{key}`"),
+impl StreamCommands<'_> {
+    pub(super) async fn create(&self, args: &CreateArgs) -> Result<()> {
+        let given = [
+            ("retention", &args.retention),
+            ("retention-bytes", &args.retention_bytes),
+            ("codec", &args.codec),
+        ];
+        let flags = given.into_iter().filter_map(|(key, value)| {
+            Some(OutrankingValue {
+                key: key.to_owned(),
+                value: value.clone()?,
+                place: format!("flag `--{key}`"),
+            })
+        });
+        let flags: Vec<_> = flags.collect();
+        let (shards, context) = (args.shards as u32, &self.process.context);
+        let stream = self.streams.create(&args.url, shards, &flags, context);
+        let described = read(&stream.await?, &[]).await?;
+        self.output.print(&described, || {
+            let shards = counted(described.shards.len() as u64, "shard");
+            format!("created `{}` with {shards}", args.url)
         })
-    });
-    let (flags, context): (Vec<_>, _) = (flags.collect(), access.context);
-    let streams = access.streams;
-    let stream = streams
-        .create(&args.url, args.shards, &flags, context)
-        .await?;
-    let described = read(&stream, &[]).await?;
-    output.print(&described, || {
-        let shards = counted(described.shards.len() as u64, "shard");
-        format!("created `{}` with {shards}", args.url)
-    })
-}
-
-pub(super) async fn list(
-    dir: &Path,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let disk = &access.context.disk;
-    let names = disk.list(dir).await;
-    let names = names.map_err(|error| unlisted(dir, error))?;
-    let mut found = Vec::new();
-    for name in names.iter().filter(|name| name.is_dir) {
-        let path = dir.join(&name.name);
-        let manifest = disk.stat(&path.join("manifest.json")).await;
-        if manifest
-            .map_err(|error| Error::io("look at", &path, error))?
-            .is_none()
-        {
-            continue;
-        }
-        let url = format!("local:{}", path_in_url(&path)?);
-        let stream = access.open(&url).await?;
-        found.push(read(&stream, &[]).await?);
     }
-    output.print(&found, || {
-        if found.is_empty() {
-            return format!("there are no local streams in `{}`", dir.display());
+
+    pub(super) async fn list(&self, dir: &Path) -> Result<()> {
+        let disk = &self.process.context.disk;
+        let names = disk.list(dir).await;
+        let names = names.map_err(|error| unlisted(dir, error))?;
+        let mut found = Vec::new();
+        for name in names.iter().filter(|name| name.is_dir) {
+            let path = dir.join(&name.name);
+            let manifest = disk.stat(&path.join("manifest.json")).await;
+            let manifest = manifest.map_err(|error| Error::io("look at", &path, error))?;
+            if manifest.is_some() {
+                let url = format!("local:{}", path_in_url(&path)?);
+                found.push(read(&self.open(&url).await?, &[]).await?);
+            }
         }
-        let mut rows = table(&["stream", ">shards", ">open", ">appended", ">size"]);
-        for stream in &found {
-            let open = stream
-                .shards
-                .iter()
-                .filter(|state| !state.shard.closed)
-                .count();
-            rows.add_row(vec![
-                stream.url.clone(),
-                stream.shards.len().to_string(),
-                open.to_string(),
-                count_text(stream.shards.iter().filter_map(|state| state.records).sum()),
-                bytes_text(stream.shards.iter().filter_map(|state| state.bytes).sum()),
-            ]);
+        self.output.print(&found, || {
+            if found.is_empty() {
+                return format!("there are no local streams in `{}`", dir.display());
+            }
+            let rows = found.iter().map(|StreamDescription { url, shards, .. }| {
+                let open = shards.iter().filter(|state| !state.shard.closed).count();
+                vec![
+                    url.clone(),
+                    shards.len().to_string(),
+                    open.to_string(),
+                    count_text(shards.iter().filter_map(|state| state.records).sum()),
+                    bytes_text(shards.iter().filter_map(|state| state.bytes).sum()),
+                ]
+            });
+            table(&["stream", ">shards", ">open", ">appended", ">size"], rows)
+        })
+    }
+
+    pub(super) async fn describe(&self, url: &str) -> Result<()> {
+        let stream = self.open(url).await?;
+        let apps = stream.apps().await?;
+        let described = read(&stream, &apps).await?;
+        self.output.print(&described, || {
+            let none = || "-".to_owned();
+            let shards = described.shards.iter().map(|state| {
+                let parents: Vec<&str> = state.shard.parents.iter().map(ShardId::as_str).collect();
+                vec![
+                    state.shard.id.to_string(),
+                    if state.shard.closed { "closed" } else { "open" }.to_owned(),
+                    parents.join(", "),
+                    state.kept_after.to_string(),
+                    state.tip.map_or_else(none, |tip| tip.to_string()),
+                    state.records.map_or_else(none, count_text),
+                    state.bytes.map_or_else(none, bytes_text),
+                    moment_text(state.newest_arrival),
+                ]
+            });
+            let shards = table(
+                &[
+                    "shard",
+                    "state",
+                    "parents",
+                    ">kept after",
+                    ">tip",
+                    ">appended",
+                    ">size",
+                    "newest",
+                ],
+                shards,
+            );
+            let mut text = format!("{}  ({})\n{shards}\n", described.url, described.incarnation);
+            let leases = described.apps.iter().flat_map(|app| {
+                app.leases.iter().map(|lease| {
+                    vec![
+                        app.app.clone(),
+                        lease.shard.to_string(),
+                        lease.progress.as_ref().map_or_else(none, done_to),
+                        lease.owner.clone().unwrap_or_else(none),
+                        lease.epoch.to_string(),
+                    ]
+                })
+            });
+            if !described.apps.is_empty() {
+                text += &table(&["app", "shard", ">done to", "owner", ">epoch"], leases);
+            }
+            text
+        })
+    }
+
+    pub(super) async fn split(&self, url: &str, shard: &str, at: Option<u128>) -> Result<()> {
+        let stream = self.open(url).await?;
+        let shard = shard_of(&stream, shard).await?;
+        let children = stream.admin().split(&shard, at).await;
+        self.resharded(&stream, children).await
+    }
+
+    pub(super) async fn merge(&self, url: &str, a: &str, b: &str) -> Result<()> {
+        let stream = self.open(url).await?;
+        let (a, b) = (shard_of(&stream, a).await?, shard_of(&stream, b).await?);
+        if a == b {
+            return Err(Error::refused(format!(
+                "`{a}` is named twice: name a shard and its neighbour"
+            )));
         }
-        rows.to_string()
-    })
+        let child = stream.admin().merge(&a, &b).await;
+        self.resharded(&stream, child.map(|child| vec![child]))
+            .await
+    }
+
+    /// Prints the children. A shard that was closed already becomes a refusal that lists the open ones.
+    async fn resharded(&self, stream: &SharedStream, children: Result<Vec<ShardId>>) -> Result<()> {
+        let shard = match children {
+            Ok(children) => {
+                return self.output.print(&json!({ "children": children }), || {
+                    let names: Vec<&str> = children.iter().map(ShardId::as_str).collect();
+                    format!("opened {}", names.join(", "))
+                });
+            }
+            Err(Error::Sealed { shard }) => shard,
+            Err(error) => return Err(error),
+        };
+        let map = stream.shards().await?;
+        let open: Vec<&str> = map.open().map(|shard| shard.id.as_str()).collect();
+        Err(Error::refused(format!(
+            "shard `{shard}` was split or merged and is closed: choose one of {}",
+            some_of(&open)
+        )))
+    }
+
+    pub(super) async fn trim(&self, args: &TrimArgs) -> Result<()> {
+        let what = if let Some(position) = args.what.up_to {
+            Trim::After(position)
+        } else if let Some(age) = args.what.older_than {
+            let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+            let now = self.process.context.clock.wall_micros();
+            Trim::OlderThan(now.saturating_sub(micros))
+        } else {
+            Trim::ToBytes(args.what.to_bytes.unwrap_or(u64::MAX))
+        };
+        let stream = self.open(&args.url).await?;
+        let shard = match &args.shard {
+            Some(shard) => Some(shard_of(&stream, shard).await?),
+            None => None,
+        };
+        let freed = stream.admin().trim(shard.as_ref(), what).await?;
+        self.output.print(&json!({ "freed_bytes": freed }), || match freed {
+            0 => "freed nothing: segments are removed as a whole, and none lies wholly in that range"
+                .to_owned(),
+            bytes => format!("freed {}", bytes_text(bytes)),
+        })
+    }
+
+    pub(super) async fn repair(&self, url: &str, shard: &str) -> Result<()> {
+        let stream = self.open(url).await?;
+        let skipped = stream
+            .admin()
+            .repair(&shard_of(&stream, shard).await?)
+            .await?;
+        self.output.print(&json!({ "skipped": skipped }), || {
+            if skipped.is_empty() {
+                return format!("shard `{shard}` is not corrupt: nothing was skipped");
+            }
+            let gaps = skipped.iter();
+            let gaps = gaps.map(|gap| format!("after {} up to {}", gap.from, gap.to));
+            let gaps: Vec<String> = gaps.collect();
+            format!("skipped {}; readers see the gap", gaps.join("; "))
+        })
+    }
+
+    pub(super) async fn delete(&self, url: &str) -> Result<()> {
+        self.streams.delete(url, &self.process.context).await?;
+        let deleted = json!({ "deleted": url });
+        self.output.print(&deleted, || format!("deleted `{url}`"))
+    }
 }
 
 /// The error of a directory that cannot be listed; a refusal where its name is wrong.
@@ -118,61 +239,6 @@ fn unlisted(dir: &Path, error: std::io::Error) -> Error {
         )),
         _ => Error::io("list", dir, error),
     }
-}
-
-pub(super) async fn describe(
-    url: &str,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let stream = access.open(url).await?;
-    let apps = stream.apps().await?;
-    let described = read(&stream, &apps).await?;
-    output.print(&described, || {
-        let mut shards = table(&[
-            "shard",
-            "state",
-            "parents",
-            ">kept after",
-            ">tip",
-            ">appended",
-            ">size",
-            "newest",
-        ]);
-        for state in &described.shards {
-            let parents: Vec<&str> = state.shard.parents.iter().map(ShardId::as_str).collect();
-            shards.add_row(vec![
-                state.shard.id.to_string(),
-                if state.shard.closed { "closed" } else { "open" }.to_owned(),
-                parents.join(", "),
-                state.kept_after.to_string(),
-                state
-                    .tip
-                    .map_or_else(|| "-".to_owned(), |tip| tip.to_string()),
-                state.records.map_or_else(|| "-".to_owned(), count_text),
-                state.bytes.map_or_else(|| "-".to_owned(), bytes_text),
-                moment_text(state.newest_arrival),
-            ]);
-        }
-        let mut text = format!("{}  ({})\n{shards}\n", described.url, described.incarnation);
-        if !described.apps.is_empty() {
-            let mut progress = table(&["app", "shard", ">done to", "owner", ">epoch"]);
-            for app in &described.apps {
-                for lease in &app.leases {
-                    let to = lease.progress.as_ref().map(done_to);
-                    progress.add_row(vec![
-                        app.app.clone(),
-                        lease.shard.to_string(),
-                        to.unwrap_or_else(|| "-".to_owned()),
-                        lease.owner.clone().unwrap_or_else(|| "-".to_owned()),
-                        lease.epoch.to_string(),
-                    ]);
-                }
-            }
-            text.push_str(&progress.to_string());
-        }
-        text
-    })
 }
 
 /// How far an app is; of a shard that it has not read, where it begins if that was kept as it was asked for.
@@ -198,154 +264,6 @@ async fn read(stream: &SharedStream, apps: &[String]) -> Result<StreamDescriptio
         });
     }
     Ok(described)
-}
-
-#[derive(Serialize)]
-struct ReshardReport {
-    children: Vec<ShardId>,
-}
-
-pub(super) async fn split(
-    url: &str,
-    shard: &str,
-    at: Option<u128>,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let (stream, admin) = admin(url, access).await?;
-    let shard = shard_of(&stream, shard).await?;
-    match admin.split(&shard, at).await {
-        Ok(children) => resharded(children, output),
-        Err(error) => Err(closed(&stream, error).await?),
-    }
-}
-
-pub(super) async fn merge(
-    url: &str,
-    a: &str,
-    b: &str,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let (stream, admin) = admin(url, access).await?;
-    let (a, b) = (shard_of(&stream, a).await?, shard_of(&stream, b).await?);
-    if a == b {
-        return Err(Error::refused(format!(
-            "`{a}` is named twice: name a shard and its neighbour"
-        )));
-    }
-    match admin.merge(&a, &b).await {
-        Ok(child) => resharded(vec![child], output),
-        Err(error) => Err(closed(&stream, error).await?),
-    }
-}
-
-/// Turns the error of a closed shard into a refusal that lists the open shards.
-async fn closed(stream: &SharedStream, error: Error) -> Result<Error> {
-    let Error::Sealed { shard } = error else {
-        return Ok(error);
-    };
-    let map = stream.shards().await?;
-    let open: Vec<&str> = map.open().map(|shard| shard.id.as_str()).collect();
-    Ok(Error::refused(format!(
-        "shard `{shard}` was split or merged and is closed: choose one of {}",
-        some_of(&open)
-    )))
-}
-
-fn resharded(children: Vec<ShardId>, output: &CommandOutput) -> Result<()> {
-    output.print(
-        &ReshardReport {
-            children: children.clone(),
-        },
-        || {
-            let names: Vec<&str> = children.iter().map(ShardId::as_str).collect();
-            format!("opened {}", names.join(", "))
-        },
-    )
-}
-
-#[derive(Serialize)]
-struct TrimReport {
-    freed_bytes: u64,
-}
-
-pub(super) async fn trim(
-    args: &TrimArgs,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let what = if let Some(position) = args.what.up_to {
-        Trim::After(position)
-    } else if let Some(age) = args.what.older_than {
-        let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        Trim::OlderThan(access.context.clock.wall_micros().saturating_sub(micros))
-    } else {
-        Trim::ToBytes(args.what.to_bytes.unwrap_or(u64::MAX))
-    };
-    let (stream, admin) = admin(&args.url, access).await?;
-    let shard = match &args.shard {
-        Some(shard) => Some(shard_of(&stream, shard).await?),
-        None => None,
-    };
-    let freed_bytes = admin.trim(shard.as_ref(), what).await?;
-    output.print(&TrimReport { freed_bytes }, || match freed_bytes {
-        0 => "freed nothing: segments are removed as a whole, and none lies wholly in that range"
-            .to_owned(),
-        bytes => format!("freed {}", bytes_text(bytes)),
-    })
-}
-
-#[derive(Serialize)]
-struct RepairReport {
-    skipped: Vec<Interval>,
-}
-
-pub(super) async fn repair(
-    url: &str,
-    shard: &str,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let (stream, admin) = admin(url, access).await?;
-    let skipped = admin.repair(&shard_of(&stream, shard).await?).await?;
-    output.print(
-        &RepairReport {
-            skipped: skipped.clone(),
-        },
-        || match skipped.as_slice() {
-            [] => format!("shard `{shard}` is not corrupt: nothing was skipped"),
-            gaps => {
-                let gaps: Vec<String> = gaps
-                    .iter()
-                    .map(|gap| format!("after {} up to {}", gap.from, gap.to))
-                    .collect();
-                format!("skipped {}; readers see the gap", gaps.join("; "))
-            }
-        },
-    )
-}
-
-#[derive(Serialize)]
-struct DeleteReport<'a> {
-    deleted: &'a str,
-}
-
-pub(super) async fn delete(
-    url: &str,
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    access.streams.delete(url, access.context).await?;
-    output.print(&DeleteReport { deleted: url }, || {
-        format!("deleted `{url}`")
-    })
-}
-
-async fn admin(url: &str, access: &StreamAccess<'_>) -> Result<(SharedStream, Admin)> {
-    let stream = access.open(url).await?;
-    let admin = stream.admin();
-    Ok((stream, admin))
 }
 
 #[cfg(test)]

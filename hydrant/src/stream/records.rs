@@ -1,83 +1,103 @@
 //! Puts records into a stream, and prints them.
 
-use hydrant_consumer::config::ConsumerArgs;
-use hydrant_consumer::copy::{CopyFormat, ShardLabel};
+use hydrant_consumer::config::{Config, ConsumerArgs};
+use hydrant_consumer::copy::CopyFormat;
 use hydrant_consumer::runtime::{self, OnCorrupt};
 use hydrant_consumer::wire::{self as consumer, CopyParts};
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::{Batch, Budget, Error, Position, Result, ShardId};
-use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
-use hydrant_stream::Streams;
 
-use super::shard_of;
-use crate::output::{CommandOutput, count_text, counted};
+use super::{StreamCommands, TailArgs, shard_of};
+use crate::output::{count_text, counted};
 
 /// The name of the format that `--json` selects.
 const JSON: &str = "json";
 
-/// Appends the lines of standard input.
-pub(super) async fn put(
-    url: String,
-    key: Option<String>,
-    (streams, process): (&Streams, &Process),
-    output: &CommandOutput,
-) -> Result<()> {
-    // Open the stream first: `put` must not create one under a mistyped name.
-    streams.open(&url, &process.context).await?;
-    let input = InputSpec::Files(Files::new(["-"]));
-    let mut config = hydrant_producer::Config::new(url, input).with_streams(streams);
-    if let Some(key) = key {
-        config = config.with_key(&key)?;
+impl StreamCommands<'_> {
+    /// Appends the lines of standard input.
+    pub(super) async fn put(&self, url: String, key: Option<String>) -> Result<()> {
+        // Open the stream first: `put` must not create one under a mistyped name.
+        self.open(&url).await?;
+        let input = InputSpec::Files(Files::new(["-"]));
+        let mut config = hydrant_producer::Config::new(url, input).with_streams(self.streams);
+        if let Some(key) = key {
+            config = config.with_key(&key)?;
+        }
+        let (context, shutdown) = (&self.process.context, self.process.shutdown.clone());
+        let report = hydrant_producer::run(config, context, shutdown, None).await?;
+        self.output.print(&report, || {
+            let refused: u64 = report.refused.values().sum();
+            format!(
+                "{} stored, {} without key, {} refused",
+                counted(report.stored, "record"),
+                count_text(report.keyless),
+                count_text(refused)
+            )
+        })
     }
-    let shutdown = process.shutdown.clone();
-    let report = hydrant_producer::run(config, &process.context, shutdown, None).await?;
-    output.print(&report, || {
-        let refused: u64 = report.refused.values().sum();
-        format!(
-            "{} stored, {} without key, {} refused",
-            counted(report.stored, "record"),
-            count_text(report.keyless),
-            count_text(refused)
-        )
-    })
-}
 
-/// Prints one record: its payload, or with `--json` also its position, key and times.
-pub(super) async fn get(
-    url: &str,
-    shard: &str,
-    position: &str,
-    (streams, process): (&Streams, &Process),
-    output: &CommandOutput,
-) -> Result<()> {
-    let stream = streams.open(url, &process.context).await?;
-    let shard = shard_of(&stream, shard).await?;
-    let Ok(Position::At { sequence, sub }) = position.parse() else {
-        return Err(Error::refused(format!(
-            "argument `POSITION`: `{position}` is not the position of a record: write a sequence number such as \
-             `1234`, or `SEQUENCE.SUB`"
-        )));
-    };
-    let wanted = Position::at(sequence, sub);
-    let batch = record_at(&stream, &shard, wanted, &process.context.budget).await?;
-    let mut text = Vec::new();
-    let format = if output.is_json() {
-        CopyFormat::Json
-    } else {
-        CopyFormat::Raw
-    };
-    let place = ShardLabel {
-        stream: stream.id(),
-        shard: &shard,
-    };
-    // Both formats take every record.
-    format.write(&batch, &[0], place, &mut text);
-    if !text.ends_with(b"\n") {
-        text.push(b'\n');
+    /// Prints one record: its payload, or with `--json` also its position, key and times.
+    pub(super) async fn get(&self, url: &str, shard: &str, position: &str) -> Result<()> {
+        let stream = self.open(url).await?;
+        let shard = shard_of(&stream, shard).await?;
+        let Ok(Position::At { sequence, sub }) = position.parse() else {
+            return Err(Error::refused(format!(
+                "argument `POSITION`: `{position}` is not the position of a record: write a sequence number such as \
+                 `1234`, or `SEQUENCE.SUB`"
+            )));
+        };
+        let wanted = Position::at(sequence, sub);
+        let batch = record_at(&stream, &shard, wanted, &self.process.context.budget).await?;
+        let mut text = Vec::new();
+        let format = match self.output.is_json() {
+            true => CopyFormat::Json,
+            false => CopyFormat::Raw,
+        };
+        // Both formats take every record.
+        format.write(&batch, &[0], (stream.id(), &shard), &mut text);
+        if !text.ends_with(b"\n") {
+            text.push(b'\n');
+        }
+        self.output.stdout().bytes(&text)
     }
-    output.stdout().bytes(&text)
+
+    /// Prints records as they arrive. With `exit_at_end`, a corrupt shard is logged and the other shards are printed to
+    /// their ends; without it, the command waits until the shard is repaired.
+    pub(super) async fn tail(&self, args: TailArgs) -> Result<()> {
+        let format = args.format.unwrap_or_else(|| JSON.to_owned());
+        if self.output.is_json() && format != JSON {
+            return Err(Error::refused(format!(
+                "flag `--format`: `{format}` contradicts `--json`: leave one of them out"
+            )));
+        }
+        let exit_at_end = args.exit_at_end;
+        let args = ConsumerArgs {
+            from: Some(args.url),
+            start: Some(args.start),
+            format: Some(format),
+            wait: Some("0s".to_owned()),
+            exit_at_end,
+            ..ConsumerArgs::default()
+        };
+        let mut problems = Problems::new();
+        let config = Config::read(&args, self.streams, &Layers::default(), &mut problems);
+        problems.into_result()?;
+        let config = config
+            .ok_or_else(|| Error::fatal("`tail` was refused without a reason: report this"))?;
+        let parts = CopyParts {
+            app: None,
+            context: self.process.context.clone(),
+            shutdown: self.process.shutdown.clone(),
+            stdout: self.process.stdout.clone(),
+        };
+        let mut spec = consumer::prepare(parts, &config).await?;
+        if exit_at_end {
+            spec.on_corrupt = OnCorrupt::EndShard;
+        }
+        runtime::run(spec).await.map(drop)
+    }
 }
 
 /// A batch that begins with the record at `wanted`.
@@ -114,49 +134,6 @@ async fn record_at(
         ))),
         _ => Err(missing(tip)),
     }
-}
-
-/// Prints records as they arrive. With `exit_at_end`, a corrupt shard is logged and the other shards are printed to
-/// their ends; without it, the command waits until the shard is repaired.
-pub(super) async fn tail(
-    url: &str,
-    start: &str,
-    format: Option<String>,
-    exit_at_end: bool,
-    (streams, process): (&Streams, &Process),
-    output: &CommandOutput,
-) -> Result<()> {
-    let format = format.unwrap_or_else(|| JSON.to_owned());
-    if output.is_json() && format != JSON {
-        return Err(Error::refused(format!(
-            "flag `--format`: `{format}` contradicts `--json`: leave one of them out"
-        )));
-    }
-    let args = ConsumerArgs {
-        from: Some(url.to_owned()),
-        start: Some(start.to_owned()),
-        format: Some(format),
-        wait: Some("0s".to_owned()),
-        exit_at_end,
-        ..ConsumerArgs::default()
-    };
-    let mut problems = Problems::new();
-    let config =
-        hydrant_consumer::config::Config::read(&args, streams, &Layers::default(), &mut problems);
-    problems.into_result()?;
-    let config =
-        config.ok_or_else(|| Error::fatal("`tail` was refused without a reason: report this"))?;
-    let parts = CopyParts {
-        app: None,
-        context: process.context.clone(),
-        shutdown: process.shutdown.clone(),
-        stdout: process.stdout.clone(),
-    };
-    let mut spec = consumer::prepare(parts, &config).await?;
-    if exit_at_end {
-        spec.on_corrupt = OnCorrupt::EndShard;
-    }
-    runtime::run(spec).await.map(drop)
 }
 
 #[cfg(test)]

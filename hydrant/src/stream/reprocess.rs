@@ -11,66 +11,55 @@ use hydrant_core::stream::{SharedStream, Start};
 use hydrant_core::{Error, Position, Result, ShardId};
 use serde::Serialize;
 
-use super::{StreamAccess, shard_of};
-use crate::output::CommandOutput;
+use super::{StreamCommands, shard_of};
 
 #[derive(Serialize)]
-struct Reprocessed {
-    app: String,
+struct Reprocessed<'a> {
+    app: &'a str,
     shards: BTreeMap<ShardId, Generation>,
 }
 
-pub(super) async fn run(
-    url: &str,
-    app: &str,
-    from: &[String],
-    access: &StreamAccess<'_>,
-    output: &CommandOutput,
-) -> Result<()> {
-    let stream = access.open(url).await?;
-    let apps = stream.apps().await?;
-    if !apps.iter().any(|known| known == app) {
-        let known = match apps.as_slice() {
-            [] => "no app does".to_owned(),
-            [one] => format!("only `{one}` does"),
-            apps => format!("`{}` do", apps.join("`, `")),
-        };
-        return Err(Error::refused(format!(
-            "app `{app}` keeps no progress in `{url}`: {known}"
-        )));
-    }
-    let leases = stream.admin().leases(app).await?;
-    check_output(&*leases, app).await?;
-    let what = what(&stream, from).await?;
-    let generations = leases.reprocess(&what).await?;
-    let again: Vec<ShardId> = match &what {
-        Reprocess::Only(starts) => starts.keys().cloned().collect(),
-        Reprocess::All(_) => {
-            let map = stream.shards().await?;
-            map.all().iter().map(|shard| shard.id.clone()).collect()
+impl StreamCommands<'_> {
+    pub(super) async fn reprocess(&self, url: &str, app: &str, from: &[String]) -> Result<()> {
+        let stream = self.open(url).await?;
+        let apps = stream.apps().await?;
+        if !apps.iter().any(|known| known == app) {
+            let known = match apps.as_slice() {
+                [] => "no app does".to_owned(),
+                [one] => format!("only `{one}` does"),
+                apps => format!("`{}` do", apps.join("`, `")),
+            };
+            return Err(Error::refused(format!(
+                "app `{app}` keeps no progress in `{url}`: {known}"
+            )));
         }
-    };
-    let shards = again.into_iter().map(|shard| {
-        let generation = generations.of(&shard);
-        (shard, generation)
-    });
-    let done = Reprocessed {
-        app: app.to_owned(),
-        shards: shards.collect(),
-    };
-    output.print(&done, || {
-        let begins: Vec<String> = done
-            .shards
-            .iter()
-            .map(|(shard, generation)| {
-                format!("  {shard} {generation}")
-            })
-            .collect();
-        format!(
-            "app `{app}` will start here; its output keeps what it has and takes the records from here on as new ones:\n{}",
-            begins.join("\n")
-        )
-    })
+        let leases = stream.admin().leases(app).await?;
+        check_output(&*leases, app).await?;
+        let what = what(&stream, from).await?;
+        let generations = leases.reprocess(&what).await?;
+        let again: Vec<ShardId> = match &what {
+            Reprocess::Only(starts) => starts.keys().cloned().collect(),
+            Reprocess::All(_) => {
+                let map = stream.shards().await?;
+                map.all().iter().map(|shard| shard.id.clone()).collect()
+            }
+        };
+        let shards = again.into_iter().map(|shard| {
+            let generation = generations.of(&shard);
+            (shard, generation)
+        });
+        let shards = shards.collect();
+        let done = Reprocessed { app, shards };
+        self.output.print(&done, || {
+            let mut text = format!(
+                "app `{app}` will start here; its output keeps what it has and takes the records from here on as new ones:"
+            );
+            for (shard, generation) in &done.shards {
+                text += &format!("\n  {shard} {generation}");
+            }
+            text
+        })
+    }
 }
 
 /// Refuses an app whose output tracks its own progress: such an output takes no record twice.
