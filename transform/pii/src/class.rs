@@ -38,52 +38,39 @@ pub enum Class {
 }
 
 impl Class {
-    /// All classes.
-    pub const ALL: [Self; 14] = [
-        Self::Card,
-        Self::Ssn,
-        Self::Iban,
-        Self::Jwt,
-        Self::AwsKey,
-        Self::Email,
-        Self::Ip,
-        Self::Mac,
-        Self::Phone,
-        Self::BirthDate,
-        Self::Name,
-        Self::Address,
-        Self::Geo,
-        Self::Custom,
+    /// All classes in their order, each with its name and the text that replaces a value of it.
+    const WORDS: [(Self, &'static str, &'static str); Self::COUNT] = [
+        (Self::Card, "card", "[CARD]"),
+        (Self::Ssn, "ssn", "[SSN]"),
+        (Self::Iban, "iban", "[IBAN]"),
+        (Self::Jwt, "jwt", "[JWT]"),
+        (Self::AwsKey, "aws-key", "[AWS_KEY]"),
+        (Self::Email, "email", "[EMAIL]"),
+        (Self::Ip, "ip", "[IP]"),
+        (Self::Mac, "mac", "[MAC]"),
+        (Self::Phone, "phone", "[PHONE]"),
+        (Self::BirthDate, "birth-date", "[BIRTH_DATE]"),
+        (Self::Name, "name", "[NAME]"),
+        (Self::Address, "address", "[ADDRESS]"),
+        (Self::Geo, "geo", "[GEO]"),
+        (Self::Custom, "custom", "[REDACTED]"),
     ];
+    /// How many classes there are.
+    pub(crate) const COUNT: usize = 14;
 
-    /// Its name, and the text that replaces a value of it.
-    const fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Card => ("card", "[CARD]"),
-            Self::Ssn => ("ssn", "[SSN]"),
-            Self::Iban => ("iban", "[IBAN]"),
-            Self::Jwt => ("jwt", "[JWT]"),
-            Self::AwsKey => ("aws-key", "[AWS_KEY]"),
-            Self::Email => ("email", "[EMAIL]"),
-            Self::Ip => ("ip", "[IP]"),
-            Self::Mac => ("mac", "[MAC]"),
-            Self::Phone => ("phone", "[PHONE]"),
-            Self::BirthDate => ("birth-date", "[BIRTH_DATE]"),
-            Self::Name => ("name", "[NAME]"),
-            Self::Address => ("address", "[ADDRESS]"),
-            Self::Geo => ("geo", "[GEO]"),
-            Self::Custom => ("custom", "[REDACTED]"),
-        }
+    /// All classes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::WORDS.into_iter().map(|(class, ..)| class)
     }
 
     /// The name in policies and reports.
     pub fn name(self) -> &'static str {
-        self.words().0
+        Self::WORDS[self as usize].1
     }
 
     /// The text that replaces a value when the rule names no other.
     pub fn label(self) -> &'static str {
-        self.words().1
+        Self::WORDS[self as usize].2
     }
 
     /// Whether no list and no rule may let a value of this class pass.
@@ -93,7 +80,7 @@ impl Class {
 
     /// The class with this name.
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
+        Self::all().find(|class| class.name() == name)
     }
 }
 
@@ -103,7 +90,7 @@ mod tests {
 
     #[test]
     fn names_and_order_of_classes_agree() {
-        for (index, class) in Class::ALL.into_iter().enumerate() {
+        for (index, class) in Class::all().enumerate() {
             assert_eq!(class as usize, index);
             assert_eq!(Class::by_name(class.name()), Some(class));
             assert_eq!(

@@ -16,18 +16,16 @@ use crate::policy::{PathChild, PathEffect, Policy};
 use crate::text::fold::{Notation, Shadow};
 use crate::text::json::Token;
 use crate::trail::{Member, PointerSegment, WalkTrail};
+use crate::verdict::{QuarantineReason, ScanVerdict, Stop};
 
 mod beside;
 mod found_values;
 mod nested;
 mod partition_key;
 mod resolve;
-mod verdict;
 mod walk;
 
 use found_values::FoundValues;
-use verdict::Stop;
-pub use verdict::{QuarantineReason, ScanVerdict};
 
 /// Scans after which a record that still has findings is quarantined.
 const SCANS_MAX: usize = 3;

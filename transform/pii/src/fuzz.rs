@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hydrant_fuzz::Target;
 
 use crate::testing::seen;
-use crate::text::json::{JsonError, JsonEvent, Walker};
-use crate::{Engine, Policy, STRICT, ScanVerdict, TokenKeys};
+use crate::text::json::{JsonEvent, Walker};
+use crate::{Engine, Policy, QuarantineReason, STRICT, ScanVerdict, TokenKeys};
 
 /// A walk ends behind what it read, also where the text is cut off or something else follows it.
 #[test]
@@ -42,7 +42,7 @@ fn walks_end_within_their_text() {
             assert!((at..=input.len()).contains(&walker.event_end()));
             assert!(text.is_char_boundary(walker.event_end()));
             assert!(ended.is_some() || depth == 0);
-            assert!(ended != Some(JsonError::TooDeep) || depth >= 64);
+            assert!(ended != Some(QuarantineReason::TooDeep) || depth >= 64);
         }
         Some((refused, events.len().min(8)))
     });

@@ -78,7 +78,7 @@
 //!
 //! Rooms: `text` (byte classes, the walker over JSON, escapes and tricks of writing, candidates),
 //! `class` (what is personal), `detect` (detectors, one file per family), `keys` (what key names say),
-//! `policy` (TOML to proved rules), `action` and `edit` (what is written), `audit` (what is reported),
+//! `policy` (TOML to proved rules), `action` and `edit` (what is written), `audit` and `verdict` (what is reported),
 //! `engine` and `trail` (the walk over a record).
 
 mod action;
@@ -95,11 +95,13 @@ mod policy;
 pub mod testing;
 mod text;
 mod trail;
+mod verdict;
 
 pub use audit::{Finding, FindingCounts, FindingReport};
 pub use class::Class;
 pub use detect::{Detector, detectors};
-pub use engine::{Engine, QuarantineReason, ScanVerdict};
+pub use engine::Engine;
 pub use policy::{
     Policy, PolicyProblem, PolicyProblems, RecordLimits, SECRET_BYTES_MIN, STRICT, TokenKeys,
 };
+pub use verdict::{QuarantineReason, ScanVerdict};

@@ -2,7 +2,7 @@
 
 use crate::QuarantineReason;
 use crate::text::fold::{FoldReading, Notation, Shadow};
-use crate::text::json::{JsonError, JsonEvent, Token, Walker};
+use crate::text::json::{JsonEvent, Token, Walker};
 
 /// A key, a scalar, or the begin or end of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn seen(record: &[u8], depth_max: usize) -> (Vec<JsonPart>, Option<Quarantin
             Ok(JsonEvent::Number(token)) => JsonPart::Number(written(token).into_owned()),
             Ok(JsonEvent::Literal(token)) => JsonPart::Word(written(token).into_owned()),
             Ok(JsonEvent::Done) => return (all, None),
-            Err(error) => return (all, Some(JsonError::into(error))),
+            Err(error) => return (all, Some(error)),
         });
     }
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::verdict::Stop;
 use super::{Engine, Scalar};
 use crate::audit::narrow;
 use crate::detect::{self, FoldedText, Hits, TextKind, WHOLE_VALUES};
@@ -11,6 +10,7 @@ use crate::text::byte_classes::{self, ESCAPE, HIGH};
 use crate::text::fold::{FoldReading, Notation};
 use crate::text::json::{Token, Walker};
 use crate::trail::{Member, Noted, OpenContainer, PointerSegment};
+use crate::verdict::Stop;
 
 /// Longest text that may say what a value beside it is.
 const LABEL_BYTES_MAX: usize = 128;

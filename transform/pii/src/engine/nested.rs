@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::verdict::Stop;
 use super::{Engine, QuarantineReason, Scalar};
 use crate::text::byte_classes::{Classes, ESCAPE};
 use crate::text::fold::{FoldReading, Notation};
-use crate::text::json::{JsonError, JsonEvent, Token, Walker};
+use crate::text::json::{JsonEvent, Token, Walker};
 use crate::trail::{Member, PointerSegment};
+use crate::verdict::Stop;
 
 /// Places in a text at which JSON of which only some quotes are escaped is looked for without success.
 const MIXED_TRIES_MAX: usize = 4;
@@ -302,7 +302,7 @@ fn holds_json(text: &[u8], depth_max: usize) -> bool {
         let mut walker = Walker::within(text, at, depth_max, Vec::new());
         loop {
             match walker.advance() {
-                Ok(JsonEvent::Text(_) | JsonEvent::Number(_)) | Err(JsonError::TooDeep) => {
+                Ok(JsonEvent::Text(_) | JsonEvent::Number(_)) | Err(QuarantineReason::TooDeep) => {
                     return true;
                 }
                 Ok(JsonEvent::Done) | Err(_) => break,

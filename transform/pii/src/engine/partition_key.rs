@@ -9,13 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::found_values::{FoundValues, Overlap, PlainKey, may_fold};
-use super::verdict::{ScanVerdict, Stop};
 use super::{Engine, QuarantineReason, Scalar};
 use crate::action::{self, Action, PARTITION_KEY, Replacement};
 use crate::detect::{self, BY_RULE, TextKind, class_of};
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{FoldReading, Notation};
 use crate::trail::PointerSegment;
+use crate::verdict::{ScanVerdict, Stop};
 
 /// Longest key, in letters and digits, in which values are looked for. A longer one beside findings
 /// is replaced as a whole, so that the work stays linear.

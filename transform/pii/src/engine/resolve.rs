@@ -5,7 +5,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::verdict::Stop;
 use super::{Engine, QuarantineReason, Scalar};
 use crate::action::{self, Action, Replacement};
 use crate::audit::{Finding, narrow};
@@ -15,6 +14,7 @@ use crate::text::byte_classes::{self, Classes, EQUALS, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{Doubts, FoldReading, Notation, OffsetMap};
 use crate::text::json::Token;
 use crate::trail::{Member, PointerSegment};
+use crate::verdict::Stop;
 
 /// Bytes of pointers of one record, so that many findings far down cost no more memory than the
 /// record. Those of findings after that are cut off at once.

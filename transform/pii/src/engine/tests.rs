@@ -555,13 +555,20 @@ fn partition_keys_are_scanned_as_text_json_or_bytes() {
 
 #[test]
 fn reason_codes_are_distinct() {
-    let mut codes: Vec<_> = QuarantineReason::ALL
-        .iter()
-        .map(|reason| reason.code())
-        .collect();
+    let reasons = [
+        QuarantineReason::TooLarge,
+        QuarantineReason::InvalidUtf8,
+        QuarantineReason::Malformed,
+        QuarantineReason::LoneSurrogate,
+        QuarantineReason::TooDeep,
+        QuarantineReason::NestedTooDeep,
+        QuarantineReason::TooManyFindings,
+        QuarantineReason::Residual,
+    ];
+    let mut codes = reasons.map(QuarantineReason::code).to_vec();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(codes.len(), QuarantineReason::ALL.len());
+    assert_eq!(codes.len(), reasons.len());
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::nested::may_hold_json;
-use super::verdict::Stop;
 use super::{Engine, QuarantineReason, Scalar, beside};
 use crate::action::Action;
 use crate::audit::narrow;
@@ -14,6 +13,7 @@ use crate::text::byte_classes::{self, ESCAPE, HIGH};
 use crate::text::fold::{FoldReading, Notation};
 use crate::text::json::{JsonEvent, Token, Walker};
 use crate::trail::{Member, PointerSegment};
+use crate::verdict::Stop;
 
 /// What keys say whose values are noted for those beside them.
 const SPEAKING: Evidence = Evidence::LABEL.with(beside::EXPLAINED);

@@ -1,14 +1,14 @@
 //! Compiles the file of a policy, and collects all its problems.
 
-use std::ops::RangeInclusive;
-
 use sha2::{Digest, Sha256};
 
-use super::compiled::{ClassSet, Exempt, PathTarget, Policy, PolicyRule, RecordLimits};
+use super::compiled::{
+    ClassSet, Exempt, FINDINGS_MAX, PathTarget, Policy, PolicyRule, RecordLimits,
+};
 use super::path::{JsonPath, JsonPaths, STEPS_MAX};
-use super::problems::{Collected, PolicyProblem, PolicyProblems};
+use super::problems::{PolicyProblem, PolicyProblems, ProblemsAt};
 use super::proof;
-use super::raw::{Base, OneOrMany, RawAllow, RawLimits, RawPolicy, RawRule};
+use super::raw::{Base, OneOrMany, RawAllow, RawPolicy, RawRule};
 use super::scope::{Placed, RuleScope};
 use super::secrets::TokenKeys;
 use crate::action::Action;
@@ -52,104 +52,95 @@ fn parse(text: &str) -> Result<RawPolicy, PolicyProblems> {
 
 fn compile(text: &str, keys: &TokenKeys) -> Result<Policy, PolicyProblems> {
     let raw = parse(text)?;
-    let mut problems = Collected::default();
+    let mut problems = Vec::new();
+    check_limits(&raw.limits, at("limits", &mut problems));
     let mut policy = Policy {
         name: raw.policy.name.clone(),
         rules: Vec::new(),
-        by_class: [None; Class::ALL.len()],
+        by_class: [None; Class::COUNT],
         by_key: Vec::new(),
         paths: JsonPaths::default(),
         targets: Vec::new(),
         exempt: Vec::new(),
         labels: Vec::new(),
-        limits: limits(&raw.limits, &mut problems),
+        limits: raw.limits,
         key: None,
         rescan: raw.policy.rescan,
         enabled: 0,
         digest: digest(&raw),
     };
     if raw.rules.len() + raw.allows.len() > RULES_MAX {
-        problems.add(
-            "policy",
-            format!("more than {RULES_MAX} rules and allowances"),
-            "join rules by class or path",
-        );
-        return Err(PolicyProblems(problems.0));
+        let problem = format!("more than {RULES_MAX} rules and allowances");
+        at("policy", &mut problems).add(problem, "join rules by class or path");
+        return Err(PolicyProblems(problems));
     }
     if let Some(id) = &raw.policy.key {
         policy.key = keys.get(id).cloned();
         if policy.key.is_none() {
-            problems.add(
-                "policy",
+            at("policy", &mut problems).add(
                 format!("no key has the id `{id}`"),
                 "give the key with HYDRANT_PII_KEY_FILE or in `[pii.keys]`",
             );
         }
     }
     let mut placed = Vec::new();
+    let mut paths = Vec::new();
     for (index, raw_rule) in raw.rules.iter().enumerate() {
-        let name = raw_rule
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("rule-{}", index + 1));
-        let place = format!("rule {} (`{name}`)", index + 1);
-        let action = action(raw_rule, &place, &mut problems);
-        let scope = scope(raw_rule, &place, &mut problems);
+        let number = index + 1;
+        let name = raw_rule.name.clone();
+        let name = name.unwrap_or_else(|| format!("rule-{number}"));
+        let place = format!("rule {number} (`{name}`)");
+        let mut problems = at(&place, &mut problems);
+        let action = action(raw_rule, &mut problems);
+        let scope = scope(raw_rule, &mut problems);
         let (Some(action), Some(scope)) = (action, scope) else {
             continue;
         };
         let rule = narrow(policy.rules.len());
         policy.rules.push(PolicyRule { name, action });
-        placed.push(Placed { place, scope, rule });
-    }
-    let mut paths = Vec::new();
-    for Placed { scope, rule, .. } in &placed {
-        match scope {
+        match &scope {
             RuleScope::Classes(classes) => {
                 for class in classes.iter() {
-                    policy.by_class[class as usize].get_or_insert(*rule);
+                    policy.by_class[class as usize].get_or_insert(rule);
                 }
             }
-            RuleScope::Key(key) => policy.by_key.push((key.clone(), *rule)),
+            RuleScope::Key(key) => policy.by_key.push((key.clone(), rule)),
             RuleScope::Path(path) => {
                 paths.push(path.clone());
-                policy.targets.push(PathTarget::Values(*rule));
+                policy.targets.push(PathTarget::Values(rule));
             }
             RuleScope::PathClasses(path, classes) => {
                 paths.push(path.clone());
-                policy.targets.push(PathTarget::Classes(*rule, *classes));
+                policy.targets.push(PathTarget::Classes(rule, *classes));
             }
         }
+        placed.push(Placed { place, scope, rule });
     }
     for (index, allow) in raw.allows.iter().enumerate() {
-        allowance(
-            allow,
-            &format!("allow {}", index + 1),
-            &mut policy,
-            &mut paths,
-            &mut problems,
-        );
+        let place = format!("allow {}", index + 1);
+        let mut problems = at(&place, &mut problems);
+        allowance(allow, &mut policy, &mut paths, &mut problems);
     }
     if raw.policy.base == Base::Strict {
         add_base(&mut policy);
     }
     if paths.iter().map(JsonPath::len).sum::<usize>() > STEPS_MAX {
-        problems.add(
-            "policy",
-            format!("more than {STEPS_MAX} steps in all paths"),
-            "use wildcards",
-        );
-        return Err(PolicyProblems(problems.0));
+        let problem = format!("more than {STEPS_MAX} steps in all paths");
+        at("policy", &mut problems).add(problem, "use wildcards");
+        return Err(PolicyProblems(problems));
     }
     policy.paths = JsonPaths::new(&paths);
     finish(&mut policy);
-    let names_key = raw.policy.key.is_some();
-    proof::prove(&policy, &placed, names_key, &mut problems);
-    if problems.0.is_empty() {
+    proof::prove(&policy, &placed, raw.policy.key.is_some(), &mut problems);
+    if problems.is_empty() {
         Ok(policy)
     } else {
-        Err(PolicyProblems(problems.0))
+        Err(PolicyProblems(problems))
     }
+}
+
+fn at<'a>(place: &'a str, problems: &'a mut Vec<PolicyProblem>) -> ProblemsAt<'a> {
+    ProblemsAt { place, problems }
 }
 
 fn add_base(policy: &mut Policy) {
@@ -175,15 +166,12 @@ fn finish(policy: &mut Policy) {
             policy.enabled |= 1 << index;
         }
     }
-    policy.labels = Class::ALL
-        .iter()
-        .map(|class| class.label().to_owned())
-        .collect();
-    for rule in &policy.rules {
-        if let Action::Label(Some(label)) = &rule.action {
-            policy.labels.push(label.clone());
-        }
-    }
+    let own = policy.rules.iter().filter_map(|rule| match &rule.action {
+        Action::Label(label) => label.clone(),
+        _ => None,
+    });
+    let labels = Class::all().map(|class| class.label().to_owned());
+    policy.labels = labels.chain(own).collect();
 }
 
 /// Covers what a policy does: its rules, the base, the detectors, and the id of its key.
@@ -204,37 +192,31 @@ fn digest(raw: &RawPolicy) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn limits(raw: &RawLimits, problems: &mut Collected) -> RecordLimits {
-    let default = RecordLimits::default();
-    let mut bounded = |name, value: Option<usize>, default, range: RangeInclusive<usize>| {
-        let value = value.unwrap_or(default);
+fn check_limits(limits: &RecordLimits, mut problems: ProblemsAt<'_>) {
+    let bounds = [
+        ("record_bytes", limits.record_bytes, 64..=64 << 20),
+        ("depth", limits.depth, 1..=1024),
+        ("nested_json", limits.nested_json, 0..=8),
+        ("findings", limits.findings, 1..=FINDINGS_MAX),
+    ];
+    for (name, value, range) in bounds {
         if !range.contains(&value) {
             problems.add(
-                "limits",
                 format!("`{name} = {value}` is out of range"),
                 format!("use {} to {}", range.start(), range.end()),
             );
         }
-        value
-    };
-    let (record, found) = (default.record_bytes, default.findings);
-    RecordLimits {
-        record_bytes: bounded("record_bytes", raw.record_bytes, record, 64..=64 << 20),
-        depth: bounded("depth", raw.depth, default.depth, 1..=1024),
-        nested_json: bounded("nested_json", raw.nested_json, default.nested_json, 0..=8),
-        findings: bounded("findings", raw.findings, found, 1..=found),
     }
 }
 
-fn classes(names: &OneOrMany, place: &str, problems: &mut Collected) -> ClassSet {
+fn classes(names: &OneOrMany, problems: &mut ProblemsAt<'_>) -> ClassSet {
     let mut set = ClassSet::default();
     for name in names.names() {
         match Class::by_name(name) {
             Some(class) => set.insert(class),
             None => {
-                let known: Vec<_> = Class::ALL.iter().map(|class| class.name()).collect();
+                let known: Vec<_> = Class::all().map(Class::name).collect();
                 problems.add(
-                    place,
                     format!("`{name}` is not a class"),
                     format!("use one of {}", known.join(", ")),
                 );
@@ -242,20 +224,15 @@ fn classes(names: &OneOrMany, place: &str, problems: &mut Collected) -> ClassSet
         }
     }
     if names.names().is_empty() {
-        problems.add(
-            place,
-            "`class` is empty",
-            "name a class, or leave `class` out",
-        );
+        problems.add("`class` is empty", "name a class, or leave `class` out");
     }
     set
 }
 
-fn path(text: &str, place: &str, problems: &mut Collected) -> Option<JsonPath> {
+fn path(text: &str, problems: &mut ProblemsAt<'_>) -> Option<JsonPath> {
     JsonPath::parse(text)
         .map_err(|error| {
             problems.add(
-                place,
                 format!("path `{text}`: {error}"),
                 "write it like `$.a.b[*].c`",
             )
@@ -263,29 +240,22 @@ fn path(text: &str, place: &str, problems: &mut Collected) -> Option<JsonPath> {
         .ok()
 }
 
-fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<RuleScope> {
-    let set = raw
-        .class
-        .as_ref()
-        .map(|names| classes(names, place, problems));
+fn scope(raw: &RawRule, problems: &mut ProblemsAt<'_>) -> Option<RuleScope> {
+    let set = raw.class.as_ref().map(|names| classes(names, problems));
     match (set, &raw.path, &raw.key) {
         (_, Some(_), Some(_)) | (Some(_), None, Some(_)) => {
             problems.add(
-                place,
                 "`key` stands beside `class` or `path`",
                 "make it a rule of its own",
             );
             None
         }
         (Some(set), None, None) => Some(RuleScope::Classes(set)),
-        (Some(set), Some(text), None) => {
-            Some(RuleScope::PathClasses(path(text, place, problems)?, set))
-        }
+        (Some(set), Some(text), None) => Some(RuleScope::PathClasses(path(text, problems)?, set)),
         (None, Some(text), None) => {
-            let path = path(text, place, problems)?;
+            let path = path(text, problems)?;
             if path.is_root() {
                 problems.add(
-                    place,
                     "the path `$` names every value of every record",
                     "name a part of it",
                 );
@@ -295,16 +265,12 @@ fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<RuleSco
         (None, None, Some(key)) => {
             let form = normal_form(key.as_bytes());
             if form.is_empty() {
-                problems.add(
-                    place,
-                    format!("`{key}` holds no letter or digit"),
-                    "name a key",
-                );
+                problems.add(format!("`{key}` holds no letter or digit"), "name a key");
             }
             Some(RuleScope::Key(form))
         }
         (None, None, None) => {
-            problems.add(place, "it matches nothing", "add `class`, `path` or `key`");
+            problems.add("it matches nothing", "add `class`, `path` or `key`");
             None
         }
     }
@@ -313,7 +279,7 @@ fn scope(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<RuleSco
 /// Longest replacement text.
 const LABEL_BYTES_MAX: usize = 64;
 
-fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action> {
+fn action(raw: &RawRule, problems: &mut ProblemsAt<'_>) -> Option<Action> {
     let fields = [
         ("label", raw.label.is_some(), &["label"][..]),
         ("mask", raw.mask.is_some(), &["mask", "partial"]),
@@ -326,7 +292,6 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
     for (field, given, actions) in fields {
         if given && !actions.contains(&raw.action.as_str()) {
             problems.add(
-                place,
                 format!("`{field}` has no effect with the action `{}`", raw.action),
                 format!("remove it, or use the action `{}`", actions.join("` or `")),
             );
@@ -343,7 +308,6 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
             }
             _ => {
                 problems.add(
-                    place,
                     format!("`mask = {mask:?}` is not allowed"),
                     "use one of `*`, `#`, `_`, `X`, `x`",
                 );
@@ -361,9 +325,7 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
                         .bytes()
                         .any(|byte| !(b' '..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\')))
             {
-                problems.add(
-                    place,
-                    format!("`label = {label:?}` is not allowed"),
+                problems.add(format!("`label = {label:?}` is not allowed"),
                     format!("use 1 to {LABEL_BYTES_MAX} printable ASCII characters without `\"` and `\\`"),
                 );
             }
@@ -377,7 +339,6 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
             let (first, last) = (raw.keep_first.unwrap_or(0), raw.keep_last.unwrap_or(0));
             if first + last == 0 || first > 64 || last > 64 {
                 problems.add(
-                    place,
                     "`partial` keeps nothing, or too much",
                     "set `keep_first` or `keep_last` to 1 to 64",
                 );
@@ -393,7 +354,6 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
             let (v4, v6) = (raw.prefix_v4.unwrap_or(24), raw.prefix_v6.unwrap_or(48));
             if !(8..=24).contains(&v4) || !(16..=64).contains(&v6) {
                 problems.add(
-                    place,
                     "a prefix is out of range",
                     "use 8 to 24 for `prefix_v4` and 16 to 64 for `prefix_v6`",
                 );
@@ -404,7 +364,6 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
             let decimals = raw.decimals.unwrap_or(crate::detect::DECIMALS_KEPT);
             if decimals > crate::detect::DECIMALS_KEPT {
                 problems.add(
-                    place,
                     format!("`decimals = {decimals}` is too fine"),
                     "use 0, 1 or 2",
                 );
@@ -419,9 +378,7 @@ fn action(raw: &RawRule, place: &str, problems: &mut Collected) -> Option<Action
         "drop-field" => Action::DropField,
         "drop-record" => Action::DropRecord,
         other => {
-            problems.add(
-                place,
-                format!("`{other}` is not an action"),
+            problems.add(format!("`{other}` is not an action"),
                 "use keep, label, mask, partial, token, prefix, round, year, null, drop-field or drop-record",
             );
             return None;
@@ -435,27 +392,24 @@ const PREFIX_BYTES_MIN: usize = 3;
 
 fn allowance(
     raw: &RawAllow,
-    place: &str,
     policy: &mut Policy,
     paths: &mut Vec<JsonPath>,
-    problems: &mut Collected,
+    problems: &mut ProblemsAt<'_>,
 ) {
-    let set = classes(&raw.class, place, problems);
+    let set = classes(&raw.class, problems);
     for class in set.iter().filter(|class| class.must_redact()) {
         problems.add(
-            place,
             format!("it would exempt `{}`, which must be redacted", class.name()),
             "remove the class; use a rule with another action if the label does not fit",
         );
     }
     match (&raw.path, &raw.value, &raw.prefix) {
         (Some(text), None, None) => {
-            let Some(path) = path(text, place, problems) else {
+            let Some(path) = path(text, problems) else {
                 return;
             };
             if path.names_everything() {
                 problems.add(
-                    place,
                     format!("the path `{text}` would exempt whole classes"),
                     "name the members that are exempt, or use a rule with the action `keep`",
                 );
@@ -473,7 +427,6 @@ fn allowance(
         (None, None, Some(prefix)) => {
             if prefix.len() < PREFIX_BYTES_MIN {
                 problems.add(
-                    place,
                     format!("the prefix `{prefix}` would exempt most of a class"),
                     format!("use at least {PREFIX_BYTES_MIN} bytes"),
                 );
@@ -485,7 +438,6 @@ fn allowance(
             });
         }
         _ => problems.add(
-            place,
             "it gives none or several of `path`, `value` and `prefix`",
             "give exactly one of them",
         ),

@@ -1,5 +1,7 @@
 //! A compiled policy: its rules by class, key and path, and what it exempts.
 
+use serde::{Deserialize, Serialize};
+
 use super::path::JsonPaths;
 use crate::action::{Action, TokenKey, is_masked, is_token};
 use crate::class::Class;
@@ -7,8 +9,9 @@ use crate::class::Class;
 /// More findings than a record of the longest length can hold.
 pub(super) const FINDINGS_MAX: usize = 64 << 20;
 
-/// Bounds of the work on one record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Bounds of the work on one record: the table `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RecordLimits {
     /// Longest record, in bytes. Default: 1 MiB. Cost: memory of about eleven times as much for
     /// a record that is made to need it.
@@ -38,6 +41,10 @@ impl Default for RecordLimits {
 pub(crate) struct ClassSet(u16);
 
 impl ClassSet {
+    pub(super) const fn of(class: Class) -> Self {
+        Self(1 << class as u16)
+    }
+
     pub(crate) fn insert(&mut self, class: Class) {
         self.0 |= 1 << class as u16;
     }
@@ -59,7 +66,7 @@ impl ClassSet {
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = Class> {
-        Class::ALL.into_iter().filter(move |&class| self.has(class))
+        Class::all().filter(move |&class| self.has(class))
     }
 }
 
@@ -85,14 +92,14 @@ pub(super) enum PathTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PathEffect {
     pub(crate) values: Option<u16>,
-    by_class: [Option<u16>; Class::ALL.len()],
+    by_class: [Option<u16>; Class::COUNT],
     pub(crate) allow: ClassSet,
 }
 
 impl PathEffect {
     pub(crate) const NONE: Self = Self {
         values: None,
-        by_class: [None; Class::ALL.len()],
+        by_class: [None; Class::COUNT],
         allow: ClassSet(0),
     };
 }
@@ -110,7 +117,7 @@ pub(super) struct Exempt {
 pub struct Policy {
     pub(super) name: String,
     pub(super) rules: Vec<PolicyRule>,
-    pub(super) by_class: [Option<u16>; Class::ALL.len()],
+    pub(super) by_class: [Option<u16>; Class::COUNT],
     pub(super) by_key: Vec<(Vec<u8>, u16)>,
     pub(super) paths: JsonPaths,
     pub(super) targets: Vec<PathTarget>,

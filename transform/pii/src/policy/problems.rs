@@ -1,9 +1,10 @@
 //! The problems of a policy that is refused.
 
-use std::fmt;
+use thiserror::Error;
 
 /// One thing that is wrong with a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{place}: {problem}; {remedy}")]
 pub struct PolicyProblem {
     /// Where: the rule, the allowance or the line.
     pub place: String,
@@ -13,49 +14,21 @@ pub struct PolicyProblem {
     pub remedy: String,
 }
 
-impl fmt::Display for PolicyProblem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {}; {}",
-            self.place, self.problem, self.remedy
-        )
-    }
-}
-
-impl std::error::Error for PolicyProblem {}
-
 /// Everything that is wrong with a policy; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", .0.iter().map(PolicyProblem::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct PolicyProblems(pub Vec<PolicyProblem>);
 
-impl fmt::Display for PolicyProblems {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                formatter.write_str("\n")?;
-            }
-            problem.fmt(formatter)?;
-        }
-        Ok(())
-    }
+/// Collects what is wrong at one place.
+pub(super) struct ProblemsAt<'a> {
+    pub(super) place: &'a str,
+    pub(super) problems: &'a mut Vec<PolicyProblem>,
 }
 
-impl std::error::Error for PolicyProblems {}
-
-/// Collects problems.
-#[derive(Default)]
-pub(super) struct Collected(pub(super) Vec<PolicyProblem>);
-
-impl Collected {
-    pub(super) fn add(
-        &mut self,
-        place: &str,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        self.0.push(PolicyProblem {
-            place: place.to_owned(),
+impl ProblemsAt<'_> {
+    pub(super) fn add(&mut self, problem: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(PolicyProblem {
+            place: self.place.to_owned(),
             problem: problem.into(),
             remedy: remedy.into(),
         });

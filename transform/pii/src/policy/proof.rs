@@ -4,7 +4,7 @@
 //! every action fits its class; and no detector of the policy finds anything in what the policy writes.
 
 use super::compiled::{ClassSet, Policy};
-use super::problems::Collected;
+use super::problems::{PolicyProblem, ProblemsAt};
 use super::scope::{Placed, RuleScope};
 use crate::action::{self, Action};
 use crate::class::Class;
@@ -13,35 +13,34 @@ use crate::keys;
 use crate::text::byte_classes;
 
 /// Adds what does not hold. A policy that `names_key` for which there is no secret is a problem already.
-pub(super) fn prove(policy: &Policy, placed: &[Placed], names_key: bool, problems: &mut Collected) {
+pub(super) fn prove(
+    policy: &Policy,
+    placed: &[Placed],
+    names_key: bool,
+    problems: &mut Vec<PolicyProblem>,
+) {
     for (index, one) in placed.iter().enumerate() {
-        reached(one, &placed[..index], problems);
+        let place = &one.place;
+        let mut problems = ProblemsAt { place, problems };
+        reached(one, &placed[..index], &mut problems);
         let action = &policy.rule(one.rule).action;
         if *action == Action::Token && policy.key.is_none() && !names_key {
             problems.add(
-                &one.place,
                 "it makes tokens, and the policy has no key",
                 "set `key` in `[policy]` to the id of a key of at least 32 bytes",
             );
         }
-        match &one.scope {
-            RuleScope::Classes(classes) | RuleScope::PathClasses(_, classes) => {
-                for class in classes.iter() {
-                    fits(class, action, &one.place, problems);
-                    rewritten(policy, class, action, &one.place, problems);
-                }
-            }
-            RuleScope::Path(_) | RuleScope::Key(_) => {
-                fits(Class::Custom, action, &one.place, problems);
-                rewritten(policy, Class::Custom, action, &one.place, problems);
-            }
+        let classes = one.scope.classes();
+        for class in classes.unwrap_or(ClassSet::of(Class::Custom)).iter() {
+            fits(class, action, &mut problems);
+            rewritten(policy, class, action, &mut problems);
         }
     }
     one_form_of_a_card(policy, placed, problems);
-    for class in Class::ALL.into_iter().filter(|class| class.must_redact()) {
+    for class in Class::all().filter(|class| class.must_redact()) {
         if policy.by_class[class as usize].is_none() {
-            problems.add(
-                "policy",
+            let place = "policy";
+            ProblemsAt { place, problems }.add(
                 format!("no rule redacts `{}` everywhere", class.name()),
                 "add a rule with this class and no path, or use `base = \"strict\"`",
             );
@@ -50,7 +49,7 @@ pub(super) fn prove(policy: &Policy, placed: &[Placed], names_key: bool, problem
 }
 
 /// Refuses a rule that an earlier one leaves nothing.
-fn reached(one: &Placed, earlier: &[Placed], problems: &mut Collected) {
+fn reached(one: &Placed, earlier: &[Placed], problems: &mut ProblemsAt<'_>) {
     let mut taken = ClassSet::default();
     for other in earlier {
         let hidden = match (&other.scope, &one.scope) {
@@ -68,7 +67,6 @@ fn reached(one: &Placed, earlier: &[Placed], problems: &mut Collected) {
         };
         if hidden {
             problems.add(
-                &one.place,
                 format!("it is never reached: {} holds for all of it", other.place),
                 "remove it, or put it first",
             );
@@ -77,7 +75,7 @@ fn reached(one: &Placed, earlier: &[Placed], problems: &mut Collected) {
     }
 }
 
-fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
+fn fits(class: Class, action: &Action, problems: &mut ProblemsAt<'_>) {
     let name = class.name();
     let wrong_class = match action {
         Action::Prefix { .. } => class != Class::Ip,
@@ -87,7 +85,6 @@ fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
     };
     if wrong_class {
         problems.add(
-            place,
             format!(
                 "the action `{}` does not fit the class `{name}`",
                 action.name()
@@ -96,11 +93,7 @@ fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
         );
     }
     if class == Class::Custom && *action == Action::Keep {
-        problems.add(
-            place,
-            "it keeps every value",
-            "use `[[allow]]` with a class",
-        );
+        problems.add("it keeps every value", "use `[[allow]]` with a class");
     }
     if !class.must_redact() {
         return;
@@ -117,7 +110,6 @@ fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
     };
     if shows_too_much {
         problems.add(
-            place,
             format!(
                 "`{name}` must be redacted, and `{}` leaves too much of it",
                 action.name()
@@ -129,29 +121,20 @@ fn fits(class: Class, action: &Action, place: &str, problems: &mut Collected) {
 
 /// Refuses tokens and cut forms of cards side by side: together they give the number away
 /// (PCI DSS 3.5.1).
-fn one_form_of_a_card(policy: &Policy, placed: &[Placed], problems: &mut Collected) {
-    let card = |one: &&Placed| match &one.scope {
-        RuleScope::Classes(classes) | RuleScope::PathClasses(_, classes) => {
-            classes.has(Class::Card)
-        }
-        _ => false,
+fn one_form_of_a_card(policy: &Policy, placed: &[Placed], problems: &mut Vec<PolicyProblem>) {
+    let of_cards = |does: fn(&Action) -> bool| {
+        placed.iter().find(|one| {
+            let classes = one.scope.classes();
+            classes.is_some_and(|classes| classes.has(Class::Card))
+                && does(&policy.rule(one.rule).action)
+        })
     };
-    let action = |one: &Placed| &policy.rule(one.rule).action;
-    let token = placed
-        .iter()
-        .filter(card)
-        .find(|one| *action(one) == Action::Token);
-    let cut = placed
-        .iter()
-        .filter(card)
-        .find(|one| matches!(action(one), Action::Partial { .. }));
+    let token = of_cards(|action| *action == Action::Token);
+    let cut = of_cards(|action| matches!(action, Action::Partial { .. }));
     if let (Some(token), Some(cut)) = (token, cut) {
-        problems.add(
-            &cut.place,
-            format!(
-                "{} makes tokens of cards, and both together give the number away",
-                token.place
-            ),
+        let (place, token) = (&cut.place, &token.place);
+        ProblemsAt { place, problems }.add(
+            format!("{token} makes tokens of cards, and both together give the number away"),
             "use one of them for all cards",
         );
     }
@@ -159,27 +142,18 @@ fn one_form_of_a_card(policy: &Policy, placed: &[Placed], problems: &mut Collect
 
 /// Refuses replacements that are findings again, by scanning what the action makes of the samples
 /// of its class.
-fn rewritten(
-    policy: &Policy,
-    class: Class,
-    action: &Action,
-    place: &str,
-    problems: &mut Collected,
-) {
+fn rewritten(policy: &Policy, class: Class, action: &Action, problems: &mut ProblemsAt<'_>) {
     if matches!(
         action,
         Action::Keep | Action::Null | Action::DropField | Action::DropRecord
     ) {
         return;
     }
-    let samples = TABLE
-        .iter()
-        .filter(|row| row.class == class)
-        .flat_map(|row| row.samples);
-    let none = [("", "sample")];
-    let samples: Vec<_> = samples
-        .chain(none.iter().filter(|_| class == Class::Custom))
-        .collect();
+    let rows = TABLE.iter().filter(|row| row.class == class);
+    let mut samples: Vec<_> = rows.flat_map(|row| row.samples).collect();
+    if class == Class::Custom {
+        samples.push(&("", "sample"));
+    }
     for (key, sample) in samples {
         let mut written = Vec::new();
         action::replace(
@@ -208,7 +182,6 @@ fn rewritten(
             .find(|row| !row.takes_whole_values());
         if let Some(row) = found {
             problems.add(
-                place,
                 format!(
                     "what it writes for `{}` is itself found by the detector `{}`",
                     class.name(),

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::compiled::RecordLimits;
+
 /// A whole file.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPolicy {
     pub(super) policy: RawHead,
     #[serde(default)]
-    pub(super) limits: RawLimits,
+    pub(super) limits: RecordLimits,
     #[serde(default, rename = "rule")]
     pub(super) rules: Vec<RawRule>,
     #[serde(default, rename = "allow")]
@@ -38,16 +40,6 @@ pub(super) enum Base {
     #[default]
     Strict,
     None,
-}
-
-/// The table `[limits]`.
-#[derive(Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawLimits {
-    pub(super) record_bytes: Option<usize>,
-    pub(super) depth: Option<usize>,
-    pub(super) nested_json: Option<usize>,
-    pub(super) findings: Option<usize>,
 }
 
 /// One name or several.

@@ -12,6 +12,16 @@ pub(super) enum RuleScope {
     PathClasses(JsonPath, ClassSet),
 }
 
+impl RuleScope {
+    /// The classes that it is bounded to, if it is.
+    pub(super) fn classes(&self) -> Option<ClassSet> {
+        match self {
+            Self::Classes(classes) | Self::PathClasses(_, classes) => Some(*classes),
+            Self::Key(_) | Self::Path(_) => None,
+        }
+    }
+}
+
 /// A rule with its scope and place, for the proofs.
 #[derive(Debug)]
 pub(super) struct Placed {

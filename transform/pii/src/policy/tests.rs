@@ -27,7 +27,7 @@ fn the_built_in_policy_compiles_and_has_a_rule_for_every_class() {
     let policy = Policy::strict();
     assert_eq!(policy.name(), "strict");
     assert!(policy.key_id().is_none());
-    for class in Class::ALL {
+    for class in Class::all() {
         assert!(
             policy.rule_for(class, &PathEffect::NONE).is_some(),
             "{class:?}"

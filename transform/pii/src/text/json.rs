@@ -14,19 +14,9 @@ use std::ops::Range;
 use hydrant_json::{self as lexer, FaultKind, JsonFault};
 
 use crate::text::byte_classes::{self, CONTROL, Classes, ESCAPE, STOP, TABLE};
+use crate::verdict::QuarantineReason;
 
-/// Why the engine cannot scan a text as JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JsonError {
-    /// Against the grammar, or cut off.
-    Malformed,
-    /// More containers inside each other than the limit.
-    TooDeep,
-    /// Half of a surrogate pair.
-    LoneSurrogate,
-}
-
-impl From<JsonFault> for JsonError {
+impl From<JsonFault> for QuarantineReason {
     #[cold]
     fn from(fault: JsonFault) -> Self {
         match fault.kind {
@@ -153,7 +143,7 @@ impl<'a> Walker<'a> {
     /// The next event. This and what makes events is inlined: an event that is returned through
     /// memory is written in parts and read as a whole, which stalls the processor at each token.
     #[inline(always)]
-    pub(crate) fn advance(&mut self) -> Result<JsonEvent, JsonError> {
+    pub(crate) fn advance(&mut self) -> Result<JsonEvent, QuarantineReason> {
         let event = self.step()?;
         if event != JsonEvent::Done {
             self.event_end = self.at;
@@ -162,14 +152,14 @@ impl<'a> Walker<'a> {
     }
 
     #[inline(always)]
-    fn step(&mut self) -> Result<JsonEvent, JsonError> {
+    fn step(&mut self) -> Result<JsonEvent, QuarantineReason> {
         self.at = self.skip_space(self.at);
         if self.expect == Expect::Separator {
             let Some(&object) = self.open.last() else {
                 return if self.lenient || self.at == self.bytes.len() {
                     Ok(JsonEvent::Done)
                 } else {
-                    Err(JsonError::Malformed)
+                    Err(QuarantineReason::Malformed)
                 };
             };
             match self.bytes.get(self.at) {
@@ -184,7 +174,7 @@ impl<'a> Walker<'a> {
                 }
                 Some(b'}') if object => return Ok(self.close()),
                 Some(b']') if !object => return Ok(self.close()),
-                _ => return Err(JsonError::Malformed),
+                _ => return Err(QuarantineReason::Malformed),
             }
         }
         match (self.expect, self.bytes.get(self.at)) {
@@ -193,14 +183,14 @@ impl<'a> Walker<'a> {
                 let key = self.name()?;
                 self.at = self.skip_space(self.at);
                 if self.bytes.get(self.at) != Some(&b':') {
-                    return Err(JsonError::Malformed);
+                    return Err(QuarantineReason::Malformed);
                 }
                 self.at += 1;
                 self.expect = Expect::Value;
                 Ok(JsonEvent::Key(key))
             }
             (Expect::Value | Expect::FirstElement, Some(&byte)) => self.value(byte),
-            _ => Err(JsonError::Malformed),
+            _ => Err(QuarantineReason::Malformed),
         }
     }
 
@@ -211,9 +201,9 @@ impl<'a> Walker<'a> {
         JsonEvent::End(self.at)
     }
 
-    fn open(&mut self, object: bool) -> Result<usize, JsonError> {
+    fn open(&mut self, object: bool) -> Result<usize, QuarantineReason> {
         if self.open.len() >= self.depth_max {
-            return Err(JsonError::TooDeep);
+            return Err(QuarantineReason::TooDeep);
         }
         self.open.push(object);
         self.comma = None;
@@ -227,7 +217,7 @@ impl<'a> Walker<'a> {
     }
 
     #[inline(always)]
-    fn value(&mut self, byte: u8) -> Result<JsonEvent, JsonError> {
+    fn value(&mut self, byte: u8) -> Result<JsonEvent, QuarantineReason> {
         match byte {
             b'{' => self.open(true).map(JsonEvent::Object),
             b'[' => self.open(false).map(JsonEvent::Array),
@@ -238,12 +228,12 @@ impl<'a> Walker<'a> {
             }
             b'-' | b'0'..=b'9' => self.number(),
             b't' | b'f' | b'n' => self.literal(),
-            _ => Err(JsonError::Malformed),
+            _ => Err(QuarantineReason::Malformed),
         }
     }
 
     #[inline(always)]
-    fn literal(&mut self) -> Result<JsonEvent, JsonError> {
+    fn literal(&mut self) -> Result<JsonEvent, QuarantineReason> {
         let start = self.at;
         (_, self.at) = lexer::word(self.bytes, start)?;
         self.expect = Expect::Separator;
@@ -255,13 +245,13 @@ impl<'a> Walker<'a> {
     }
 
     #[inline(always)]
-    fn number(&mut self) -> Result<JsonEvent, JsonError> {
+    fn number(&mut self) -> Result<JsonEvent, QuarantineReason> {
         let start = self.at;
         let at = lexer::number(self.bytes, start)?.end;
         if self.lenient {
             let next = self.bytes.get(self.skip_space(at));
             if !matches!(next, None | Some(b',' | b']' | b'}')) {
-                return Err(JsonError::Malformed);
+                return Err(QuarantineReason::Malformed);
             }
         }
         self.at = at;
@@ -275,7 +265,7 @@ impl<'a> Walker<'a> {
 
     /// Reads a key like [`Self::string`], eight bytes at once. Only one with escapes gets classes:
     /// most keys are known, and need none.
-    fn name(&mut self) -> Result<Token, JsonError> {
+    fn name(&mut self) -> Result<Token, QuarantineReason> {
         let start = self.at + 1;
         if let Some(end) = lexer::special(self.bytes, start)
             && self.bytes[end] == b'"'
@@ -291,7 +281,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Reads the string whose opening quote lies at the present offset.
-    fn string(&mut self) -> Result<Token, JsonError> {
+    fn string(&mut self) -> Result<Token, QuarantineReason> {
         let start = self.at + 1;
         let mut at = start;
         let mut classes = 0;
@@ -317,7 +307,7 @@ impl<'a> Walker<'a> {
                     classes,
                 });
             } else if stop & CONTROL != 0 || stop == 0 {
-                return Err(JsonError::Malformed);
+                return Err(QuarantineReason::Malformed);
             } else {
                 self.at = at + 1;
                 return Ok(Token {
@@ -334,7 +324,7 @@ impl<'a> Walker<'a> {
 mod tests {
     use super::*;
 
-    fn walk(text: &str) -> Result<Vec<String>, JsonError> {
+    fn walk(text: &str) -> Result<Vec<String>, QuarantineReason> {
         let mut walker = Walker::new(text.as_bytes(), 64, Vec::new());
         let mut events = Vec::new();
         loop {
@@ -433,7 +423,7 @@ mod tests {
             "\"\\",
             "\u{feff}{}",
         ] {
-            assert_eq!(walk(text), Err(JsonError::Malformed), "{text:?}");
+            assert_eq!(walk(text), Err(QuarantineReason::Malformed), "{text:?}");
         }
     }
 
@@ -445,14 +435,14 @@ mod tests {
             r#""\ud83dx""#,
             r#""\ud83d\u0041""#,
         ] {
-            assert_eq!(walk(text), Err(JsonError::LoneSurrogate), "{text}");
+            assert_eq!(walk(text), Err(QuarantineReason::LoneSurrogate), "{text}");
         }
         assert!(walk(r#""\ud83d\ude00""#).is_ok());
     }
 
     #[test]
     fn depth_is_bounded_without_recursion() {
-        assert_eq!(walk(&"[".repeat(100_000)), Err(JsonError::TooDeep));
+        assert_eq!(walk(&"[".repeat(100_000)), Err(QuarantineReason::TooDeep));
         let fits = format!("{}{}", "[".repeat(64), "]".repeat(64));
         assert!(walk(&fits).is_ok());
     }

@@ -334,7 +334,7 @@ fn run(engine: &mut Engine, record: &[u8]) -> (ScanVerdict, Vec<u8>) {
 /// a key, or in a value that says what another one is.
 fn labels_say_something(redacted: &[u8]) -> bool {
     let holds = |word: &str| memchr::memmem::find(redacted, word.as_bytes()).is_some();
-    let labels = || crate::class::Class::ALL.iter().map(|class| class.label());
+    let labels = || crate::class::Class::all().map(crate::class::Class::label);
     let in_key = |label: &str| {
         memchr::memmem::find_iter(redacted, label.as_bytes()).any(|at| {
             let rest = &redacted[at..];

@@ -1,7 +1,5 @@
 //! The outcome of a record, and its reason.
 
-use crate::text::json::JsonError;
-
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -45,18 +43,6 @@ pub enum QuarantineReason {
 }
 
 impl QuarantineReason {
-    /// All reasons.
-    pub const ALL: [Self; 8] = [
-        Self::TooLarge,
-        Self::InvalidUtf8,
-        Self::Malformed,
-        Self::LoneSurrogate,
-        Self::TooDeep,
-        Self::NestedTooDeep,
-        Self::TooManyFindings,
-        Self::Residual,
-    ];
-
     /// The code in dead letters and metrics.
     pub fn code(self) -> &'static str {
         match self {
@@ -72,26 +58,16 @@ impl QuarantineReason {
     }
 }
 
-impl From<JsonError> for QuarantineReason {
-    fn from(error: JsonError) -> Self {
-        match error {
-            JsonError::Malformed => Self::Malformed,
-            JsonError::TooDeep => Self::TooDeep,
-            JsonError::LoneSurrogate => Self::LoneSurrogate,
-        }
-    }
-}
-
 /// What ends a walk early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     Quarantine(QuarantineReason),
     Drop(u16),
 }
 
-impl From<JsonError> for Stop {
-    fn from(error: JsonError) -> Self {
-        Self::Quarantine(error.into())
+impl From<QuarantineReason> for Stop {
+    fn from(reason: QuarantineReason) -> Self {
+        Self::Quarantine(reason)
     }
 }
 
