@@ -1,14 +1,16 @@
 //! The configuration of `hydrant-consumer`: flags and the `[consumer]` table.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_stream::{StreamUrl, Streams};
 use serde::Serialize;
 
-use crate::copy::{CopyFormat, Filter, OnPoison, OutputDevice};
+use crate::copy::{CopyFormat, Filter, OnPoison};
 use crate::input::InputSettings;
-use crate::runtime::LeaseSettings;
+use crate::runtime::LEASE_TIME_RANGE;
 
 /// The flags. A flag outranks its environment variable (`HYDRANT_CONSUMER_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
@@ -51,12 +53,20 @@ pub struct ConsumerArgs {
 pub enum CopyTarget {
     /// Standard output.
     Stdout,
-    /// A file.
+    /// A file, a device or a named pipe.
     File(PathBuf),
-    /// A device or a named pipe.
-    Device(OutputDevice),
     /// A stream.
     Stream(String),
+}
+
+impl fmt::Display for CopyTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CopyTarget::Stdout => f.write_str("standard output"),
+            CopyTarget::File(path) => write!(f, "`{}`", path.display()),
+            CopyTarget::Stream(url) => write!(f, "`{url}`"),
+        }
+    }
 }
 
 impl CopyTarget {
@@ -77,8 +87,7 @@ impl CopyTarget {
             }
             _ => text,
         };
-        let path = PathBuf::from(path);
-        Ok(OutputDevice::at(&path).map_or(CopyTarget::File(path), CopyTarget::Device))
+        Ok(CopyTarget::File(path.into()))
     }
 }
 
@@ -91,12 +100,18 @@ fn is_scheme(text: &str) -> bool {
 /// The validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    input: InputSettings,
-    to: CopyTarget,
-    format: CopyFormat,
-    filters: Vec<Filter>,
-    on_poison: OnPoison,
-    leases: LeaseSettings,
+    /// The input.
+    pub input: InputSettings,
+    /// The target. Default: standard output.
+    pub to: CopyTarget,
+    /// The format of records outside of a stream. Default: ndjson.
+    pub format: CopyFormat,
+    /// The filters. Default: none, which takes all records.
+    pub filters: Vec<Filter>,
+    /// What to do with a record that cannot be copied. Default: dead-letter.
+    pub on_poison: OnPoison,
+    /// After how long a silent worker loses its shards. Default: as the stream says.
+    pub lease_time: Option<Duration>,
 }
 
 impl Config {
@@ -137,13 +152,12 @@ impl Config {
         for text in section.list("filter") {
             match text.parse() {
                 Ok(filter) => filters.push(filter),
-                Err(error) => section.problem("filter", format!("{error}")),
+                Err(error) => section.problem("filter", error),
             }
         }
         let format = section.choice("format", CopyFormat::CHOICES, CopyFormat::Ndjson);
         let on_poison = section.choice("on-poison", OnPoison::CHOICES, OnPoison::DeadLetter);
-        let lease_time =
-            section.optional_duration_within("lease-time", LeaseSettings::LEASE_TIME_RANGE);
+        let lease_time = section.optional_duration_within("lease-time", LEASE_TIME_RANGE);
         let usable = !section.has_problems();
         section.finish(problems);
         usable.then_some(Config {
@@ -152,41 +166,8 @@ impl Config {
             format,
             filters,
             on_poison,
-            leases: LeaseSettings {
-                lease_time,
-                ..LeaseSettings::default()
-            },
+            lease_time,
         })
-    }
-
-    /// Returns the settings of the input.
-    pub fn input(&self) -> &InputSettings {
-        &self.input
-    }
-
-    /// Returns the target. Default: standard output.
-    pub fn to(&self) -> &CopyTarget {
-        &self.to
-    }
-
-    /// Returns the format of records outside of a stream. Default: ndjson.
-    pub fn format(&self) -> CopyFormat {
-        self.format
-    }
-
-    /// Returns the filters. Default: none, which takes all records.
-    pub fn filters(&self) -> &[Filter] {
-        &self.filters
-    }
-
-    /// Returns what to do with a record that cannot be copied. Default: dead-letter.
-    pub fn on_poison(&self) -> OnPoison {
-        self.on_poison
-    }
-
-    /// Returns the times of leases.
-    pub fn leases(&self) -> LeaseSettings {
-        self.leases
     }
 }
 
@@ -215,9 +196,9 @@ mod tests {
             ..Default::default()
         })
         .unwrap();
-        assert_eq!(config.to(), &CopyTarget::Stdout);
-        assert_eq!(config.format(), CopyFormat::Ndjson);
-        assert_eq!(config.on_poison(), OnPoison::DeadLetter);
+        assert_eq!(config.to, CopyTarget::Stdout);
+        assert_eq!(config.format, CopyFormat::Ndjson);
+        assert_eq!(config.on_poison, OnPoison::DeadLetter);
     }
 
     #[test]

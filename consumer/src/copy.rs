@@ -3,7 +3,7 @@
 //! A [`RecordFilter`] decides which records are copied ([`Filter`]) and what happens to a record that cannot be
 //! ([`OnPoison`]). A [`CopyFormat`] decides how records look outside of a stream. The stages:
 //!
-//! - [`PrintStage`], standard output, an [`OutputDevice`] or a file: each record comes at least once. What was
+//! - [`PrintStage`], standard output, a device or a file: each record comes at least once. What was
 //!   written after the last checkpoint before a death is written again.
 //! - [`TransformStage`](crate::TransformStage), another stream: each record comes once where the output checks origins.
 //!   It keeps its key and its route.
@@ -19,9 +19,9 @@ mod printer;
 mod record_filter;
 mod tally;
 
-pub use device::OutputDevice;
+pub(crate) use device::DeviceText;
 pub(crate) use file::FileText;
-pub use filter::{Filter, ParseFilterError};
+pub use filter::Filter;
 pub use format::{CopyFormat, PoisonReason};
 pub use print::PrintStage;
 pub use printer::{Printer, TextOutput};

@@ -23,7 +23,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use leases::LeaseSettings;
+pub use leases::LEASE_TIME_RANGE;
 pub use progress_board::{ShardSummary, Summary};
 pub use run_spec::{FinishOrder, IDLE, OnCorrupt, RunSpec};
 pub use supervisor::run;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hydrant_core::disk::is_special;
 use hydrant_core::lease::OutputId;
 use hydrant_core::stage::Stage;
 use hydrant_core::transform::Transform;
@@ -13,7 +14,9 @@ use hydrant_stream::delivery::{Keys, deliver};
 use serde::Serialize;
 
 use crate::config::{Config, CopyTarget};
-use crate::copy::{self, CopyCounts, FileText, PrintStage, Printer, RecordFilter};
+use crate::copy::{
+    self, CopyCounts, CopyTally, DeviceText, FileText, PrintStage, Printer, RecordFilter,
+};
 use crate::runtime::{self, RunSpec, Summary};
 use crate::transform_stage::TransformStage;
 
@@ -41,78 +44,86 @@ pub struct CopyParts {
     pub stdout: Stdout,
 }
 
-/// Opens input and target, and returns the run.
+/// Opens input and target, and returns the run, with the counts of what it copies.
 ///
 /// # Errors
 ///
 /// The input does not appear in time, or the target cannot be used.
-pub async fn prepare(parts: CopyParts, config: &Config) -> Result<RunSpec> {
-    let filter = RecordFilter::new(config.filters().to_vec(), config.on_poison());
-    prepare_with(filter, parts, config).await
-}
-
-async fn prepare_with(filter: RecordFilter, parts: CopyParts, config: &Config) -> Result<RunSpec> {
+pub async fn prepare(parts: CopyParts, config: Config) -> Result<(RunSpec, Arc<CopyTally>)> {
     let CopyParts {
         app,
         context,
         shutdown,
         stdout,
     } = parts;
-    let input = config.input().open(&shutdown, &context).await?;
+    let filter = RecordFilter::new(config.filters, config.on_poison);
+    let tally = Arc::clone(&filter.tally);
+    let input = config.input.open(&shutdown, &context).await?;
     let mut pin = None;
-    let keeps_progress = app.is_some() || matches!(config.to(), CopyTarget::Stream(_));
+    let keeps_progress = app.is_some() || matches!(config.to, CopyTarget::Stream(_));
     let app = app.unwrap_or_else(|| NAME.to_owned());
-    let print = |output, printer| {
-        let (stream, format) = (input.id().clone(), config.format());
-        PrintStage::new(
-            output,
-            stream,
-            filter.clone(),
-            format,
-            printer,
-            context.clone(),
-        )
+    let (stream, format) = (input.id().clone(), config.format);
+    let print = |output, printer, filter| PrintStage {
+        output,
+        printer,
+        stream: stream.clone(),
+        filter,
+        format,
+        context: context.clone(),
+        overdraft: Arc::default(),
     };
-    let stage: Arc<dyn Stage> = match config.to() {
+    let stage: Arc<dyn Stage> = match config.to {
         CopyTarget::Stdout => {
-            let printer = Printer::stdout(stdout).await?;
-            Arc::new(print(OutputId::stdout(), printer))
-        }
-        CopyTarget::Device(device) => {
-            let output = device.clone().output(shutdown.clone());
-            let printer = Printer::start(move || Ok(output)).await?;
-            Arc::new(print(device.output_id(), printer))
+            let printer = Printer::start(move || Ok(stdout)).await?;
+            Arc::new(print(OutputId::stdout(), printer, filter))
         }
         CopyTarget::File(path) => {
-            let (at, format) = (path.clone(), config.format());
-            let open = move || FileText::open(&at, format, keeps_progress);
-            let printer = Printer::start(open).await?;
-            Arc::new(print(FileText::output_id(path), printer))
+            // Leases know the output by its place.
+            let place = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            let output = OutputId::of_device(&place.display().to_string());
+            let (file, shutdown) = (None, shutdown.clone());
+            let printer = match is_special(&path) {
+                true => {
+                    Printer::start(move || {
+                        Ok(DeviceText {
+                            path,
+                            file,
+                            shutdown,
+                        })
+                    })
+                    .await?
+                }
+                false => {
+                    Printer::start(move || FileText::open(&path, format, keeps_progress)).await?
+                }
+            };
+            Arc::new(print(output, printer, filter))
         }
         CopyTarget::Stream(to) => {
             pin = Some(filter.digest().to_owned());
-            let streams = config.input().streams();
+            let streams = config.input.streams();
             let output = streams
-                .open_or_create_like(&input, to, None, &context)
+                .open_or_create_like(&input, &to, None, &context)
                 .await?;
             let delivery = deliver(&input, &output, Keys::Kept, &context).await?;
             Arc::new(TransformStage {
                 name: copy::STAGE,
                 app: app.clone(),
-                input: input.id().clone(),
-                tally: filter.tally(),
+                input: stream,
+                tally: Arc::clone(&tally),
                 transform: Arc::new(filter),
                 delivery,
                 context: context.clone(),
             })
         }
     };
-    Ok(RunSpec {
+    let spec = RunSpec {
         keeps_progress,
-        leases: config.leases(),
+        lease_time: config.lease_time,
         pin,
-        ..config.input().run(context, input, app, stage, shutdown)
-    })
+        ..config.input.run(context, input, app, stage, shutdown)
+    };
+    Ok((spec, tally))
 }
 
 /// Runs a copy until its end.
@@ -126,21 +137,18 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         shutdown: process.shutdown.clone(),
         stdout: process.stdout.clone(),
     };
-    let filter = RecordFilter::new(config.filters().to_vec(), config.on_poison());
-    let tally = filter.tally();
-    let mut spec = prepare_with(filter, parts, &config).await?;
+    let (from, to) = (config.input.from().to_owned(), config.to.clone());
+    let (mut spec, tally) = prepare(parts, config).await?;
     spec.worker = process.worker.clone();
     process.ready.set();
     let read = runtime::run(spec).await?;
-    let copied = CopyReport {
-        counts: tally.counts(),
-        read,
-    };
-    match config.to() {
+    let counts = tally.counts();
+    let copied = CopyReport { counts, read };
+    match to {
         // Standard output holds the records and nothing else.
-        CopyTarget::Stdout => tracing::info!("{}", copied.summary(&config)),
+        CopyTarget::Stdout => tracing::info!("{}", copied.summary(&from, &to)),
         _ if json => process.stdout.json(&copied)?,
-        _ => process.stdout.line(copied.summary(&config))?,
+        _ => process.stdout.line(copied.summary(&from, &to))?,
     }
     Ok(())
 }
@@ -155,19 +163,12 @@ struct CopyReport {
 }
 
 impl CopyReport {
-    fn summary(&self, config: &Config) -> String {
+    fn summary(&self, from: &str, to: &CopyTarget) -> String {
         let CopyReport { counts, read } = self;
-        let output = match config.to() {
-            CopyTarget::Stdout => "standard output".to_owned(),
-            CopyTarget::Device(device) => device.to_string(),
-            CopyTarget::File(path) => format!("`{}`", path.display()),
-            CopyTarget::Stream(url) => format!("`{url}`"),
-        };
         let mut summary = format!(
-            "{} of {} of `{}` written to {output}",
+            "{} of {} of `{from}` written to {to}",
             counted(counts.written, "record"),
             counted(read.shards.len() as u64, "shard"),
-            config.input().from(),
         );
         let others = [
             ("already there", counts.duplicates),

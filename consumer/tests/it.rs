@@ -114,7 +114,7 @@ async fn spec(app: Option<&str>, args: &ConsumerArgs) -> Result<RunSpec> {
         stdout: Stdout::new(shutdown.clone()),
         shutdown,
     };
-    prepare(parts, &config.unwrap()).await
+    Ok(prepare(parts, config.unwrap()).await?.0)
 }
 
 fn args(from: &str, to: &str) -> ConsumerArgs {
@@ -604,7 +604,7 @@ async fn simulated(world: &SimWorld, name: &str, seed: u64, args: &ConsumerArgs)
         stdout: Stdout::new(shutdown.clone()),
         shutdown,
     };
-    prepare(parts, &config).await.unwrap()
+    prepare(parts, config).await.unwrap().0
 }
 
 /// Counts the disk calls of a worker from its start until it holds all shards of a dead one.

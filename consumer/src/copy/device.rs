@@ -3,64 +3,25 @@
 //! The printing thread opens the path with the first text, so a named pipe without a reader delays the copy and not
 //! the process. When the reader of a pipe goes away, the process drains, as it does for `| head`.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use hydrant_core::disk::is_special;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::OutputId;
 use hydrant_core::shutdown::{Phase, Shutdown};
 
 use super::printer::TextOutput;
 
-/// A device or a named pipe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputDevice {
-    path: PathBuf,
-}
-
-impl fmt::Display for OutputDevice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.path.display())
-    }
-}
-
-impl OutputDevice {
-    /// Returns the device at `path`; `None` if a regular file is or can be there.
-    #[must_use]
-    pub fn at(path: &Path) -> Option<Self> {
-        is_special(path).then(|| OutputDevice {
-            path: path.to_owned(),
-        })
-    }
-
-    /// Returns the identity by which leases know the device.
-    pub(crate) fn output_id(&self) -> OutputId {
-        OutputId::of_device(&self.path.display().to_string())
-    }
-
-    /// Writes to the device until its reader goes away, which drains the process.
-    pub(crate) fn output(self, shutdown: Shutdown) -> impl TextOutput {
-        DeviceText {
-            device: self,
-            file: None,
-            shutdown,
-        }
-    }
-}
-
-/// A device, opened by the first text.
-struct DeviceText {
-    device: OutputDevice,
-    file: Option<File>,
-    shutdown: Shutdown,
+/// A device or a named pipe, opened by the first text. When its reader goes away, the process drains.
+pub(crate) struct DeviceText {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Option<File>,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl TextOutput for DeviceText {
     fn write(&mut self, text: &[u8]) -> Result<bool> {
-        let path = &self.device.path;
+        let path = &self.path;
         let file = match &mut self.file {
             Some(file) => file,
             None => {

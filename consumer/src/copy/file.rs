@@ -15,7 +15,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::OutputId;
 use hydrant_core::origin::DeadLetter;
 
 use super::format::CopyFormat;
@@ -62,12 +61,6 @@ impl FileText {
             records,
             letters: None,
         })
-    }
-
-    /// What leases know the output as: the file at this place.
-    pub(crate) fn output_id(path: &Path) -> OutputId {
-        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        OutputId::of_device(&whole.display().to_string())
     }
 }
 

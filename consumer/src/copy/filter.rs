@@ -33,18 +33,15 @@ pub enum Filter {
     },
 }
 
-/// The error of a text that is not a filter.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a filter: write `key=TEXT`, `key^=TEXT` or `/POINTER=VALUE` such as `/device/type=thermo`"
-)]
-pub struct ParseFilterError(String);
-
 impl FromStr for Filter {
-    type Err = ParseFilterError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || ParseFilterError(text.to_owned());
+        let bad = || {
+            format!(
+                "`{text}` is not a filter: write `key=TEXT`, `key^=TEXT` or `/POINTER=VALUE` such as `/device/type=thermo`"
+            )
+        };
         if let Some(prefix) = text.strip_prefix("key^=") {
             return Ok(Filter::KeyPrefix(prefix.to_owned()));
         }
@@ -166,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_no_filter_is_refused_with_the_forms() {
         for text in ["", "key", "a=b", "/a", "/a={}"] {
-            let error = text.parse::<Filter>().unwrap_err().to_string();
+            let error = text.parse::<Filter>().unwrap_err();
             assert!(error.contains("key^=TEXT"), "{error}");
         }
     }

@@ -34,43 +34,20 @@ const UNREAD_PAUSE: Duration = Duration::from_secs(1);
 /// Copies to what a [`Printer`] writes to.
 #[derive(Clone, Debug)]
 pub struct PrintStage {
-    shared: Arc<PrintContext>,
-}
-
-#[derive(Debug)]
-struct PrintContext {
-    output: OutputId,
-    printer: Printer,
-    filter: RecordFilter,
-    format: CopyFormat,
-    stream: StreamId,
-    context: Context,
-    /// For the memory of texts that are longer than their records.
-    overdraft: Overdraft,
-}
-
-impl PrintStage {
-    /// Creates a copy of records of `stream` to the `printer` of `output`.
-    pub fn new(
-        output: OutputId,
-        stream: StreamId,
-        filter: RecordFilter,
-        format: CopyFormat,
-        printer: Printer,
-        context: Context,
-    ) -> Self {
-        PrintStage {
-            shared: Arc::new(PrintContext {
-                output,
-                printer,
-                filter,
-                format,
-                stream,
-                context,
-                overdraft: Overdraft::default(),
-            }),
-        }
-    }
+    /// What the printer writes to.
+    pub output: OutputId,
+    /// The printer of the output.
+    pub printer: Printer,
+    /// The stream that is read.
+    pub stream: StreamId,
+    /// Which records are copied.
+    pub filter: RecordFilter,
+    /// How they look.
+    pub format: CopyFormat,
+    /// Time, memory and computation.
+    pub context: Context,
+    /// For the memory of texts that are longer than their records; one for all shards.
+    pub overdraft: Arc<Overdraft>,
 }
 
 #[async_trait]
@@ -81,7 +58,7 @@ impl Stage for PrintStage {
 
     fn output(&self) -> Option<Output> {
         Some(Output {
-            id: self.shared.output.clone(),
+            id: self.output.clone(),
             keeps_progress: false,
             ledger: LedgerUse::Written,
         })
@@ -97,7 +74,7 @@ impl Stage for PrintStage {
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
         Ok(Box::new(ShardPrint {
-            shared: Arc::clone(&self.shared),
+            stage: Arc::new(self.clone()),
             shard: claim.shard.id,
             to: claim.after.to,
             deadline: None,
@@ -111,7 +88,7 @@ impl Stage for PrintStage {
 }
 
 struct ShardPrint {
-    shared: Arc<PrintContext>,
+    stage: Arc<PrintStage>,
     shard: ShardId,
     to: Position,
     deadline: Option<Instant>,
@@ -122,16 +99,16 @@ impl ShardStage for ShardPrint {
     async fn push(&mut self, read: Read) -> Result<()> {
         let to = match read {
             Read::Batch(batch) => {
-                let (shared, shard) = (Arc::clone(&self.shared), self.shard.clone());
-                let now = shared.context.clock.wall_micros();
-                let workers = shared.context.workers.clone();
+                let (stage, shard) = (Arc::clone(&self.stage), self.shard.clone());
+                let Context { clock, workers, .. } = &self.stage.context;
+                let now = clock.wall_micros();
                 let job = move || {
                     let source = Source {
-                        stream: &shared.stream,
+                        stream: &stage.stream,
                         shard: &shard,
                         now,
                     };
-                    let text = shared.filter.text(&batch, shared.format, source);
+                    let text = stage.filter.text(&batch, stage.format, source);
                     text.map(|text| (text, batch.to, batch.permit))
                 };
                 let (text, to, mut permit) = workers.run(job).await??;
@@ -140,25 +117,23 @@ impl ShardStage for ShardPrint {
                 let held = text.text.len() as u64 + letters * 2;
                 if permit.bytes() < held {
                     drop(permit);
-                    let PrintContext {
-                        context, overdraft, ..
-                    } = &*self.shared;
-                    permit = context.budget.acquire_more(held, overdraft).await;
+                    let (budget, overdraft) = (&self.stage.context.budget, &self.stage.overdraft);
+                    permit = budget.acquire_more(held, overdraft).await;
                 }
                 for letter in &text.letters {
                     let (stage, reason) = (STAGE, letter.reason.to_string());
                     metrics::counter!("hydrant_consumer_dead_letters_total", "stage" => stage, "reason" => reason)
                         .increment(1);
                 }
-                if !self.shared.printer.write(text.text, text.letters).await? {
+                if !self.stage.printer.write(text.text, text.letters).await? {
                     // The process is about to drain; until then nothing counts as done.
                     return Err(Error::Unavailable {
-                        message: format!("the reader of {} went away", self.shared.output.name),
+                        message: format!("the reader of {} went away", self.stage.output.name),
                         after: UNREAD_PAUSE,
                     });
                 }
                 drop(permit);
-                self.shared.filter.tally.add(text.counts);
+                self.stage.filter.tally.add(text.counts);
                 to
             }
             Read::Idle { through } => through,
@@ -181,7 +156,7 @@ impl ShardStage for ShardPrint {
     }
 
     async fn publish(&mut self, _why: Flush) -> Result<Progress> {
-        self.shared.printer.sync().await?;
+        self.stage.printer.sync().await?;
         self.deadline = None;
         Ok(Progress {
             to: self.to,

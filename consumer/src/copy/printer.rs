@@ -3,8 +3,6 @@
 //! The queue of the thread holds one job, so that a slow reader slows the stream. A job is done even if its caller
 //! was dropped.
 
-use std::fmt;
-
 use hydrant_core::error::{Error, Result};
 use hydrant_core::origin::DeadLetter;
 use hydrant_core::workers;
@@ -36,26 +34,19 @@ pub trait TextOutput: Send + 'static {
     }
 }
 
-enum PrintJob {
-    Write {
-        text: Vec<u8>,
-        letters: Vec<DeadLetter>,
-        done: oneshot::Sender<Result<bool>>,
-    },
-    Sync {
-        done: oneshot::Sender<Result<()>>,
-    },
+impl TextOutput for Stdout {
+    fn write(&mut self, text: &[u8]) -> Result<bool> {
+        self.bytes(text)?;
+        Ok(!self.is_closed())
+    }
 }
+
+type PrintJob = Box<dyn FnOnce(&mut dyn TextOutput) + Send>;
 
 /// The handle of the thread that owns a [`TextOutput`].
+#[derive(Clone, Debug)]
 pub struct Printer {
     queue: mpsc::Sender<PrintJob>,
-}
-
-impl fmt::Debug for Printer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Printer")
-    }
 }
 
 impl Printer {
@@ -67,7 +58,7 @@ impl Printer {
     pub async fn start<O: TextOutput>(
         open: impl FnOnce() -> Result<O> + Send + 'static,
     ) -> Result<Self> {
-        let (queue, mut jobs) = mpsc::channel(JOBS_WAITING);
+        let (queue, mut jobs) = mpsc::channel::<PrintJob>(JOBS_WAITING);
         let (opened_sender, opened) = oneshot::channel();
         // A send fails if the caller was dropped meanwhile, which changes nothing for the output.
         workers::spawn_named("printer", move || {
@@ -77,64 +68,41 @@ impl Printer {
             };
             opened_sender.send(Ok(())).ok();
             while let Some(job) = jobs.blocking_recv() {
-                match job {
-                    PrintJob::Write {
-                        text,
-                        letters,
-                        done,
-                    } => drop(done.send(write(&mut output, &text, &letters))),
-                    PrintJob::Sync { done } => drop(done.send(output.sync())),
-                }
+                job(&mut output);
             }
         })?;
         opened.await.map_err(|_| ended())??;
         Ok(Printer { queue })
     }
 
-    /// Prints to standard output.
-    pub async fn stdout(stdout: Stdout) -> Result<Self> {
-        Printer::start(move || Ok(StdoutText(stdout))).await
+    /// Runs a job on the thread. If the call is dropped half way, the job may still be done.
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut dyn TextOutput) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, done) = oneshot::channel();
+        let job = Box::new(move |output: &mut dyn TextOutput| drop(sender.send(job(output))));
+        self.queue.send(job).await.map_err(|_| ended())?;
+        done.await.map_err(|_| ended())?
     }
 
-    /// Writes the text and the dead letters of a batch; returns `false` when the reader has gone away. If the call is
-    /// dropped half way, they may still be written.
+    /// Writes the text and the dead letters of a batch; returns `false` when the reader has gone away.
     pub(super) async fn write(&self, text: Vec<u8>, letters: Vec<DeadLetter>) -> Result<bool> {
-        let (done, written) = oneshot::channel();
-        let job = PrintJob::Write {
-            text,
-            letters,
-            done,
+        let write = move |output: &mut dyn TextOutput| {
+            if !letters.is_empty() {
+                output.write_dead_letters(&letters)?;
+            }
+            Ok(text.is_empty() || output.write(&text)?)
         };
-        self.queue.send(job).await.map_err(|_| ended())?;
-        written.await.map_err(|_| ended())?
+        self.run(write).await
     }
 
     /// Makes everything written so far durable.
     pub(super) async fn sync(&self) -> Result<()> {
-        let (done, synced) = oneshot::channel();
-        let job = PrintJob::Sync { done };
-        self.queue.send(job).await.map_err(|_| ended())?;
-        synced.await.map_err(|_| ended())?
+        self.run(|output| output.sync()).await
     }
 }
 
 fn ended() -> Error {
     Error::fatal("the printing thread has ended")
-}
-
-fn write(output: &mut impl TextOutput, text: &[u8], letters: &[DeadLetter]) -> Result<bool> {
-    if !letters.is_empty() {
-        output.write_dead_letters(letters)?;
-    }
-    Ok(text.is_empty() || output.write(text)?)
-}
-
-/// Standard output as text.
-struct StdoutText(Stdout);
-
-impl TextOutput for StdoutText {
-    fn write(&mut self, text: &[u8]) -> Result<bool> {
-        self.0.bytes(text)?;
-        Ok(!self.0.is_closed())
-    }
 }

@@ -90,11 +90,6 @@ impl RecordFilter {
         }
     }
 
-    /// Returns the counts of the copies that use this filter or a clone of it.
-    pub fn tally(&self) -> Arc<CopyTally> {
-        Arc::clone(&self.tally)
-    }
-
     /// Sorts the records of a batch into accepted, dropped and poison.
     fn judge(&self, batch: &Batch) -> FilteredBatch {
         let mut filtered = FilteredBatch::default();

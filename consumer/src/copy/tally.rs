@@ -2,7 +2,7 @@
 //!
 //! A record is counted when it is in the output, so one that is read again after a failure counts once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -34,36 +34,20 @@ impl CopyCounts {
 
 /// The counts of a copy over all its shards, which add to it at the same time.
 #[derive(Debug, Default)]
-pub struct CopyTally {
-    written: AtomicU64,
-    duplicates: AtomicU64,
-    filtered: AtomicU64,
-    dead_letters: AtomicU64,
-}
+pub struct CopyTally(Mutex<CopyCounts>);
 
 impl CopyTally {
     /// Adds counts of records whose copy is done.
     pub(crate) fn add(&self, counts: CopyCounts) {
-        self.written.fetch_add(counts.written, Ordering::Relaxed);
-        self.duplicates
-            .fetch_add(counts.duplicates, Ordering::Relaxed);
-        self.filtered.fetch_add(counts.filtered, Ordering::Relaxed);
-        self.dead_letters
-            .fetch_add(counts.dead_letters, Ordering::Relaxed);
+        let mut sum = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *sum = sum.and(counts);
     }
 
     /// Returns the counts so far.
     pub fn counts(&self) -> CopyCounts {
-        let duplicates = self.duplicates.load(Ordering::Relaxed);
-        CopyCounts {
-            // A stream reports only afterwards which of the records it already had.
-            written: self
-                .written
-                .load(Ordering::Relaxed)
-                .saturating_sub(duplicates),
-            duplicates,
-            filtered: self.filtered.load(Ordering::Relaxed),
-            dead_letters: self.dead_letters.load(Ordering::Relaxed),
-        }
+        let mut sum = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A stream reports only afterwards which of the records it already had.
+        sum.written = sum.written.saturating_sub(sum.duplicates);
+        sum
     }
 }

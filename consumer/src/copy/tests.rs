@@ -134,14 +134,15 @@ fn everything(on_poison: OnPoison) -> RecordFilter {
 }
 
 fn print_stage(printer: Printer, filter: RecordFilter, budget_bytes: u64) -> PrintStage {
-    PrintStage::new(
-        OutputId::stdout(),
-        StreamId::new("memory", "memory"),
+    PrintStage {
+        output: OutputId::stdout(),
+        stream: StreamId::new("memory", "memory"),
         filter,
-        CopyFormat::Ndjson,
+        format: CopyFormat::Ndjson,
         printer,
-        context(1, budget_bytes),
-    )
+        context: context(1, budget_bytes),
+        overdraft: Arc::default(),
+    }
 }
 
 /// Opens a copy to a file; `continues` says that it runs under an app.
@@ -524,15 +525,9 @@ async fn a_text_without_memory_overdraws_the_budget() {
     let printed = Arc::new(Mutex::new(Vec::new()));
     let paper = Paper(Arc::clone(&printed));
     let printer = Printer::start(move || Ok(paper)).await.unwrap();
-    let context = context(1, 16 << 10);
-    let stage = PrintStage::new(
-        OutputId::stdout(),
-        StreamId::new("memory", "memory"),
-        everything(OnPoison::Stop),
-        CopyFormat::Json,
-        printer,
-        context.clone(),
-    );
+    let mut stage = print_stage(printer, everything(OnPoison::Stop), 16 << 10);
+    stage.format = CopyFormat::Json;
+    let context = stage.context.clone();
     let shard = Shard {
         id: "0".into(),
         range: HashRange::ALL,

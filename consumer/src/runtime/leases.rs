@@ -14,5 +14,5 @@ mod subscription;
 
 pub(crate) use held_lease::SILENT;
 pub(crate) use private_leases::PrivateLeases;
-pub use settings::LeaseSettings;
+pub use settings::LEASE_TIME_RANGE;
 pub(crate) use subscription::LeasedSubscription;

@@ -9,8 +9,6 @@ use hydrant_core::stage::Stage;
 use hydrant_core::stream::{SharedStream, Start};
 use tokio::sync::watch;
 
-use super::leases::LeaseSettings;
-
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
@@ -37,8 +35,12 @@ pub struct RunSpec {
     /// Whether the app's leases and progress lie beside the stream, where other workers share them. Default: yes. If
     /// not, the worker reads all shards alone, starts at `start`, and leaves nothing behind.
     pub keeps_progress: bool,
-    /// The times of leases, where workers share the stream by leases.
-    pub leases: LeaseSettings,
+    /// Where workers share the stream by leases: a holder that is silent for this long loses its lease. Default: as the
+    /// store says, 10 s beside the embedded log. Raise it when the lease store answers slowly. Cost: the shards of a hung
+    /// worker wait longer.
+    pub lease_time: Option<Duration>,
+    /// How long a holder may take to publish and hand over a shard that another worker asked for. Default: 30 s.
+    pub handover: Duration,
     /// The digest of the policy that the output depends on, if it does; see `runtime/task/start_position.rs`.
     pub pin: Option<String>,
     /// The shortest time between two writes of a ledger. Default: as the lease store says, 1 s beside the embedded log.
@@ -100,7 +102,8 @@ impl RunSpec {
             finish: FinishOrder::default(),
             on_corrupt: OnCorrupt::Stall,
             keeps_progress: true,
-            leases: LeaseSettings::default(),
+            lease_time: None,
+            handover: Duration::from_secs(30),
             pin: None,
             checkpoint: None,
             shutdown,

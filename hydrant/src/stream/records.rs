@@ -92,7 +92,7 @@ impl StreamCommands<'_> {
             shutdown: self.process.shutdown.clone(),
             stdout: self.process.stdout.clone(),
         };
-        let mut spec = consumer::prepare(parts, &config).await?;
+        let (mut spec, _tally) = consumer::prepare(parts, config).await?;
         if exit_at_end {
             spec.on_corrupt = OnCorrupt::EndShard;
         }

@@ -87,7 +87,7 @@ impl LeaseCoordinator {
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
-        let times = spec.leases.at(store.pace());
+        let times = LeaseTimes::at(store.pace(), spec.lease_time, spec.handover);
         LeaseCoordinator {
             output: OutputIdentity::of(&spec.stage),
             generations,

@@ -235,7 +235,6 @@ mod tests {
     use hydrant_core::lease::Pace;
 
     use super::*;
-    use crate::runtime::LeaseSettings;
     use hydrant_testing::memory::MemoryLeases;
 
     async fn held(store: &MemoryLeases) -> HeldLease {
@@ -245,11 +244,7 @@ mod tests {
         (row.owner, row.epoch, row.counter) = (Some("me".to_owned()), 1, 1);
         assert_eq!(store.swap(Some(&free), &row).await.unwrap(), Swap::Swapped);
         let store = Arc::new(store.clone());
-        let times = LeaseSettings {
-            lease_time: Some(LEASE_TIME),
-            ..LeaseSettings::default()
-        };
-        let times = times.at(Pace::LOCAL);
+        let times = LeaseTimes::at(Pace::LOCAL, Some(LEASE_TIME), LEASE_TIME);
         HeldLease::new("app", "me", row, clock::now(), store, times, Arc::default())
     }
 

@@ -70,13 +70,12 @@ mod tests {
     use hydrant_testing::memory::MemoryLeases;
 
     use super::*;
-    use crate::runtime::LeaseSettings;
 
     /// One renewal gets no answer while another lease comes due.
     #[tokio::test(start_paused = true)]
     async fn a_renewal_waits_for_no_other_one() {
         let store = MemoryLeases::new();
-        let times = LeaseSettings::default().at(Pace::LOCAL);
+        let times = LeaseTimes::at(Pace::LOCAL, None, Duration::from_secs(30));
         let mut renewals = Renewals::new(times);
         let mut held = Vec::new();
         for shard in ["a", "b"] {

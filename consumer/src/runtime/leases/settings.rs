@@ -6,47 +6,9 @@ use std::time::Duration;
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::Pace;
 
-/// The times and limits of leases, as far as they are set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseSettings {
-    /// A holder that is silent for this long loses its lease. Default: as the store says, 10 s beside the embedded log.
-    /// Raise it when the lease store answers slowly. Cost: the shards of a hung worker wait longer.
-    pub lease_time: Option<Duration>,
-    /// How long a holder may take to publish and hand over a shard that another worker asked for. Default: 30 s.
-    pub handover: Duration,
-}
-
-impl Default for LeaseSettings {
-    fn default() -> Self {
-        LeaseSettings {
-            lease_time: None,
-            handover: Duration::from_secs(30),
-        }
-    }
-}
-
-impl LeaseSettings {
-    /// The lease times that can be set. A busy machine loses shorter leases, and a dead worker's shards wait for
-    /// longer ones.
-    pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
-        Duration::from_secs(1)..=Duration::from_secs(3600);
-
-    /// The times at a store of this pace, which the settings outrank.
-    pub(crate) fn at(self, pace: Pace) -> LeaseTimes {
-        let lease_time = self.lease_time.unwrap_or(pace.lease_time);
-        let observe = match self.lease_time {
-            // Several readings fit into a lease time, however short it is set.
-            Some(lease_time) => pace.observe.min(lease_time / 5),
-            None => pace.observe,
-        };
-        debug_assert!(observe < lease_time, "rows are read before leases run out");
-        LeaseTimes {
-            lease_time,
-            observe,
-            handover: self.handover,
-        }
-    }
-}
+/// The lease times that can be set. A busy machine loses shorter leases, and a dead worker's shards wait for longer ones.
+pub const LEASE_TIME_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// The times and limits in force.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +20,19 @@ pub(crate) struct LeaseTimes {
 }
 
 impl LeaseTimes {
+    /// The times at a store of this pace, which a lease time that is set outranks.
+    pub(crate) fn at(pace: Pace, set: Option<Duration>, handover: Duration) -> Self {
+        // Several readings fit into a lease time, however short it is set.
+        let observe = set.map_or(pace.observe, |lease_time| pace.observe.min(lease_time / 5));
+        let lease_time = set.unwrap_or(pace.lease_time);
+        debug_assert!(observe < lease_time, "rows are read before leases run out");
+        LeaseTimes {
+            lease_time,
+            observe,
+            handover,
+        }
+    }
+
     /// How long a call of the store may take before it is dropped; the next round sees whether it took effect.
     pub(crate) fn patience(&self) -> Duration {
         self.renew_after()
@@ -110,10 +85,6 @@ mod tests {
             observe: seconds(3),
             checkpoint: seconds(5),
         };
-        let set = |lease_time| LeaseSettings {
-            lease_time,
-            ..LeaseSettings::default()
-        };
         for (given, pace, lease_time, observe) in [
             (None, Pace::LOCAL, seconds(10), seconds(1)),
             (None, remote, seconds(9), seconds(3)),
@@ -121,7 +92,7 @@ mod tests {
             (Some(seconds(5)), remote, seconds(5), seconds(1)),
             (Some(seconds(1)), Pace::LOCAL, seconds(1), seconds(1) / 5),
         ] {
-            let times = set(given).at(pace);
+            let times = LeaseTimes::at(pace, given, seconds(30));
             assert_eq!((times.lease_time, times.observe), (lease_time, observe));
         }
     }

@@ -41,8 +41,8 @@ impl World {
         if tipless {
             spec.stream = TiplessStream::around(spec.stream);
         }
-        spec.leases.lease_time = Some(Duration::from_secs(3));
-        spec.leases.handover = Duration::from_secs(3);
+        spec.lease_time = Some(Duration::from_secs(3));
+        spec.handover = Duration::from_secs(3);
         spec.idle = Duration::from_millis(300);
         spec
     }

@@ -8,7 +8,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::subscription::{Claim, Event, Subscription};
 
 use super::*;
-use crate::runtime::LeaseSettings;
+use crate::runtime::LEASE_TIME_RANGE;
 use crate::runtime::leases::LeasedSubscription;
 use crate::runtime::testing::BrokerStream;
 
@@ -122,7 +122,7 @@ async fn leases_of_the_shortest_time_stay_where_they_are() {
     let mut world = World::new(4, false);
     let start = |world: &mut World| {
         let mut spec = world.exact();
-        spec.leases.lease_time = Some(*LeaseSettings::LEASE_TIME_RANGE.start());
+        spec.lease_time = Some(*LEASE_TIME_RANGE.start());
         RunningWorker::start(spec)
     };
     let first = start(&mut world);
@@ -143,7 +143,7 @@ async fn leases_of_the_shortest_time_outlive_a_store_that_is_away_for_a_moment()
     let mut world = World::new(4, false);
     let start = |world: &mut World| {
         let mut spec = world.exact();
-        spec.leases.lease_time = Some(*LeaseSettings::LEASE_TIME_RANGE.start());
+        spec.lease_time = Some(*LEASE_TIME_RANGE.start());
         RunningWorker::start(spec)
     };
     let first = start(&mut world);

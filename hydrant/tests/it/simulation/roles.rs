@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hydrant_consumer::TransformStage;
-use hydrant_consumer::runtime::{self, LeaseSettings, RunSpec};
+use hydrant_consumer::runtime::{self, RunSpec};
 use hydrant_core::stage::Stage;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::transform::Transform;
@@ -210,10 +210,8 @@ async fn consume(
         worker: orders.name,
         exit_at_end: orders.to_the_end,
         idle: Duration::from_millis(500),
-        leases: LeaseSettings {
-            lease_time: Some(Duration::from_secs(2)),
-            handover: Duration::from_secs(3),
-        },
+        lease_time: Some(Duration::from_secs(2)),
+        handover: Duration::from_secs(3),
         pin,
         checkpoint: Some(Duration::from_millis(200)),
         ..RunSpec::new(context.clone(), stream, app, stage, orders.shutdown)
