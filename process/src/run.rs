@@ -76,14 +76,14 @@ pub fn main<C, R>(
 where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
-    ExitCode::from(main_code(setup, configure, run))
+    ExitCode::from(start(setup, configure, run).unwrap_or_else(|error| failed(&error)))
 }
 
-fn main_code<C, R>(
+fn start<C, R>(
     setup: Setup,
     configure: impl FnOnce(&Layers, &mut Problems) -> Option<C>,
     run: R,
-) -> u8
+) -> Result<u8>
 where
     R: AsyncFnOnce(Process, C) -> Result<()>,
 {
@@ -93,26 +93,15 @@ where
     start_log(&common);
     let config = configure(&layers, &mut problems);
     if !problems.is_empty() {
-        return failed(&problems.into());
+        return Err(problems.into());
     }
     for section in problems.effective() {
         section.log();
     }
-    let Some(config) = config else {
-        return failed(&Error::fatal(
-            "the configuration was refused without a reason: report this",
-        ));
-    };
-    match start(setup.name, common, layers, config, run) {
-        Ok(code) => code,
-        Err(error) => failed(&error),
-    }
-}
-
-fn start<C, R>(name: &'static str, common: Common, layers: Layers, config: C, run: R) -> Result<u8>
-where
-    R: AsyncFnOnce(Process, C) -> Result<()>,
-{
+    let config = config.ok_or_else(|| {
+        Error::fatal("the configuration was refused without a reason: report this")
+    })?;
+    let name = setup.name;
     let blocking_threads = descriptors::threads_within_limit(BLOCKING_THREADS)?;
     if !allocator::configure(common.memory) {
         tracing::debug!("the allocator did not take the settings for returning memory");

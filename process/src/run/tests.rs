@@ -92,7 +92,8 @@ fn child() {
         section.finish(problems);
         Some(role.clone())
     };
-    let code = main_code(Setup::new("child", &args), configure, act);
+    let code = super::start(Setup::new("child", &args), configure, act);
+    let code = code.unwrap_or_else(|error| failed(&error));
     std::process::exit(code.into());
 }
 

@@ -13,7 +13,7 @@ use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Sw
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
 use super::balance::{BalanceView, WorkableShard};
 use super::held_lease::{HeldLease, LeaseLedger, LeaseState};
@@ -43,10 +43,10 @@ struct GrantedLease {
 
 /// What the subscription asks of the coordinator.
 pub(crate) enum LeaseCommand {
-    /// Take no more leases and ask for none.
+    /// Ask for no lease any more.
     StopClaiming,
     /// Give all leases back and end.
-    Close(oneshot::Sender<()>),
+    Close,
 }
 
 /// Coordinates the leases of one worker.
@@ -66,9 +66,8 @@ pub(crate) struct LeaseCoordinator {
     leases: BTreeMap<ShardId, GrantedLease>,
     renewals: Renewals,
     pending: VecDeque<Result<Event>>,
-    pub(super) claiming: bool,
-    /// Set when the run takes no more leases; it also takes effect in the middle of a round.
-    stopping: Arc<AtomicBool>,
+    /// Whether leases are taken; a change also takes effect in the middle of a round.
+    pub(super) claiming: Arc<AtomicBool>,
     grants: u64,
     asked: Option<(ShardId, Instant)>,
     nudge: Arc<Notify>,
@@ -83,7 +82,7 @@ impl LeaseCoordinator {
         worker: String,
         store: Arc<dyn LeaseStore>,
         generations: Arc<Generations>,
-        stopping: Arc<AtomicBool>,
+        claiming: Arc<AtomicBool>,
         events: mpsc::Sender<Result<Event>>,
         enlisted: Box<dyn Enlisted>,
     ) -> Self {
@@ -103,8 +102,7 @@ impl LeaseCoordinator {
             looked_at: clock::now(),
             leases: BTreeMap::new(),
             pending: VecDeque::new(),
-            claiming: true,
-            stopping,
+            claiming,
             grants: 0,
             asked: None,
             nudge: Arc::new(Notify::new()),
@@ -114,7 +112,7 @@ impl LeaseCoordinator {
     }
 
     fn may_take(&self) -> bool {
-        self.claiming && !self.stopping.load(Ordering::Relaxed)
+        self.claiming.load(Ordering::Relaxed)
     }
 
     /// Works in rounds until a command closes the subscription.
@@ -152,12 +150,8 @@ impl LeaseCoordinator {
                 biased;
                 command = commands.recv() => match command {
                     None => return,
-                    Some(LeaseCommand::StopClaiming) => self.stop_claiming().await,
-                    Some(LeaseCommand::Close(answer)) => {
-                        self.release_all().await;
-                        answer.send(()).ok();
-                        return;
-                    }
+                    Some(LeaseCommand::StopClaiming) => self.withdraw().await,
+                    Some(LeaseCommand::Close) => return self.release_all().await,
                 },
                 permit = events.reserve(), if !self.pending.is_empty() => {
                     let Ok(permit) = permit else { return };
@@ -207,7 +201,7 @@ impl LeaseCoordinator {
             .iter()
             .find(|row| row.stream.as_ref().is_some_and(|id| id != mine));
         if let Some(foreign) = foreign {
-            self.claiming = false;
+            self.claiming.store(false, Ordering::Relaxed);
             return Err(self.foreign(foreign));
         }
         // A row that is gone was of a shard that is gone, or is made again.
@@ -604,40 +598,38 @@ impl LeaseCoordinator {
         let Some((shard, holder)) = self.view().shard_to_ask_for(&self.spec.context.random) else {
             return Ok(());
         };
-        let Some(seen) = self.rows.get(&shard) else {
-            return Ok(());
-        };
-        let mut next = seen.row.clone();
-        next.counter += 1;
-        next.wanted = Some(self.me.clone());
         tracing::debug!(app = self.spec.app, %shard, holder, "asking for a lease");
-        let swap = self.store.swap(Some(&seen.row), &next);
-        match limited(self.times.patience(), swap).await? {
-            Swap::Swapped => {
-                self.observe(next);
-                self.asked = Some((shard, clock::now()));
-            }
-            Swap::Conflict(Some(other)) => self.observe(other),
-            Swap::Conflict(None) => {}
+        let me = Some(self.me.clone());
+        let (asked, outcome) = self.set_wanted(&shard, me).await;
+        if !asked.is_empty() {
+            self.asked = Some((shard, clock::now()));
         }
-        Ok(())
+        outcome
     }
 
-    /// Takes no more leases and withdraws its request.
-    async fn stop_claiming(&mut self) {
-        self.claiming = false;
-        let asked = self
-            .asked
-            .take()
-            .and_then(|(shard, _)| self.rows.get(&shard));
-        if let Some(seen) = asked {
-            let mut next = seen.row.clone();
-            next.counter += 1;
-            next.wanted = None;
+    /// Withdraws the request for a lease, if there is one.
+    async fn withdraw(&mut self) {
+        if let Some((shard, _)) = self.asked.take() {
             // If the store does not answer, the shard stays reserved for this worker for a moment.
-            let swap = self.store.swap(Some(&seen.row), &next);
-            drop(limited(self.times.patience(), swap).await);
+            drop(self.set_wanted(&shard, None).await);
         }
+    }
+
+    /// Says in a row which worker wants its shard.
+    async fn set_wanted(
+        &mut self,
+        shard: &ShardId,
+        wanted: Option<String>,
+    ) -> (Vec<Lease>, Result<()>) {
+        let swaps = self.rows.get(shard).map(|seen| {
+            let next = Lease {
+                counter: seen.row.counter + 1,
+                wanted,
+                ..seen.row.clone()
+            };
+            (Some(seen.row.clone()), next)
+        });
+        self.swap_all(swaps.into_iter().collect()).await
     }
 
     async fn release_all(&mut self) {

@@ -15,6 +15,7 @@
 //! anything by then, because each reads on from what it holds itself.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, OutputId, Progress};
@@ -50,7 +51,7 @@ impl LeaseCoordinator {
                 .id()
                 .is_some_and(|mine| mine.id > rival.output.id);
         if rival.is_alive && yields {
-            self.claiming = false;
+            self.claiming.store(false, Ordering::Relaxed);
             return Err(self.taken_by(&rival));
         }
         Ok(ours)

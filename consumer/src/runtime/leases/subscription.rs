@@ -28,7 +28,7 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::subscription::{Event, Subscription};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::coordinator::{LeaseCommand, LeaseCoordinator};
@@ -49,10 +49,10 @@ pub(crate) struct LeasedSubscription {
     generations: Arc<Generations>,
     events: mpsc::Receiver<Result<Event>>,
     commands: mpsc::Sender<LeaseCommand>,
-    /// Also takes effect in the middle of a round.
-    stopping: Arc<AtomicBool>,
-    // Aborts the coordinator when it is dropped.
-    _keeper: JoinSet<()>,
+    /// Whether leases are taken; a change also takes effect in the middle of a round.
+    claiming: Arc<AtomicBool>,
+    /// The coordinator, which is aborted when this is dropped.
+    coordinator: JoinSet<()>,
 }
 
 impl LeasedSubscription {
@@ -68,13 +68,13 @@ impl LeasedSubscription {
         let (event_sender, events) = mpsc::channel(EVENTS);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let (stream, output) = (Arc::clone(&spec.stream), OutputIdentity::of(&spec.stage));
-        let stopping = Arc::new(AtomicBool::new(false));
+        let claiming = Arc::new(AtomicBool::new(true));
         let coordinator = LeaseCoordinator::new(
             spec,
             worker,
             Arc::clone(&store),
             Arc::clone(&generations),
-            Arc::clone(&stopping),
+            Arc::clone(&claiming),
             event_sender,
             enlisted,
         );
@@ -87,8 +87,8 @@ impl LeasedSubscription {
             generations,
             events,
             commands,
-            stopping,
-            _keeper: tasks,
+            claiming,
+            coordinator: tasks,
         })
     }
 }
@@ -126,16 +126,15 @@ impl Subscription for LeasedSubscription {
     }
 
     fn stop_claiming(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.claiming.store(false, Ordering::Relaxed);
         // There is room, because it is the first command. A coordinator that has ended takes no leases.
         drop(self.commands.try_send(LeaseCommand::StopClaiming));
     }
 
     async fn close(&mut self) -> Result<()> {
-        let (answer, answered) = oneshot::channel();
         // An error means that the coordinator has ended, which is what the command is for.
-        drop(self.commands.send(LeaseCommand::Close(answer)).await);
-        drop(answered.await);
+        drop(self.commands.send(LeaseCommand::Close).await);
+        while self.coordinator.join_next().await.is_some() {}
         Ok(())
     }
 }

@@ -24,24 +24,12 @@ use super::shard_task::ShardTask;
 use super::unconfirmed::Unconfirmed;
 use crate::runtime::leases::lineage;
 
-/// Where a claim begins.
-struct StartPoint {
-    /// The progress to begin after, with the pin that the ledger must hold from now on.
-    progress: Progress,
-    /// What the output may hold unconfirmed.
-    unconfirmed: Unconfirmed,
-    /// What the ledger holds: if it differs from `progress`, it must be written at once.
-    in_ledger: Option<Progress>,
-}
-
 impl ShardTask {
     /// Finds the start position, and stores it before the first output if a restart could not find it again.
     pub(super) async fn begin(&mut self) -> Result<Progress> {
-        let StartPoint {
-            mut progress,
-            unconfirmed,
-            in_ledger,
-        } = self.start_point().await?;
+        let resumed = self.shared.spec.stage.resume(&self.shard).await?;
+        let in_ledger = self.ledger.read().await?;
+        let (mut progress, unconfirmed) = self.start_point(resumed, in_ledger.clone()).await?;
         self.unconfirmed = self.unconfirmed.max(unconfirmed);
         if progress.to < self.min_position {
             // What the reader had seen there nobody has said.
@@ -57,12 +45,15 @@ impl ShardTask {
         Ok(progress)
     }
 
-    /// Decides where the claim begins, from the output, the ledger and the stream, in this order.
-    async fn start_point(&self) -> Result<StartPoint> {
+    /// Decides where the claim begins, from the output, the ledger and the stream, in this order. Returns the progress to
+    /// begin after, with the pin that the ledger must hold from now on, and what the output may hold unconfirmed.
+    async fn start_point(
+        &self,
+        resumed: Option<Progress>,
+        in_ledger: Option<Progress>,
+    ) -> Result<(Progress, Unconfirmed)> {
         let (spec, output, shard) = (&self.shared.spec, &self.shared.output, &self.shard);
-        let resumed = spec.stage.resume(shard).await?;
-        let in_ledger = self.ledger.read().await?;
-        let known = in_ledger.clone().filter(|known| output.owns(known));
+        let known = in_ledger.filter(|known| output.owns(known));
         if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
                 (Some(mut resumed), known) => {
@@ -86,11 +77,7 @@ impl ShardTask {
                 },
                 (None, _) => self.start_of_app().await?,
             };
-            return Ok(StartPoint {
-                progress: output.sign(progress),
-                unconfirmed: Unconfirmed::NOTHING,
-                in_ledger,
-            });
+            return Ok((output.sign(progress), Unconfirmed::NOTHING));
         }
         let progress = match known {
             Some(known) => known,
@@ -118,11 +105,7 @@ impl ShardTask {
                 .is_none_or(|pin| pin.after <= progress.to),
             "progress does not fall behind its pin"
         );
-        Ok(StartPoint {
-            progress,
-            unconfirmed,
-            in_ledger,
-        })
+        Ok((progress, unconfirmed))
     }
 
     /// Returns the progress of an app that starts in the shard now.
