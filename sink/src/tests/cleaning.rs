@@ -61,6 +61,26 @@ async fn twenty_owners_that_die_before_their_record_leave_nothing_behind_a_clean
     assert_eq!(uploads(&last.lake).await, [""; 0]);
 }
 
+/// What a clean-up could not remove is remembered, and the next one in the same process removes it.
+#[tokio::test]
+async fn what_a_failed_clean_up_left_is_removed_by_the_next_one() {
+    let world = world(1);
+    dies_before_the_record(&world, "dead").await;
+    let (heir, lake) = between(&world, "heir", OwnersPlan::default()).await;
+    let (mut shard, _) = heir.claim("000000").await.unwrap();
+    let left = uploads(&heir.lake).await.len();
+    assert!(left >= 2, "{left}");
+    // The clean-up behind the first record fails at the first of them.
+    lake.plan.lock().await.refuse_discards = 1;
+    publish(&mut shard, 0..6).await.unwrap();
+    assert_eq!(lake.plan.lock().await.refuse_discards, 0);
+    assert_eq!(uploads(&heir.lake).await.len(), left);
+    drop(shard);
+    heir.claim("000000").await.unwrap();
+    assert_eq!(uploads(&heir.lake).await, [""; 0]);
+    assert_exactly_once(&world, 0..6, "").await;
+}
+
 /// When a record names the uploads, they are made visible before anything is removed.
 #[tokio::test]
 async fn stagings_that_the_newest_record_names_are_finished_first() {
