@@ -20,9 +20,10 @@ use hydrant_core::stream::{Append, OpenAt, Read};
 use hydrant_core::{Context, Position, hash};
 use hydrant_pii::{Engine, Policy};
 use hydrant_producer::simulate::{Fleet, FleetSpec};
-use hydrant_sink::decode::{DecodeOptions, Decoder, Provenance, RowOrigin};
+use hydrant_sink::decode::{Decoder, Provenance, RowOrigin};
 use hydrant_sink::encode::{EncodeOptions, encode};
 use hydrant_sink::schema::TableSchema;
+use hydrant_sink::table::spec::TableRules;
 use hydrant_stream::Streams;
 
 const RECORDS: u64 = 20_000;
@@ -69,7 +70,7 @@ fn pii(c: &mut Criterion) {
 }
 
 fn decoder() -> Decoder {
-    Decoder::try_new(&TableSchema::default(), DecodeOptions::at(NOW_MICROS)).unwrap()
+    Decoder::try_new(&TableSchema::default(), &TableRules::default(), NOW_MICROS).unwrap()
 }
 
 fn fill(decoder: &mut Decoder, records: &Records) {

@@ -144,12 +144,7 @@ pub(crate) async fn run(
                 let line = schema.render(reader, &place.location());
                 return output.print(&json!({ "line": line }), || line.clone());
             }
-            if output.is_json() {
-                return output
-                    .stdout()
-                    .line(String::from_utf8_lossy(&schema.to_json()));
-            }
-            output.stdout().line(columns_text(&schema))
+            output.print(&schema, || columns_text(&schema))
         }
         LakeCommand::Head { place, rows } => {
             let (lake, names) = place.open(lakes, context).await?;
@@ -166,14 +161,14 @@ pub(crate) async fn run(
 /// records come those that say where a row came from, and those that readers take from the directories.
 fn columns_text(schema: &TableSchema) -> String {
     let mut rows = Vec::new();
-    add_columns(&mut rows, schema.columns(), "");
-    if schema.provenance() {
+    add_columns(&mut rows, &schema.columns, "");
+    if schema.provenance {
         for (name, kind) in PROVENANCE_TYPES {
             let kind = format!("{kind}, where the row came from");
             rows.push(vec![name.to_owned(), kind]);
         }
     }
-    for column in schema.partition_columns() {
+    for column in &schema.partition_columns {
         let kind = if column.is_date() { "DATE" } else { "VARCHAR" };
         let kind = format!("{kind}, of the directory");
         rows.push(vec![column.name.clone(), kind]);

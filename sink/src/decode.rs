@@ -31,7 +31,6 @@ mod column;
 mod conform;
 mod decoder;
 mod finish;
-mod group;
 mod number;
 mod provenance;
 mod reject;
@@ -41,11 +40,11 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-pub use column::{COLUMNS_MAX, Size};
+pub use column::Size;
 pub(crate) use conform::row_text;
 pub use conform::{ConformReject, Conformed, PartitionRows, Provenance};
 pub(crate) use decoder::DecoderMark;
-pub use decoder::{DecodeOptions, DecodeOutcome, Decoder, RowOrigin};
+pub use decoder::{DecodeOutcome, Decoder, RowOrigin};
 pub use finish::DecodedRows;
 pub use reject::{Reject, RejectReason};
 pub use row::{DEPTH_MAX, KEY_BYTES_MAX};

@@ -14,7 +14,7 @@ mod render;
 mod stored;
 mod types;
 
-pub use arrow::{SchemaError, arrow_field, arrow_type};
+pub use arrow::{arrow_field, arrow_type};
 pub use lattice::{Conflict, Joined};
 pub use render::QueryEngine;
 pub use types::{

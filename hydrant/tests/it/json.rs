@@ -8,9 +8,10 @@ use hydrant_fuzz::Target;
 use hydrant_pii::testing::seen;
 use hydrant_pii::{Engine, Policy, QuarantineReason, ScanVerdict};
 use hydrant_producer::key::KeyTemplate;
-use hydrant_sink::decode::{self, DecodeOptions, DecodeOutcome, Decoder, Provenance, RowOrigin};
+use hydrant_sink::decode::{self, DecodeOutcome, Decoder, Provenance, RowOrigin};
 use hydrant_sink::encode::write_json_row;
 use hydrant_sink::schema::TableSchema;
+use hydrant_sink::table::spec::TableRules;
 
 mod tree;
 
@@ -31,7 +32,7 @@ enum Stored {
 /// Reads a record with a new decoder, and the row back as JSON.
 fn stored(record: &[u8]) -> Stored {
     let schema = TableSchema::default();
-    let mut decoder = Decoder::try_new(&schema, DecodeOptions::at(NOW_MICROS))
+    let mut decoder = Decoder::try_new(&schema, &TableRules::default(), NOW_MICROS)
         .expect("the default schema has the default layout");
     let origin = RowOrigin {
         stamp_micros: None,

@@ -77,20 +77,6 @@ impl Bits {
         }
     }
 
-    /// The bits at other places, each index of which is somewhere in `to`: that of `index` at `to[index]`.
-    pub(super) fn moved(&self, to: &[u32]) -> Bits {
-        let mut words = vec![0; to.len().div_ceil(64)];
-        self.each(|index| {
-            let to = to[index] as usize;
-            words[to / 64] |= 1 << (to % 64);
-        });
-        Bits {
-            words,
-            len: to.len(),
-            ones: self.ones,
-        }
-    }
-
     /// The bits, padded with zeros to `len`.
     pub(super) fn finish(mut self, len: usize) -> BooleanBuffer {
         self.words.resize(len.div_ceil(64), 0);
@@ -160,11 +146,6 @@ mod tests {
             bits.each(|index| ones.push(index));
             let wanted: Vec<usize> = (0..list.len()).filter(|index| list[*index]).collect();
             prop_assert_eq!(ones, wanted);
-            // Each bit goes three places on, and the last ones to the front.
-            let places: Vec<u32> = (0..list.len()).map(|n| ((n + 3) % list.len()) as u32).collect();
-            let moved = bits.moved(&places);
-            prop_assert_eq!((moved.len(), moved.ones()), (list.len(), bits.ones()));
-            prop_assert!(list.iter().zip(&places).all(|(bit, to)| moved.get(*to as usize) == *bit));
             let padded = list.len() + 70;
             let finished: Vec<bool> = bits.finish(padded).iter().collect();
             list.resize(padded, false);

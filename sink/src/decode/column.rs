@@ -13,9 +13,6 @@ use super::number::ParsedNumber;
 use super::reject::{DecodeResult, Reject, RejectReason};
 use crate::schema::{Column, ColumnType, INTEGER_EXACT_MAX, fold_name};
 
-/// The most columns a table has unless configured, nested ones and their containers included.
-pub const COLUMNS_MAX: usize = 2_000;
-
 /// No field, where an index of one is expected.
 pub(super) const NO_FIELD: u32 = u32::MAX;
 
@@ -324,16 +321,6 @@ impl Size {
 impl NumberColumn {
     pub(super) fn is_double(&self) -> bool {
         self.doubles_only || self.doubles_from.is_some()
-    }
-
-    /// Converts what was written as integers in a column that became DOUBLE, so that values may change their places.
-    pub(super) fn settle(&mut self) {
-        if let Some(from) = self.doubles_from.filter(|_| !self.doubles_only) {
-            for bits in &mut self.bits[..from] {
-                *bits = (bits.cast_signed() as f64).to_bits();
-            }
-            self.doubles_from = Some(0);
-        }
     }
 
     #[inline]

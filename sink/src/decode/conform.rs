@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{ArrowPrimitiveType, Decimal128Type, Float64Type, Int64Type};
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type};
 use arrow_array::{
-    Array, ArrayRef, Int64Array, ListArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    StringArray, StructArray, TimestampMicrosecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, ListArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
+    UInt32Array, new_null_array,
 };
-use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, Field, Fields, Schema};
 
 use hydrant_core::workers::contain;
@@ -94,7 +93,11 @@ impl DecodedRows {
             refused.columns(&ours, &target.columns, Some(target), rows, &|row| row, "")?;
         let schema = Arc::new(target.to_arrow());
         if target.provenance {
-            arrays.extend(self.provenance_arrays(provenance, rows)?);
+            let texts = [provenance.stream, provenance.shard].map(|text| -> ArrayRef {
+                let texts = std::iter::repeat_n(text, rows);
+                Arc::new(StringArray::from_iter_values(texts))
+            });
+            arrays.extend(texts.into_iter().chain(self.provenance.iter().cloned()));
         }
         if schema.fields().is_empty() {
             for row in 0..rows {
@@ -171,36 +174,6 @@ impl DecodedRows {
         })
         .collect()
     }
-
-    fn provenance_arrays(
-        &self,
-        provenance: Provenance<'_>,
-        rows: usize,
-    ) -> Result<Vec<ArrayRef>, ArrowError> {
-        let own = &self.provenance;
-        if own.subs.len() != rows {
-            return Err(ArrowError::InvalidArgumentError(
-                "the decoder's schema had provenance off".to_owned(),
-            ));
-        }
-        let ends = std::iter::once(0).chain(own.sequence_ends.iter().copied());
-        let offsets = OffsetBuffer::new(ends.collect::<Vec<i32>>().into());
-        let sequences = Buffer::from_vec(own.sequences.clone().into_bytes());
-        let stamps = TimestampMicrosecondArray::from(own.stamps.clone()).with_timezone("UTC");
-        Ok(vec![
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-                provenance.stream,
-                rows,
-            ))),
-            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-                provenance.shard,
-                rows,
-            ))),
-            Arc::new(StringArray::try_new(offsets, sequences, None)?),
-            Arc::new(Int64Array::from(own.subs.clone())),
-            Arc::new(stamps),
-        ])
-    }
 }
 
 /// A row as JSON; nothing when writing it panics or fails.
@@ -229,33 +202,18 @@ impl RefusedRows {
         });
     }
 
-    fn refuse_present(
+    /// Refuses the rows of the values that do not fit, which `misfits` says by their index.
+    fn refuse_where(
         &mut self,
         array: &ArrayRef,
         row_of: RowOf<'_>,
         [path, wanted]: [&str; 2],
-        reason: RejectReason,
-        found: &'static str,
+        (reason, found): (RejectReason, &'static str),
+        misfits: impl Fn(usize) -> bool,
     ) {
         let nulls = array.logical_nulls();
         for index in 0..array.len() {
-            if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(index)) {
-                self.refuse(row_of(index), reason, path, wanted, found);
-            }
-        }
-    }
-
-    fn refuse_where<T: ArrowPrimitiveType>(
-        &mut self,
-        values: &PrimitiveArray<T>,
-        row_of: RowOf<'_>,
-        [path, wanted]: [&str; 2],
-        reason: RejectReason,
-        found: &'static str,
-        misfits: impl Fn(T::Native) -> bool,
-    ) {
-        for (index, value) in values.iter().enumerate() {
-            if value.is_some_and(&misfits) {
+            if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(index)) && misfits(index) {
                 self.refuse(row_of(index), reason, path, wanted, found);
             }
         }
@@ -288,13 +246,8 @@ impl RefusedRows {
                     "a column of the table".to_owned(),
                 ),
             };
-            self.refuse_present(
-                array,
-                row_of,
-                [&path, &wanted],
-                reason,
-                kind_name(&column.kind),
-            );
+            let found = (reason, column.kind.word());
+            self.refuse_where(array, row_of, [&path, &wanted], found, |_| true);
         }
         target
             .iter()
@@ -330,19 +283,18 @@ impl RefusedRows {
             (T::Bigint, T::Double) => {
                 let values = array.as_primitive::<Int64Type>();
                 let exact = INTEGER_EXACT_MAX.unsigned_abs();
-                let (reason, found) = (RejectReason::IntegerOverflow, "integer beyond 2^53");
-                self.refuse_where(values, row_of, [path, "DOUBLE"], reason, found, |value| {
-                    value.unsigned_abs() > exact
+                let found = (RejectReason::IntegerOverflow, "integer beyond 2^53");
+                self.refuse_where(array, row_of, [path, "DOUBLE"], found, |index| {
+                    values.value(index).unsigned_abs() > exact
                 });
                 Arc::new(values.unary::<_, Float64Type>(|value| value as f64))
             }
             (T::Double, T::Bigint) => {
                 let values = array.as_primitive::<Float64Type>();
-                let (reason, found) = (
-                    RejectReason::TypeConflict,
-                    "number with a fraction or exponent",
-                );
-                self.refuse_where(values, row_of, [path, "BIGINT"], reason, found, |value| {
+                let found = "number with a fraction or exponent";
+                let found = (RejectReason::TypeConflict, found);
+                self.refuse_where(array, row_of, [path, "BIGINT"], found, |index| {
+                    let value = values.value(index);
                     value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64
                 });
                 #[expect(clippy::cast_possible_truncation, reason = "refused above if inexact")]
@@ -357,9 +309,9 @@ impl RefusedRows {
                     scaled.filter(|scaled| scaled.abs() < limit)
                 };
                 let wanted = target.kind.to_string();
-                let (reason, found) = (RejectReason::IntegerOverflow, "number with more digits");
-                self.refuse_where(values, row_of, [path, &wanted], reason, found, |value| {
-                    scaled(value).is_none()
+                let found = (RejectReason::IntegerOverflow, "number with more digits");
+                self.refuse_where(array, row_of, [path, &wanted], found, |index| {
+                    scaled(values.value(index)).is_none()
                 });
                 let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
                 let values = values.unary_opt::<_, Decimal128Type>(scaled);
@@ -381,14 +333,8 @@ impl RefusedRows {
             (T::List(ours), T::List(item)) => {
                 let values = array.as_list::<i32>();
                 let mut rows = vec![0; values.values().len()];
-                for list in 0..values.len() {
-                    let (start, end) = (
-                        values.value_offsets()[list],
-                        values.value_offsets()[list + 1],
-                    );
-                    let range =
-                        usize::try_from(start).unwrap_or(0)..usize::try_from(end).unwrap_or(0);
-                    rows[range].fill(row_of(list));
+                for (list, ends) in values.value_offsets().windows(2).enumerate() {
+                    rows[ends[0] as usize..ends[1] as usize].fill(row_of(list));
                 }
                 let path = format!("{path}[]");
                 let items =
@@ -403,30 +349,10 @@ impl RefusedRows {
                 )?)
             }
             _ => {
-                let wanted = kind_name(&target.kind);
-                let found = kind_name(&ours.kind);
-                self.refuse_present(
-                    array,
-                    row_of,
-                    [path, wanted],
-                    RejectReason::TypeConflict,
-                    found,
-                );
+                let found = (RejectReason::TypeConflict, ours.kind.word());
+                self.refuse_where(array, row_of, [path, target.kind.word()], found, |_| true);
                 new_null_array(&wanted_type, array.len())
             }
         })
-    }
-}
-
-fn kind_name(kind: &ColumnType) -> &'static str {
-    match kind {
-        ColumnType::Unknown => "NULL",
-        ColumnType::Bigint => "BIGINT",
-        ColumnType::Double => "DOUBLE",
-        ColumnType::Decimal { .. } => "DECIMAL",
-        ColumnType::Boolean => "BOOLEAN",
-        ColumnType::Varchar => "VARCHAR",
-        ColumnType::Struct(_) => "STRUCT",
-        ColumnType::List(_) => "LIST",
     }
 }

@@ -1,55 +1,22 @@
 //! The decoder of one interval.
 
-use super::column::{COLUMNS_MAX, ColumnNode, ColumnRole, Fields, Size};
-use super::finish::{Columns, DecodedRows};
+use hydrant_core::Result;
+
+use super::column::{ColumnNode, ColumnRole, Fields, Size};
+use super::finish::{DecodedRows, finish_columns};
 use super::provenance::ProvenanceColumns;
 use super::reject::{Reject, RejectReason};
 use super::route::{PartitionRouter, Routed};
 use super::row::{Captures, RecordReader, RecordRules, RecordState};
-use crate::schema::{SchemaError, TableSchema};
-use crate::table::partition::PartitionSpec;
+use crate::lake::TimeRange;
+use crate::schema::{Column, TableSchema};
+use crate::table::spec::TableRules;
 
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
 /// The most rows one decoder takes.
 const ROWS_MAX: usize = i32::MAX as usize;
-
-/// How records become rows.
-#[derive(Clone, Debug)]
-pub struct DecodeOptions {
-    /// The most columns of the table, nested ones and their containers included.
-    /// Default: 2,000.
-    pub columns_max: usize,
-    /// Whether keys that the schema lacks are refused instead of becoming columns.
-    /// Default: no.
-    pub frozen: bool,
-    /// The dotted path of the field that holds the event time. Default: the first well-known one that a record has.
-    pub event_time: Option<String>,
-    /// The layout. Default: by date in UTC.
-    pub partition: PartitionSpec,
-    /// The most partitions of one interval; one more makes the decoder full.
-    /// Default: 1,024.
-    pub partitions_max: usize,
-    /// The time of the interval, in microseconds since 1970: event times more than a day later
-    /// are not believed. A rebuild of the interval passes the same time again.
-    pub now_micros: i64,
-}
-
-impl DecodeOptions {
-    /// The defaults, for an interval at this time.
-    #[must_use]
-    pub fn at(now_micros: i64) -> Self {
-        Self {
-            columns_max: COLUMNS_MAX,
-            frozen: false,
-            event_time: None,
-            partition: PartitionSpec::default(),
-            partitions_max: 1_024,
-            now_micros,
-        }
-    }
-}
 
 /// The facts about a record that are not in its payload.
 #[derive(Clone, Copy, Debug)]
@@ -85,59 +52,53 @@ pub struct Decoder {
     state: RecordState,
     router: PartitionRouter,
     provenance: ProvenanceColumns,
-    rows: usize,
-    payload_bytes: usize,
     partitions: Vec<u32>,
     records: Vec<u32>,
-    rejected: u64,
     /// The rows without an event time that names a partition.
     untimed: Vec<u32>,
-    /// The earliest and the latest event time that names a partition.
-    event_times: Option<(i64, i64)>,
+    at: DecoderMark,
+}
+
+/// Where a decoder stands between two records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DecoderMark {
+    rows: usize,
+    payload_bytes: usize,
+    /// How many partitions there are; kept in marks only.
+    partitions: usize,
+    rejected: u64,
+    /// The range of the event times that name a partition.
+    event_times: Option<TimeRange>,
     /// How many records are done with: rows and refused ones.
     done: u64,
 }
 
-/// Where a decoder stands between two records.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DecoderMark {
-    rows: usize,
-    payload_bytes: usize,
-    partitions: usize,
-    rejected: u64,
-    untimed: usize,
-    event_times: Option<(i64, i64)>,
-    done: u64,
-}
-
 impl Decoder {
-    /// A decoder for a table with this schema; for a new table, the default one or the declared
-    /// columns.
+    /// A decoder for a table with this schema; for a new table, the default one or the declared columns. `now_micros` is
+    /// the time of the interval, in microseconds since 1970: event times more than a day later are not believed. A
+    /// rebuild of the interval passes the same time again.
     ///
     /// # Errors
-    /// The layout differs from that of the table.
-    pub fn try_new(schema: &TableSchema, options: DecodeOptions) -> Result<Self, SchemaError> {
-        options.partition.columns_for(schema)?;
-        let event_time_path = options.event_time.iter();
-        let event_time_path = event_time_path
-            .flat_map(|path| path.split('.'))
-            .map(str::to_owned)
-            .collect();
-        let partition_fields = options.partition.fields().to_vec();
+    /// Refused when the layout is invalid, or differs from that of the table.
+    pub fn try_new(schema: &TableSchema, rules: &TableRules, now_micros: i64) -> Result<Self> {
+        let layout = rules.layout()?;
+        layout.columns_for(schema)?;
+        let partitions_max = rules.partitions_max;
+        let event_time_path = rules.event_time.iter().flat_map(|path| path.split('.'));
         let rules = RecordRules {
             schema: schema.clone(),
-            columns_max: options.columns_max,
-            frozen: options.frozen,
-            event_time: options.event_time,
-            event_time_path,
-            partition_fields,
+            columns_max: rules.columns_max,
+            frozen: rules.frozen,
+            event_time: rules.event_time.clone(),
+            event_time_path: event_time_path.map(str::to_owned).collect(),
+            partition_fields: layout.fields().to_vec(),
         };
         let root_role = ColumnRole {
             path_depth: Some(0),
             ..ColumnRole::default()
         };
         let mut root = Fields::new(root_role);
-        for column in schema.columns() {
+        for column in &schema.columns {
             let role = rules.role(root_role, true, &column.name);
             let nested = |parent, name: &str| rules.role(parent, false, name);
             root.add(&column.name, ColumnNode::of(column, role, &nested), role, 0);
@@ -152,60 +113,42 @@ impl Decoder {
             ..RecordState::default()
         };
         Ok(Self {
-            router: PartitionRouter::new(
-                options.partition,
-                options.now_micros,
-                options.partitions_max,
-            ),
+            router: PartitionRouter::new(layout, now_micros, partitions_max),
             rules,
             root,
             state,
             provenance: ProvenanceColumns::default(),
-            rows: 0,
-            payload_bytes: 0,
             partitions: Vec::new(),
             records: Vec::new(),
-            rejected: 0,
             untimed: Vec::new(),
-            event_times: None,
-            done: 0,
+            at: DecoderMark::default(),
         })
     }
 
     /// Appends one record. After a panic in here, [`Decoder::give_up`] makes the decoder as it was before.
     pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> DecodeOutcome {
-        let full = self.rows > 0
-            && (self.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
+        let full = self.at.rows > 0
+            && (self.at.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
                 || self.provenance.sequences.len() >= PAYLOAD_BYTES_MAX
-                || self.rows >= ROWS_MAX);
-        if full || self.state.ordinal >= u64::from(u32::MAX) {
+                || self.at.rows >= ROWS_MAX);
+        if full || self.at.done >= u64::from(u32::MAX) {
             return DecodeOutcome::Full;
         }
-        self.state.ordinal += 1;
+        self.state.ordinal = self.at.done + 1;
         self.state.captures.time = None;
         self.state.captures.fields.fill(None);
-        let reject = match self.read(payload) {
-            Ok(()) => {
-                let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
-                match self.router.route(payload, &self.state.captures, fallback) {
-                    Some(routed) => {
-                        self.commit(payload.len(), routed, origin);
-                        return DecodeOutcome::Row;
-                    }
-                    None => None,
-                }
-            }
-            Err(reject) => Some(reject),
-        };
-        self.undo();
-        match reject {
-            Some(reject) => {
-                self.rejected += 1;
-                self.done = self.state.ordinal;
-                DecodeOutcome::Rejected(reject)
+        if let Err(reject) = self.read(payload) {
+            self.give_up();
+            return DecodeOutcome::Rejected(reject);
+        }
+        let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
+        match self.router.route(payload, &self.state.captures, fallback) {
+            Some(routed) => {
+                self.commit(payload.len(), routed, origin);
+                DecodeOutcome::Row
             }
             None => {
-                self.state.ordinal -= 1;
+                self.undo();
                 DecodeOutcome::Full
             }
         }
@@ -226,39 +169,33 @@ impl Decoder {
             rules: &self.rules,
             state: &mut self.state,
         };
-        row.read(&mut self.root, self.rows)
+        row.read(&mut self.root, self.at.rows)
     }
 
-    /// Removes whatever of the last record lies behind the rows.
+    /// Removes whatever lies behind the rows.
     fn undo(&mut self) {
-        self.root.truncate(self.rows, self.state.ordinal);
+        let rows = self.at.rows;
+        self.root.truncate(rows, self.at.done + 1);
         self.state.width = self.root.width();
+        self.partitions.truncate(rows);
+        self.records.truncate(rows);
+        let untimed = self.untimed.partition_point(|row| (*row as usize) < rows);
+        self.untimed.truncate(untimed);
+        self.provenance.truncate(rows);
     }
 
-    /// Refuses the next record unread, or the one whose appending panicked; the decoder is as before it.
+    /// Refuses the next record unread, or the one whose appending failed or panicked; the decoder is as before it.
     pub fn give_up(&mut self) {
-        self.done += 1;
-        self.state.ordinal = self.done;
         self.undo();
-        self.partitions.truncate(self.rows);
-        self.records.truncate(self.rows);
-        let rows = u32::try_from(self.rows).unwrap_or(u32::MAX);
-        self.untimed
-            .truncate(self.untimed.partition_point(|row| *row < rows));
-        self.provenance.truncate(self.rows);
-        self.rejected += 1;
+        self.at.done += 1;
+        self.at.rejected += 1;
     }
 
     /// Where the decoder stands, between two records.
     pub(crate) fn mark(&self) -> DecoderMark {
         DecoderMark {
-            rows: self.rows,
-            payload_bytes: self.payload_bytes,
             partitions: self.router.len(),
-            rejected: self.rejected,
-            untimed: self.untimed.len(),
-            event_times: self.event_times,
-            done: self.done,
+            ..self.at
         }
     }
 
@@ -269,29 +206,18 @@ impl Decoder {
 
     /// Forgets every record since `mark`: the decoder is as it was there, and ends there.
     pub(crate) fn rewind(&mut self, mark: DecoderMark) {
-        debug_assert!(mark.rows <= self.rows && mark.done <= self.done);
-        self.rows = mark.rows;
-        self.done = mark.done;
-        self.root.truncate(mark.rows, mark.done + 1);
-        self.state.ordinal = mark.done;
-        self.state.width = self.root.width();
+        debug_assert!(mark.rows <= self.at.rows && mark.done <= self.at.done);
+        self.at = mark;
         self.router.truncate(mark.partitions);
-        self.partitions.truncate(mark.rows);
-        self.records.truncate(mark.rows);
-        self.untimed.truncate(mark.untimed);
-        self.provenance.truncate(mark.rows);
-        self.payload_bytes = mark.payload_bytes;
-        self.rejected = mark.rejected;
-        self.event_times = mark.event_times;
+        self.undo();
     }
 
     /// Takes the record that was read as a row. Nothing here depends on what the record holds.
     fn commit(&mut self, payload_bytes: usize, routed: Routed, origin: &RowOrigin<'_>) {
         self.partitions.push(routed.partition);
-        // The first record's number is 1, its index 0.
-        self.records
-            .push(u32::try_from(self.state.ordinal - 1).unwrap_or(u32::MAX));
-        if self.rules.schema.provenance() {
+        let record = u32::try_from(self.at.done).unwrap_or(u32::MAX);
+        self.records.push(record);
+        if self.rules.schema.provenance {
             let columns = &mut self.provenance;
             columns.sequences.push_str(origin.sequence);
             columns
@@ -304,47 +230,40 @@ impl Decoder {
         }
         match routed.time {
             Some(time) => {
-                let (min, max) = self.event_times.unwrap_or((time, time));
-                self.event_times = Some((min.min(time), max.max(time)));
+                self.at.event_times = Some(TimeRange::with(self.at.event_times, time));
             }
             None => self
                 .untimed
-                .push(u32::try_from(self.rows).unwrap_or(u32::MAX)),
+                .push(u32::try_from(self.at.rows).unwrap_or(u32::MAX)),
         }
-        self.payload_bytes += payload_bytes;
-        self.rows += 1;
-        self.done = self.state.ordinal;
+        self.at.payload_bytes += payload_bytes;
+        self.at.rows += 1;
+        self.at.done += 1;
     }
 
     /// How many rows there are.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.rows
+        self.at.rows
     }
 
     /// How many records were appended: rows and refused ones.
     #[must_use]
     pub fn records(&self) -> u64 {
-        self.done
+        self.at.done
     }
 
     /// How many records were refused.
     #[must_use]
     pub fn rejected(&self) -> u64 {
-        self.rejected
-    }
-
-    /// How many rows lie in the default partition for want of a believable event time.
-    #[must_use]
-    pub fn untimed_rows(&self) -> u64 {
-        self.untimed.len() as u64
+        self.at.rejected
     }
 
     /// The earliest and the latest event time of the rows that have a believable one, in
     /// microseconds since 1970.
     #[must_use]
-    pub fn event_times(&self) -> Option<(i64, i64)> {
-        self.event_times
+    pub fn event_times(&self) -> Option<TimeRange> {
+        self.at.event_times
     }
 
     /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up
@@ -352,11 +271,11 @@ impl Decoder {
     #[must_use]
     pub fn size(&self) -> Size {
         let provenance = &self.provenance;
-        let beside = self.rows * 8
+        let beside = self.at.rows * 8
             + provenance.sequences.len()
             + provenance.subs.len() * 20
             + self.untimed.len() * 4;
-        self.root.size(self.rows).and(Size {
+        self.root.size(self.at.rows).and(Size {
             arrays: beside,
             present: beside,
         })
@@ -366,18 +285,26 @@ impl Decoder {
     #[must_use]
     pub fn finish(self) -> DecodedRows {
         let (keys, spec) = self.router.keys();
-        DecodedRows::new(
-            self.rules.schema,
-            Columns {
-                root: self.root,
-                rows: self.rows,
-                provenance: self.provenance,
-                untimed: self.untimed,
-            },
+        let (columns, arrays) = finish_columns(self.root, self.at.rows);
+        let mut schema = self.rules.schema;
+        schema.columns = columns.iter().filter_map(Column::typed).collect();
+        if schema.partition_columns.is_empty() {
+            schema.partition_columns = spec
+                .columns_for(&schema)
+                .expect("a table without partition columns takes any layout");
+        }
+        let provenance = schema.provenance.then(|| self.provenance.finish());
+        let decoded = DecodedRows {
+            schema,
+            columns,
+            arrays,
+            provenance: provenance.unwrap_or_default(),
             spec,
             keys,
-            self.partitions,
-            self.records,
-        )
+            partitions: self.partitions,
+            records: self.records,
+            untimed: self.untimed,
+        };
+        decoded.grouped()
     }
 }

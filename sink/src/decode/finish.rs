@@ -1,6 +1,5 @@
 //! The columns of an interval as Arrow arrays.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow_array::{
@@ -12,19 +11,8 @@ use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
 use super::column::{ColumnNode, Fields, Items, NumberColumn, TextColumn, Values};
-use super::group::Groups;
-use super::provenance::ProvenanceColumns;
 use crate::schema::{Column, TableSchema, arrow_type};
 use crate::table::partition::{PartitionKey, PartitionSpec};
-
-/// What a decoder hands over when it is finished.
-pub(super) struct Columns {
-    pub(super) root: Fields,
-    pub(super) rows: usize,
-    pub(super) provenance: ProvenanceColumns,
-    /// The rows without a believable event time.
-    pub(super) untimed: Vec<u32>,
-}
 
 /// The rows of an interval, before they are brought under the table's stored schema. Those of a partition stand
 /// together, in the order in which they were appended.
@@ -39,7 +27,8 @@ pub struct DecodedRows {
     /// Every column seen, also those without a type yet.
     pub(super) columns: Vec<Column>,
     pub(super) arrays: Vec<ArrayRef>,
-    pub(super) provenance: ProvenanceColumns,
+    /// The provenance columns that differ from row to row.
+    pub(super) provenance: Vec<ArrayRef>,
     pub(super) spec: PartitionSpec,
     pub(super) keys: Vec<PartitionKey>,
     pub(super) partitions: Vec<u32>,
@@ -49,59 +38,15 @@ pub struct DecodedRows {
 }
 
 impl DecodedRows {
-    pub(super) fn new(
-        base: TableSchema,
-        mut columns: Columns,
-        spec: PartitionSpec,
-        keys: Vec<PartitionKey>,
-        mut partitions: Vec<u32>,
-        mut records: Vec<u32>,
-    ) -> Self {
-        let rows = columns.rows;
-        if keys.len() > 1 {
-            let groups = Groups::new(partitions.clone(), keys.len());
-            groups.fields(&mut columns.root);
-            partitions = groups.rows(&partitions);
-            records = groups.rows(&records);
-            if !columns.provenance.subs.is_empty() {
-                let all: Vec<u32> = (0..).take(rows).collect();
-                columns.provenance = columns.provenance.take(&groups.rows(&all));
-            }
-            for row in &mut columns.untimed {
-                *row = groups.place(*row);
-            }
-            columns.untimed.sort_unstable();
+    /// The rows of each partition together, in their order: those of a partition are then a slice of every array.
+    pub(super) fn grouped(self) -> Self {
+        if self.partitions.is_sorted() {
+            return self;
         }
-        let (described, arrays): (Vec<Column>, Vec<ArrayRef>) = columns
-            .root
-            .fields
-            .into_iter()
-            .map(|field| {
-                let column = field.node.column(&field.name);
-                let array = finish(field.node, rows);
-                #[cfg(test)]
-                crate::tests::fault::in_column("fault:finish", &array);
-                (column, array)
-            })
-            .unzip();
-        let mut schema = base;
-        schema.columns = described.iter().filter_map(Column::typed).collect();
-        if schema.partition_columns.is_empty() {
-            schema.partition_columns = spec
-                .columns_for(&schema)
-                .expect("a table without partition columns takes any layout");
-        }
-        Self {
-            schema,
-            columns: described,
-            arrays,
-            provenance: columns.provenance,
-            spec,
-            keys,
-            partitions,
-            records,
-            untimed: columns.untimed,
-        }
+        let mut order: Vec<u32> = (0..).take(self.rows()).collect();
+        order.sort_by_key(|row| self.partitions[*row as usize]);
+        self.take(&order)
+            .expect("every row is taken once, so that no array outgrows its offsets")
     }
 
     /// Only these rows, in their order.
@@ -112,19 +57,22 @@ impl DecodedRows {
         let indices = UInt32Array::from(rows.to_vec());
         let take = |array: &ArrayRef| arrow_select::take::take(array, &indices, None);
         let pick = |of: &[u32]| rows.iter().map(|row| of[*row as usize]).collect();
-        let untimed: BTreeSet<u32> = self.untimed.iter().copied().collect();
+        let mut is_untimed = vec![false; self.rows()];
+        for row in &self.untimed {
+            is_untimed[*row as usize] = true;
+        }
         Ok(Self {
             schema: self.schema.clone(),
             columns: self.columns.clone(),
             arrays: self.arrays.iter().map(take).collect::<Result<_, _>>()?,
-            provenance: self.provenance.take(rows),
+            provenance: self.provenance.iter().map(take).collect::<Result<_, _>>()?,
             spec: self.spec.clone(),
             keys: self.keys.clone(),
             partitions: pick(&self.partitions),
             records: pick(&self.records),
             untimed: (0_u32..)
                 .zip(rows)
-                .filter(|(_, row)| untimed.contains(row))
+                .filter(|(_, row)| is_untimed[**row as usize])
                 .map(|(at, _)| at)
                 .collect(),
         })
@@ -142,12 +90,18 @@ impl DecodedRows {
     pub fn rows(&self) -> usize {
         self.partitions.len()
     }
+}
 
-    /// How many rows lie in the default partition for want of a believable event time.
-    #[must_use]
-    pub fn untimed_rows(&self) -> u64 {
-        self.untimed.len() as u64
-    }
+/// The columns of the records and their arrays over `len` rows.
+pub(super) fn finish_columns(root: Fields, len: usize) -> (Vec<Column>, Vec<ArrayRef>) {
+    let fields = root.fields.into_iter().map(|field| {
+        let column = field.node.column(&field.name);
+        let array = finish(field.node, len);
+        #[cfg(test)]
+        crate::tests::fault::in_column("fault:finish", &array);
+        (column, array)
+    });
+    fields.unzip()
 }
 
 /// The array of a node over `len` rows.
@@ -232,7 +186,11 @@ fn finish_struct(fields: Fields, nulls: Option<NullBuffer>, len: usize) -> Array
 
 fn finish_numbers(mut numbers: NumberColumn, valid: Bits, len: usize) -> ArrayRef {
     if numbers.is_double() {
-        numbers.settle();
+        // Integers that were written before the column became DOUBLE.
+        let integers = numbers.doubles_from.filter(|_| !numbers.doubles_only);
+        for bits in &mut numbers.bits[..integers.unwrap_or(0)] {
+            *bits = (bits.cast_signed() as f64).to_bits();
+        }
         let dense: Vec<f64> = numbers.bits.into_iter().map(f64::from_bits).collect();
         let values = spread(dense, &valid, len);
         return Arc::new(Float64Array::new(values.into(), valid.finish_nulls(len)));

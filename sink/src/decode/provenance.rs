@@ -1,5 +1,10 @@
 //! The provenance columns of an interval: where each row came from in the stream.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow_buffer::{Buffer, OffsetBuffer};
+
 use super::column::end_of;
 
 /// The growing provenance columns; empty with provenance off.
@@ -20,22 +25,18 @@ impl ProvenanceColumns {
         self.stamps.truncate(rows);
     }
 
-    /// Those of some rows, in their order.
-    pub(super) fn take(&self, rows: &[u32]) -> Self {
-        let mut taken = Self::default();
-        if self.subs.is_empty() {
-            return taken;
-        }
-        let end = |row: usize| usize::try_from(self.sequence_ends[row]).unwrap_or(0);
-        for row in rows.iter().map(|row| *row as usize) {
-            let start = row.checked_sub(1).map_or(0, end);
-            taken.sequences.push_str(&self.sequences[start..end(row)]);
-            taken
-                .sequence_ends
-                .push(i32::try_from(taken.sequences.len()).unwrap_or(i32::MAX));
-            taken.subs.push(self.subs[row]);
-            taken.stamps.push(self.stamps[row]);
-        }
-        taken
+    /// The columns that differ from row to row.
+    pub(super) fn finish(self) -> Vec<ArrayRef> {
+        let mut offsets = self.sequence_ends;
+        offsets.insert(0, 0);
+        let offsets = OffsetBuffer::new(offsets.into());
+        let sequences =
+            StringArray::try_new(offsets, Buffer::from_vec(self.sequences.into_bytes()), None)
+                .expect("texts end where characters do");
+        vec![
+            Arc::new(sequences),
+            Arc::new(Int64Array::from(self.subs)),
+            Arc::new(TimestampMicrosecondArray::from(self.stamps).with_timezone("UTC")),
+        ]
     }
 }

@@ -153,13 +153,7 @@ impl Reject {
     }
 
     pub(super) fn conflict(wanted: &ColumnType, found: &'static str, offset: usize) -> Box<Self> {
-        let mut reject = Self::new(RejectReason::TypeConflict, found, offset);
-        reject.wanted = match wanted {
-            ColumnType::Struct(_) => "STRUCT".to_owned(),
-            ColumnType::List(_) => "LIST".to_owned(),
-            scalar => scalar.to_string(),
-        };
-        reject
+        Self::new(RejectReason::TypeConflict, found, offset).wanting(wanted.outermost())
     }
 
     pub(super) fn wanting(mut self: Box<Self>, wanted: impl Into<String>) -> Box<Self> {

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::encode::{EncodeOptions, encode, head};
 use crate::schema::TableSchema;
+use crate::table::spec::TableRules;
 
 mod conforming;
 mod properties;
@@ -25,7 +26,7 @@ pub(super) const PROVENANCE: Provenance<'static> = Provenance {
 };
 
 pub(super) fn decoder(schema: &TableSchema) -> Decoder {
-    Decoder::try_new(schema, DecodeOptions::at(NOW_MICROS)).unwrap()
+    Decoder::try_new(schema, &TableRules::default(), NOW_MICROS).unwrap()
 }
 
 /// Decodes records that must all be taken.
@@ -77,6 +78,11 @@ pub(super) fn rows_of(conformed: &Conformed) -> Vec<String> {
         }
     }
     rows
+}
+
+/// A schema as it is read from the lake.
+pub(super) fn stored(schema: &TableSchema) -> TableSchema {
+    serde_json::from_slice(&serde_json::to_vec(schema).unwrap()).unwrap()
 }
 
 /// The rows of records under the schema that they bring.

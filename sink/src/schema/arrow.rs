@@ -6,61 +6,6 @@ use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
 use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, TableSchema};
 
-/// Why something is not a schema of a table.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SchemaError {
-    /// The bytes are not the JSON of a schema.
-    #[error("cannot read the schema object")]
-    Json(#[from] serde_json::Error),
-    /// A newer program wrote the schema.
-    #[error(
-        "the schema object has version {found}, but this program reads versions up to {known}: upgrade it"
-    )]
-    Version {
-        /// The version in the object.
-        found: u32,
-        /// The version this program writes.
-        known: u32,
-    },
-    /// An empty name, or two names that differ in case only.
-    #[error("column `{column}`: the name is empty or taken (case does not count)")]
-    Name {
-        /// The column's path.
-        column: String,
-    },
-    /// A column without a type.
-    #[error("column `{column}` has no type")]
-    Untyped {
-        /// The column's path.
-        column: String,
-    },
-    /// A decimal out of range.
-    #[error("column `{column}`: DECIMAL needs 1 to 38 digits and no larger scale")]
-    Decimal {
-        /// The column's path.
-        column: String,
-    },
-    /// A record's column with the name of a partition or provenance column.
-    #[error(
-        "column `{column}` has the name of a partition or provenance column: rename it, or turn provenance off"
-    )]
-    Reserved {
-        /// The column's name.
-        column: String,
-    },
-    /// The table is partitioned otherwise than configured.
-    #[error(
-        "the table is partitioned by {stored}, not by {configured}: leave `partition` as it was, or write into another table"
-    )]
-    Partitioning {
-        /// What the schema says.
-        stored: String,
-        /// What the configuration says.
-        configured: String,
-    },
-}
-
 /// The Arrow type of a column type. Unknown becomes `Null`, list items are named `element`.
 #[must_use]
 pub fn arrow_type(kind: &ColumnType) -> DataType {

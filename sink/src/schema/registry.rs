@@ -11,8 +11,9 @@ use hydrant_core::lake::{Put, SharedLake};
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Error, Random, Result};
 
-use super::{SchemaError, TableSchema};
-use crate::lake::TableNames;
+use super::TableSchema;
+use super::stored::SCHEMA_VERSION;
+use crate::lake::{ObjectError, TableNames, seal_body, unseal_body};
 use crate::table::partition::PartitionSpec;
 
 /// The schemas of one table.
@@ -39,10 +40,8 @@ impl Registry {
         columns_max: usize,
         random: &Random,
     ) -> Result<Self> {
-        let newest = match newest(lake, names).await? {
-            None => declared.clone(),
-            Some(stored) => stored,
-        };
+        let stored = newest(lake, names).await?;
+        let newest = stored.unwrap_or_else(|| declared.clone());
         let registry = Registry {
             lake: SharedLake::clone(lake),
             names: names.clone(),
@@ -57,12 +56,10 @@ impl Registry {
 
     fn check(&self, declared: &TableSchema) -> Result<()> {
         let stored = self.newest();
-        self.partition
-            .columns_for(&stored)
-            .map_err(|e| refused(&e))?;
+        self.partition.columns_for(&stored)?;
         let table = self.names.table();
-        if stored.provenance() != declared.provenance() {
-            let (has, set) = if stored.provenance() {
+        if stored.provenance != declared.provenance {
+            let (has, set) = if stored.provenance {
                 ("has", "true")
             } else {
                 ("lacks", "false")
@@ -90,7 +87,7 @@ impl Registry {
 
     fn learn(&self, schema: TableSchema) -> Arc<TableSchema> {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if schema.number() > newest.number() {
+        if schema.number > newest.number {
             *newest = Arc::new(schema);
         }
         Arc::clone(&newest)
@@ -104,16 +101,14 @@ impl Registry {
     pub async fn ensure(&self, wanted: &TableSchema) -> Result<Arc<TableSchema>> {
         let mut current = self.newest();
         loop {
-            self.partition
-                .columns_for(&current)
-                .map_err(|e| refused(&e))?;
+            self.partition.columns_for(&current)?;
             let joined = current.join(wanted, self.columns_max).schema;
-            if current.number() > 0 && joined.same_content(&current) {
+            if current.number > 0 && joined.same_content(&current) {
                 return Ok(current);
             }
-            let next = joined.with_number(current.number() + 1);
-            let key = self.names.schema(next.number());
-            let body = bytes::Bytes::from(next.to_json());
+            let next = joined.with_number(current.number + 1);
+            let key = self.names.schema(next.number);
+            let body = seal_body(&next);
             let put = retry_forever("put a schema", &self.random, || {
                 self.lake.put_new(&key, body.clone())
             });
@@ -121,13 +116,13 @@ impl Registry {
                 Put::Created => {
                     tracing::info!(
                         table = self.names.table(),
-                        number = next.number(),
+                        number = next.number,
                         "the schema grew"
                     );
                     metrics::counter!("hydrant_sink_schema_changes_total").increment(1);
                     current = self.learn(next);
                 }
-                Put::Exists(found) => current = self.learn(parse(&key, next.number(), &found)?),
+                Put::Exists(found) => current = self.learn(parse(&key, next.number, &found)?),
             }
         }
     }
@@ -164,20 +159,10 @@ pub async fn newest(lake: &SharedLake, names: &TableNames) -> Result<Option<Tabl
 }
 
 fn parse(key: &str, number: u64, body: &[u8]) -> Result<TableSchema> {
-    let schema = TableSchema::from_json(body).map_err(|error| match error {
-        SchemaError::Version { .. } => Error::refused(format!("`{key}`: {error}")),
-        other => Error::fatal(format!("`{key}` is damaged: {other}")),
-    })?;
-    if schema.number() == number {
-        Ok(schema)
-    } else {
-        Err(Error::fatal(format!(
-            "`{key}` is damaged: it says that its number is {}",
-            schema.number()
-        )))
+    let schema: TableSchema = unseal_body(key, body, SCHEMA_VERSION)?;
+    if schema.number == number {
+        return Ok(schema);
     }
-}
-
-fn refused(error: &SchemaError) -> Error {
-    Error::refused(error.to_string())
+    let detail = format!("it says that its number is {}", schema.number);
+    Err(ObjectError::damaged(key, detail).into())
 }

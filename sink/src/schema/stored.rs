@@ -7,13 +7,13 @@
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::SchemaError;
-use super::types::{Column, ColumnType, PartitionColumn, TableSchema};
+use super::types::{Column, ColumnType, PartitionColumn, TableSchema, untyped};
 
 /// The version of the JSON form that this code writes.
-const FORMAT_VERSION: u32 = 1;
+pub(super) const SCHEMA_VERSION: u32 = 1;
 
 /// How deep columns may be nested: as deep as records may.
 const DEPTH_MAX: usize = crate::decode::DEPTH_MAX;
@@ -48,62 +48,56 @@ fn is_zero(depth: &usize) -> bool {
     *depth == 0
 }
 
-impl TableSchema {
-    /// The stored form, as bytes of JSON that depend on the content only.
-    #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
+impl Serialize for TableSchema {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut columns = Vec::new();
         for column in self.columns.iter().filter_map(Column::typed) {
             flatten(&column, 0, &mut columns);
         }
         let stored = StoredSchema {
-            version: FORMAT_VERSION,
+            version: SCHEMA_VERSION,
             number: self.number,
             columns,
             partition_columns: self.partition_columns.clone(),
             provenance: self.provenance,
         };
-        serde_json::to_vec_pretty(&stored).expect("strings, numbers and lists always serialize")
-    }
-
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// The bytes are not a schema, have a newer version, or break the rules of schemas.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, SchemaError> {
-        let stored: StoredSchema = serde_json::from_slice(bytes)?;
-        if stored.version != FORMAT_VERSION {
-            return Err(SchemaError::Version {
-                found: stored.version,
-                known: FORMAT_VERSION,
-            });
-        }
-        let mut entries = stored.columns.into_iter().peekable();
-        let columns = nest(&mut entries, 0)?;
-        if let Some(entry) = entries.next() {
-            return Err(SchemaError::Untyped { column: entry.name });
-        }
-        let schema = Self {
-            number: stored.number,
-            columns,
-            partition_columns: stored.partition_columns,
-            provenance: stored.provenance,
-        };
-        schema.validate()?;
-        Ok(schema)
+        stored.serialize(to)
     }
 }
 
+impl<'de> Deserialize<'de> for TableSchema {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let stored = StoredSchema::deserialize(from)?;
+        read(stored).map_err(D::Error::custom)
+    }
+}
+
+fn read(stored: StoredSchema) -> hydrant_core::Result<TableSchema> {
+    let mut entries = stored.columns.into_iter().peekable();
+    let columns = nest(&mut entries, 0)?;
+    if let Some(entry) = entries.next() {
+        return Err(untyped(&entry.name));
+    }
+    let schema = TableSchema {
+        number: stored.number,
+        columns,
+        partition_columns: stored.partition_columns,
+        provenance: stored.provenance,
+    };
+    schema.validate()?;
+    Ok(schema)
+}
+
 fn flatten(column: &Column, depth: usize, columns: &mut Vec<StoredColumn>) {
-    let (kind, nested) = match &column.kind {
-        ColumnType::Struct(fields) => ("STRUCT".to_owned(), fields.as_slice()),
-        ColumnType::List(item) => ("LIST".to_owned(), std::slice::from_ref(&**item)),
-        scalar => (scalar.to_string(), [].as_slice()),
+    let nested = match &column.kind {
+        ColumnType::Struct(fields) => fields.as_slice(),
+        ColumnType::List(item) => std::slice::from_ref(&**item),
+        _ => &[],
     };
     columns.push(StoredColumn {
         depth,
         name: column.name.clone(),
-        kind,
+        kind: column.kind.outermost(),
         integers_beyond_2_53: column.integers_beyond_2_53,
         declared: column.declared,
     });
@@ -115,12 +109,10 @@ fn flatten(column: &Column, depth: usize, columns: &mut Vec<StoredColumn>) {
 fn nest(
     entries: &mut Peekable<IntoIter<StoredColumn>>,
     depth: usize,
-) -> Result<Vec<Column>, SchemaError> {
+) -> hydrant_core::Result<Vec<Column>> {
     let mut columns = Vec::new();
     while let Some(entry) = entries.next_if(|entry| entry.depth == depth) {
-        let untyped = || SchemaError::Untyped {
-            column: entry.name.clone(),
-        };
+        let untyped = || untyped(&entry.name);
         let kind = match entry.kind.as_str() {
             "STRUCT" | "LIST" if depth > DEPTH_MAX => return Err(untyped()),
             "STRUCT" => ColumnType::Struct(nest(entries, depth + 1)?),

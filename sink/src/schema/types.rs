@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
+use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-
-use super::SchemaError;
 
 /// The largest magnitude up to which every integer is exact in a DOUBLE: 2^53.
 pub const INTEGER_EXACT_MAX: i64 = 1 << 53;
@@ -85,10 +84,14 @@ pub struct PartitionColumn {
 /// Number 0 is the schema of a table that has none yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableSchema {
-    pub(crate) number: u64,
-    pub(crate) columns: Vec<Column>,
-    pub(crate) partition_columns: Vec<PartitionColumn>,
-    pub(crate) provenance: bool,
+    /// The number; 0 for none stored yet.
+    pub number: u64,
+    /// The columns of the records, in the order in which they were first seen.
+    pub columns: Vec<Column>,
+    /// The columns of the directory names; empty until the first schema is decided.
+    pub partition_columns: Vec<PartitionColumn>,
+    /// Whether rows carry [`PROVENANCE_COLUMNS`].
+    pub provenance: bool,
 }
 
 impl PartitionColumn {
@@ -169,7 +172,7 @@ impl TableSchema {
     ///
     /// # Errors
     /// Names that clash or are unusable, and types that are out of range.
-    pub fn declared(columns: Vec<(String, ColumnType)>) -> Result<Self, SchemaError> {
+    pub fn declared(columns: Vec<(String, ColumnType)>) -> Result<Self> {
         let columns = columns.into_iter();
         Self::try_new(
             columns
@@ -182,19 +185,13 @@ impl TableSchema {
     ///
     /// # Errors
     /// Names that clash or are unusable, and types that are out of range.
-    pub fn try_new(columns: Vec<Column>) -> Result<Self, SchemaError> {
+    pub fn try_new(columns: Vec<Column>) -> Result<Self> {
         let schema = Self {
             columns,
             ..Self::default()
         };
         schema.validate()?;
         Ok(schema)
-    }
-
-    /// The schema's number: 0 for none stored yet.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
     }
 
     /// The same schema under another number.
@@ -204,29 +201,11 @@ impl TableSchema {
         self
     }
 
-    /// The columns of the records, in the order in which they were first seen.
-    #[must_use]
-    pub fn columns(&self) -> &[Column] {
-        &self.columns
-    }
-
-    /// The columns of the directory names; empty until the first schema is decided.
-    #[must_use]
-    pub fn partition_columns(&self) -> &[PartitionColumn] {
-        &self.partition_columns
-    }
-
-    /// Whether rows carry [`PROVENANCE_COLUMNS`].
-    #[must_use]
-    pub fn provenance(&self) -> bool {
-        self.provenance
-    }
-
     /// The same schema with or without [`PROVENANCE_COLUMNS`].
     ///
     /// # Errors
     /// A column of the records already has the name of a provenance column.
-    pub fn with_provenance(mut self, provenance: bool) -> Result<Self, SchemaError> {
+    pub fn with_provenance(mut self, provenance: bool) -> Result<Self> {
         self.provenance = provenance;
         self.validate()?;
         Ok(self)
@@ -262,60 +241,85 @@ impl TableSchema {
             || (self.provenance && PROVENANCE_COLUMNS.contains(&folded.as_str()))
     }
 
-    pub(super) fn validate(&self) -> Result<(), SchemaError> {
+    pub(super) fn validate(&self) -> Result<()> {
         validate_columns(&self.columns, "")?;
-        let mut partitions = self.partition_columns.iter().map(|column| &column.name);
-        if self.provenance
-            && let Some(name) =
-                partitions.find(|name| PROVENANCE_COLUMNS.contains(&fold_name(name).as_str()))
-        {
-            return Err(SchemaError::Reserved {
-                column: name.clone(),
-            });
-        }
-        match self
-            .columns
-            .iter()
-            .find(|column| self.is_reserved(&column.name))
-        {
-            Some(column) => Err(SchemaError::Reserved {
-                column: column.name.clone(),
-            }),
+        let is_provenance = |name: &&String| {
+            self.provenance && PROVENANCE_COLUMNS.contains(&fold_name(name).as_str())
+        };
+        let partitions = self.partition_columns.iter().map(|column| &column.name);
+        let columns = self.columns.iter().map(|column| &column.name);
+        let columns = columns.filter(|name| self.is_reserved(name));
+        match partitions.filter(is_provenance).chain(columns).next() {
+            Some(name) => Err(refused(
+                name,
+                " has the name of a partition or provenance column: rename it, or turn provenance off",
+            )),
             None => Ok(()),
         }
     }
 }
 
-fn validate_columns(columns: &[Column], parent: &str) -> Result<(), SchemaError> {
+fn refused(column: &str, why: &str) -> Error {
+    Error::refused(format!("column `{column}`{why}"))
+}
+
+/// The error for a column without a type.
+pub(super) fn untyped(column: &str) -> Error {
+    refused(column, " has no type")
+}
+
+fn validate_columns(columns: &[Column], parent: &str) -> Result<()> {
     let mut seen = HashSet::new();
     for column in columns {
         let path = format!("{parent}{}", column.name);
         if column.name.is_empty() || !seen.insert(fold_name(&column.name)) {
-            return Err(SchemaError::Name { column: path });
+            let why = ": the name is empty or taken (case does not count)";
+            return Err(refused(&path, why));
         }
         validate_type(&column.kind, &path)?;
     }
     Ok(())
 }
 
-fn validate_type(kind: &ColumnType, path: &str) -> Result<(), SchemaError> {
+fn validate_type(kind: &ColumnType, path: &str) -> Result<()> {
     match kind {
-        ColumnType::Unknown => Err(SchemaError::Untyped {
-            column: path.to_owned(),
-        }),
+        ColumnType::Unknown => Err(untyped(path)),
+        ColumnType::Struct(fields) if fields.is_empty() => Err(untyped(path)),
         ColumnType::Decimal { precision, scale }
             if !(1..=38).contains(precision) || scale > precision =>
         {
-            Err(SchemaError::Decimal {
-                column: path.to_owned(),
-            })
+            let why = ": DECIMAL needs 1 to 38 digits and no larger scale";
+            Err(refused(path, why))
         }
-        ColumnType::Struct(fields) if fields.is_empty() => Err(SchemaError::Untyped {
-            column: path.to_owned(),
-        }),
         ColumnType::Struct(fields) => validate_columns(fields, &format!("{path}.")),
         ColumnType::List(item) => validate_type(&item.kind, &format!("{path}[]")),
         _ => Ok(()),
+    }
+}
+
+impl ColumnType {
+    /// The word for the type: that of DuckDB, and `LIST` for a list.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unknown => "NULL",
+            Self::Bigint => "BIGINT",
+            Self::Double => "DOUBLE",
+            Self::Decimal { .. } => "DECIMAL",
+            Self::Boolean => "BOOLEAN",
+            Self::Varchar => "VARCHAR",
+            Self::Struct(_) => "STRUCT",
+            Self::List(_) => "LIST",
+        }
+    }
+
+    /// The type without what is nested in it.
+    #[must_use]
+    pub fn outermost(&self) -> String {
+        match self {
+            Self::Decimal { .. } => self.to_string(),
+            other => other.word().to_owned(),
+        }
     }
 }
 
@@ -323,12 +327,7 @@ impl fmt::Display for ColumnType {
     /// Writes the type as DuckDB does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str("NULL"),
-            Self::Bigint => f.write_str("BIGINT"),
-            Self::Double => f.write_str("DOUBLE"),
             Self::Decimal { precision, scale } => write!(f, "DECIMAL({precision},{scale})"),
-            Self::Boolean => f.write_str("BOOLEAN"),
-            Self::Varchar => f.write_str("VARCHAR"),
             Self::Struct(fields) => {
                 f.write_str("STRUCT(")?;
                 for (index, field) in fields.iter().enumerate() {
@@ -343,6 +342,7 @@ impl fmt::Display for ColumnType {
                 f.write_str(")")
             }
             Self::List(item) => write!(f, "{}[]", item.kind),
+            scalar => f.write_str(scalar.word()),
         }
     }
 }

@@ -214,9 +214,7 @@ impl Buffer {
         from: Position,
         to: Position,
     ) -> Result<Self> {
-        let options = rules.decode_options(opened)?;
-        let decoder =
-            Decoder::try_new(base, options).map_err(|error| Error::refused(error.to_string()))?;
+        let decoder = Decoder::try_new(base, rules, opened)?;
         Ok(Buffer {
             stream_shard: stream_shard.clone(),
             base: Arc::clone(base),
@@ -426,7 +424,7 @@ impl Buffer {
             self.refuse(batch, index, (sequence, sub), &Reject::tombstone(), arrived);
             return true;
         }
-        if self.base.provenance() && self.sequence_text.0 != Some(sequence) {
+        if self.base.provenance && self.sequence_text.0 != Some(sequence) {
             self.sequence_text = (Some(sequence), sequence.to_string());
         }
         let origin = RowOrigin {
@@ -578,10 +576,7 @@ impl Buffer {
                 duplicates: self.duplicates,
                 ..CommitCounts::default()
             },
-            event_times: self
-                .decoder
-                .event_times()
-                .map(|(min, max)| TimeRange { min, max }),
+            event_times: self.decoder.event_times(),
             stream_shard: self.stream_shard,
             base: self.base,
             opened: self.opened,

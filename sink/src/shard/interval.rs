@@ -91,7 +91,7 @@ pub(crate) fn conform(
         facts,
         time,
         schema: conformed.schema,
-        own_columns: schema.columns().len(),
+        own_columns: schema.columns.len(),
         partitions: conformed.partitions,
         untimed: conformed.untimed,
         refused: 0,

@@ -159,7 +159,7 @@ impl Publish {
             0 => (Arc::clone(&facts.base), 0),
             _ => {
                 let schema = shared.registry.ensure(decoded.schema()).await?;
-                let number = schema.number();
+                let number = schema.number;
                 (schema, number)
             }
         };

@@ -70,11 +70,10 @@ impl SourceRebuild {
         stream_shard: &StreamShard,
         spec: &Spec,
     ) -> Result<Box<Buffer>> {
-        let (rules, base) = spec.rules(&self.names.spec(&commit.spec))?;
         let interval = &commit.interval;
         let (from, until) = (interval.from, interval.to);
-        let (base, shard) = (Arc::new(base), stream_shard.shard.clone());
-        let buffer = Buffer::open(stream_shard, &rules, &base, commit.opened, from, from)?;
+        let (base, shard) = (Arc::new(spec.base.clone()), stream_shard.shard.clone());
+        let buffer = Buffer::open(stream_shard, &spec.rules, &base, commit.opened, from, from)?;
         let mut buffer = Box::new(buffer.giving_up(&commit.faults));
         let mut reader = self
             .stream
@@ -207,7 +206,7 @@ impl Rebuild for SourceRebuild {
         };
         let spec = Spec::from_body(&spec_key, &body)?;
         let policy = self.behind.as_ref().map(|transform| transform.digest());
-        if spec.policy.as_deref() != policy {
+        if spec.rules.policy.as_deref() != policy {
             let word = |policy: Option<&str>| {
                 policy.map_or("no policy".to_owned(), |digest| {
                     format!("policy `{digest}`")
@@ -216,7 +215,7 @@ impl Rebuild for SourceRebuild {
             return Err(Error::refused(format!(
                 "cannot rebuild `{key}`: it was made under {}, but this process runs under {}; start the sink once more \
                  with the former",
-                word(spec.policy.as_deref()),
+                word(spec.rules.policy.as_deref()),
                 word(policy),
             )));
         }
@@ -227,7 +226,7 @@ impl Rebuild for SourceRebuild {
         };
         let buffer = self.read(commit, at, &stream_shard, &spec).await?;
         let schema = match spec.schema {
-            0 => spec.rules(&spec_key)?.1,
+            0 => spec.base.clone(),
             number => registry::get(&self.lake, &self.names, number).await?,
         };
         let interval = Interval::new(interval_of.from, interval_of.to);

@@ -5,6 +5,8 @@
 //! first build. Refuses to drop or move a row: an event time that cannot be read, or that lies outside [2000-01-01, now
 //! + 1 day], puts the row into the default partition, where it is counted.
 
+use chrono::NaiveDate;
+
 /// The top-level fields that are tried for the event time, in this order.
 pub const EVENT_TIME_FIELDS: [&str; 5] = ["event_time", "timestamp", "ts", "time", "@timestamp"];
 
@@ -23,17 +25,15 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     if !separators || !matches!(date[10], b'T' | b't' | b' ') {
         return None;
     }
-    let (year, month, day) = (
-        digits(&date[..4])?,
-        digits(&date[5..7])?,
-        digits(&date[8..10])?,
-    );
+    let year = i32::try_from(digits(&date[..4])?).ok()?;
+    let (month, day) = (digits(&date[5..7])?, digits(&date[8..10])?);
+    let days = NaiveDate::from_ymd_opt(year, month, day)?.to_epoch_days();
     let (hour, minute, second) = (
         digits(&date[11..13])?,
         digits(&date[14..16])?,
         digits(&date[17..])?,
     );
-    if hour > 23 || minute > 59 || second > 60 || day < 1 || day > days_in_month(year, month)? {
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let (fraction_micros, zone) = match rest.split_first() {
@@ -47,7 +47,7 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
             }
             let kept = &after[..count.min(6)];
             (
-                digits(kept)? * 10_i64.pow(6 - u32::try_from(kept.len()).ok()?),
+                digits(kept)? * 10_u32.pow(6 - u32::try_from(kept.len()).ok()?),
                 &after[count..],
             )
         }
@@ -60,16 +60,14 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
             if hours > 23 || minutes > 59 {
                 return None;
             }
-            let total = hours * 60 + minutes;
+            let total = i64::from(hours * 60 + minutes);
             if *sign == b'-' { -total } else { total }
         }
         _ => return None,
     };
-    let seconds = days_from_civil(year, month, day) * 86_400
-        + hour * 3_600
-        + (minute - offset_minutes) * 60
-        + second;
-    Some(seconds * 1_000_000 + fraction_micros)
+    let of_day = i64::from(hour * 3_600 + minute * 60 + second) - offset_minutes * 60;
+    let seconds = i64::from(days) * 86_400 + of_day;
+    Some(seconds * 1_000_000 + i64::from(fraction_micros))
 }
 
 /// Reads an integer as a time by its magnitude: below 1e11 seconds, below 1e14 milliseconds, below
@@ -107,52 +105,19 @@ pub fn in_window(micros: i64, now_micros: i64) -> Option<i64> {
         .then_some(micros)
 }
 
-fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0_i64, |value, byte| {
+fn digits(text: &[u8]) -> Option<u32> {
+    text.iter().try_fold(0, |value, byte| {
         byte.is_ascii_digit()
-            .then(|| value * 10 + i64::from(byte - b'0'))
+            .then(|| value * 10 + u32::from(byte - b'0'))
     })
-}
-
-fn days_in_month(year: i64, month: i64) -> Option<i64> {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => Some(31),
-        4 | 6 | 9 | 11 => Some(30),
-        2 => Some(if leap { 29 } else { 28 }),
-        _ => None,
-    }
-}
-
-/// Days since 1970-01-01 of a date of the Gregorian calendar.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    // Years that begin in March put the leap day last, so months have a closed form.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
 }
 
 /// The date of a day since 1970-01-01, as `YYYY-MM-DD`.
 pub(super) fn civil_date(days: i64) -> String {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + carry)
+    let date = i32::try_from(days)
+        .ok()
+        .and_then(NaiveDate::from_epoch_days);
+    date.unwrap_or(NaiveDate::MAX).to_string()
 }
 
 #[cfg(test)]
@@ -218,20 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn dates_of_days_and_days_of_dates_agree() {
-        for day in (-720_000..4_000_000).step_by(97) {
-            let date = civil_date(day);
-            let mut parts = date
-                .rsplitn(3, '-')
-                .map(|part| part.parse::<i64>().unwrap());
-            let (d, m, y) = (
-                parts.next().unwrap(),
-                parts.next().unwrap(),
-                parts.next().unwrap(),
-            );
-            assert_eq!(days_from_civil(y, m, d), day, "{date}");
+    fn days_are_named_by_their_dates() {
+        for (day, date) in [
+            (-1, "1969-12-31"),
+            (0, "1970-01-01"),
+            (11_016, "2000-02-29"),
+            (20_778, "2026-11-21"),
+        ] {
+            assert_eq!(civil_date(day), date);
         }
-        assert_eq!(civil_date(0), "1970-01-01");
-        assert_eq!(civil_date(20_778), "2026-11-21");
     }
 }

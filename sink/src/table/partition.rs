@@ -6,9 +6,11 @@
 
 use std::fmt::Write as _;
 
+use hydrant_core::{Error, Result};
+
 use super::event_time::{MICROS_PER_DAY, MICROS_PER_HOUR, civil_date};
 use crate::lake::percent_encode;
-use crate::schema::{PartitionColumn, SchemaError, TableSchema, fold_name};
+use crate::schema::{PartitionColumn, TableSchema, fold_name};
 
 /// The directory value of rows without a value, as Hive, DuckDB, Polars and pyarrow write it.
 pub const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -33,17 +35,6 @@ pub struct PartitionSpec {
     offset_minutes: i32,
 }
 
-/// A layout that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PartitionSpecError {
-    /// A field is named twice, or not at all.
-    #[error("partition `{0}`: name `date` or `hour` once, and every field once")]
-    Repeated(String),
-    /// The zone is further than 18 hours from UTC.
-    #[error("the zone's offset of {0} minutes is beyond 18 hours")]
-    Offset(i32),
-}
-
 impl Default for PartitionSpec {
     /// Partitions by the date of the event time in UTC.
     fn default() -> Self {
@@ -60,14 +51,18 @@ impl PartitionSpec {
     /// `offset_minutes` east of UTC. Whatever the order given, time comes first in the path.
     ///
     /// # Errors
-    /// Parts that repeat, empty names, an offset beyond 18 hours.
-    pub fn try_new(
-        parts: &[impl AsRef<str>],
-        offset_minutes: i32,
-    ) -> Result<Self, PartitionSpecError> {
+    /// Refused: parts that repeat, empty names, an offset beyond 18 hours.
+    pub fn try_new(parts: &[impl AsRef<str>], offset_minutes: i32) -> Result<Self> {
         if offset_minutes.abs() > 18 * 60 {
-            return Err(PartitionSpecError::Offset(offset_minutes));
+            return Err(Error::refused(format!(
+                "the zone's offset of {offset_minutes} minutes is beyond 18 hours"
+            )));
         }
+        let repeated = |part: &str| {
+            Error::refused(format!(
+                "partition `{part}`: name `date` or `hour` once, and every field once"
+            ))
+        };
         let mut spec = Self {
             time: None,
             fields: Vec::new(),
@@ -76,7 +71,7 @@ impl PartitionSpec {
         for part in parts {
             match part.as_ref() {
                 "date" | "hour" if spec.time.is_some() => {
-                    return Err(PartitionSpecError::Repeated("date".to_owned()));
+                    return Err(repeated("date"));
                 }
                 "date" => spec.time = Some(PartitionBy::Date),
                 "hour" => spec.time = Some(PartitionBy::Hour),
@@ -84,7 +79,7 @@ impl PartitionSpec {
                     let folded = fold_name(name);
                     if name.is_empty() || spec.fields.iter().any(|field| fold_name(field) == folded)
                     {
-                        return Err(PartitionSpecError::Repeated(name.to_owned()));
+                        return Err(repeated(name));
                     }
                     spec.fields.push(name.to_owned());
                 }
@@ -106,23 +101,24 @@ impl PartitionSpec {
     /// readers see both; a partition by a field is therefore always named `_field`.
     ///
     /// # Errors
-    /// The table has another layout.
-    pub fn columns_for(&self, schema: &TableSchema) -> Result<Vec<PartitionColumn>, SchemaError> {
+    /// Refused when the table has another layout.
+    pub fn columns_for(&self, schema: &TableSchema) -> Result<Vec<PartitionColumn>> {
         let sources = self.sources();
-        let fixed = schema.partition_columns();
+        let fixed = &schema.partition_columns;
         if !fixed.is_empty() {
             let stored: Vec<&str> = fixed.iter().map(|column| column.source.as_str()).collect();
             return if stored == sources {
                 Ok(fixed.to_vec())
             } else {
-                Err(SchemaError::Partitioning {
-                    stored: stored.join(", "),
-                    configured: sources.join(", "),
-                })
+                Err(Error::refused(format!(
+                    "the table is partitioned by {}, not by {}: leave `partition` as it was, or write into another table",
+                    stored.join(", "),
+                    sources.join(", "),
+                )))
             };
         }
         let mut taken: Vec<String> = schema
-            .columns()
+            .columns
             .iter()
             .map(|column| fold_name(&column.name))
             .collect();
@@ -137,7 +133,7 @@ impl PartitionSpec {
                 .unwrap_or(plain);
             let mut name = plain.to_owned();
             while taken.contains(&fold_name(&name))
-                || (schema.provenance() && schema.is_reserved(&name))
+                || (schema.provenance && schema.is_reserved(&name))
             {
                 name.insert(0, '_');
             }

@@ -70,7 +70,7 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
         .await
         .unwrap();
     elsewhere.publish(Flush::Drain).await.unwrap();
-    assert_eq!(other.stage.registry().newest().number(), 2);
+    assert_eq!(other.stage.registry().newest().number, 2);
     let heir = ProcessSetup::named(&world, "c")
         .over(stream_of(40))
         .await

@@ -33,7 +33,7 @@ async fn two_sinks_race_for_a_schema() {
         .await
         .unwrap();
     let newest = b.stage.registry().newest();
-    assert_eq!(newest.number(), 2);
+    assert_eq!(newest.number, 2);
     assert_eq!(newest.column("v").unwrap().kind, ColumnType::Double);
     publish_one(&c, "000002", "{\"n\":3,\"v\":\"x\",\"w\":true}")
         .await
@@ -54,7 +54,7 @@ async fn two_sinks_race_for_a_schema() {
     publish_one(&a, "000000", "{\"n\":4,\"v\":6,\"z\":1}")
         .await
         .unwrap();
-    assert_eq!(a.stage.registry().newest().number(), 3);
+    assert_eq!(a.stage.registry().newest().number, 3);
     let report = verify(&a.lake, &names(), Depth::default()).await.unwrap();
     assert!(report.is_good(), "{report:?}");
     assert_eq!((report.schema, report.rows, report.dead_letters), (3, 3, 1));

@@ -35,7 +35,7 @@ fn a_table_keeps_its_columns_and_gains_new_ones() {
     let (second, rows) = next(&first, &[r#"{"b":true,"o":{"y":[1]},"a":2}"#]);
     assert_eq!(rows, [r#"{"a":2,"o":{"y":[1]},"b":true}"#]);
     let names: Vec<&str> = second
-        .columns()
+        .columns
         .iter()
         .map(|column| column.name.as_str())
         .collect();
@@ -59,7 +59,7 @@ fn bigint_becomes_double_in_a_later_flush_if_every_integer_was_exact() {
 
     let inexact = schema_of(&[r#"{"n":9007199254740993}"#]);
     assert!(inexact.column("n").unwrap().integers_beyond_2_53);
-    let stored = TableSchema::from_json(&inexact.to_json()).unwrap();
+    let stored = stored(&inexact);
     let reject = reject_of(&stored, &[r#"{"n":1}"#, r#"{"n":0.5}"#]);
     assert_eq!(
         (reject.reason.code(), &*reject.wanted),
@@ -98,7 +98,7 @@ fn declared_columns_neither_widen_nor_vanish() {
         &declared,
         &[r#"{"price":123456789012345678.5,"o":{"x":1}}"#],
     );
-    assert_eq!(schema.columns(), declared.columns());
+    assert_eq!(schema.columns, declared.columns);
     assert_eq!(rows, [r#"{"price":123456789012345678.50,"o":{"x":1.0}}"#]);
     for (record, code) in [
         (r#"{"n":1.5}"#, "type_conflict"),
@@ -132,11 +132,11 @@ fn declared_columns_neither_widen_nor_vanish() {
 #[test]
 fn a_frozen_table_refuses_new_keys() {
     let schema = schema_of(&[r#"{"a":1,"o":{"x":1}}"#]);
-    let options = DecodeOptions {
+    let options = TableRules {
         frozen: true,
-        ..DecodeOptions::at(NOW_MICROS)
+        ..TableRules::default()
     };
-    let mut decoder = Decoder::try_new(&schema, options).unwrap();
+    let mut decoder = Decoder::try_new(&schema, &options, NOW_MICROS).unwrap();
     assert_eq!(
         decoder.append(br#"{"a":1,"o":{"x":2}}"#, &ORIGIN),
         DecodeOutcome::Row
@@ -263,7 +263,7 @@ fn provenance_follows_the_records_columns() {
         (RejectReason::ReservedColumn, "_Stream")
     );
     let (grown, rows) = next(&schema, &[r#"{"a":1,"o":{"_stream":1}}"#]);
-    assert!(grown.provenance());
+    assert!(grown.provenance);
     assert_eq!(
         rows,
         [format!(

@@ -187,10 +187,10 @@ proptest! {
         append(&mut decoder_of_second, second);
         let decoded = decoder_of_second.finish();
         let grown = decoded.schema().clone();
-        let joined = base.join(&grown, COLUMNS_MAX);
+        let joined = base.join(&grown, 2_000);
         prop_assert_eq!(joined.conflicts, vec![]);
         prop_assert!(joined.schema.same_content(&grown));
-        let stored = TableSchema::from_json(&grown.to_json()).unwrap();
+        let stored = super::stored(&grown);
         prop_assert_eq!(&stored, &grown);
     }
 
@@ -206,7 +206,7 @@ proptest! {
         append(&mut decoder, &payloads(&ours));
         let decoded = decoder.finish();
         let rows = decoded.rows();
-        let target = winner.join(decoded.schema(), COLUMNS_MAX).schema;
+        let target = winner.join(decoded.schema(), 2_000).schema;
         let conformed = decoded.conform(&target, PROVENANCE).unwrap();
         let kept: usize = conformed.partitions.iter().map(|rows| rows.batch.num_rows()).sum();
         prop_assert_eq!(kept + conformed.rejects.len(), rows);
@@ -239,7 +239,7 @@ proptest! {
                 drop(decoder.append(&serde_json::to_vec(record).unwrap(), &origin));
             }
             let decoded = decoder.finish();
-            let target = winner.join(decoded.schema(), COLUMNS_MAX).schema;
+            let target = winner.join(decoded.schema(), 2_000).schema;
             let conformed = decoded.conform(&target, PROVENANCE).unwrap();
             assert!(conformed.partitions.iter().all(|rows| rows.records.is_sorted()));
             let records = conformed.partitions.iter().flat_map(|rows| rows.records.clone());

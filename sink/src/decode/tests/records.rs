@@ -153,7 +153,7 @@ fn nesting_has_a_limit_and_never_overflows_the_stack() {
     };
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let deepest = decode(&EMPTY(), &[&nested(DEPTH_MAX - 1, open, close)]);
-        let schema = TableSchema::from_json(&deepest.schema().to_json()).unwrap();
+        let schema = stored(deepest.schema());
         assert_eq!(deepest.conform(&schema, PROVENANCE).unwrap().rejects, []);
         for levels in [DEPTH_MAX, 10_000, 100_000] {
             assert_eq!(reason_of(&[&nested(levels, open, close)]).0, "too_deep");
@@ -203,11 +203,11 @@ fn keys_that_no_reader_can_name_are_refused() {
 
 #[test]
 fn one_column_too_many_is_refused_and_forgotten() {
-    let options = DecodeOptions {
+    let options = TableRules {
         columns_max: 3,
-        ..DecodeOptions::at(NOW_MICROS)
+        ..TableRules::default()
     };
-    let mut decoder = Decoder::try_new(&EMPTY(), options).unwrap();
+    let mut decoder = Decoder::try_new(&EMPTY(), &options, NOW_MICROS).unwrap();
     for (record, taken) in [
         (r#"{"a":1,"b":2,"c":3,"d":4}"#, false),
         (r#"{"a":{"b":{"c":{"d":{}}}}}"#, false),
@@ -361,7 +361,7 @@ fn refused_records_among_many_disturb_none() {
     let decoded = decoder.finish();
     let schema = decoded.schema().clone();
     assert_eq!(schema.column("n").unwrap().kind.to_string(), "BIGINT");
-    assert_eq!(schema.columns().len(), 3);
+    assert_eq!(schema.columns.len(), 3);
     let lines = rows_of(&decoded.conform(&schema, PROVENANCE).unwrap());
     for (n, line) in lines.iter().enumerate() {
         let wanted = match n % 3 {
@@ -379,7 +379,7 @@ fn what_never_had_a_type_is_no_column_and_reads_as_null() {
     let decoded = decode(&EMPTY(), &records);
     let names: Vec<&str> = decoded
         .schema()
-        .columns()
+        .columns
         .iter()
         .map(|c| c.name.as_str())
         .collect();

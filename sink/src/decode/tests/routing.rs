@@ -2,13 +2,12 @@
 
 use super::*;
 use crate::schema::{Column, ColumnType};
-use crate::table::partition::PartitionSpec;
 
 const OLD: i64 = 1_577_836_800_000_000;
 
 /// A table with a column, so that records without any value are rows.
-fn partitions_by(parts: &str) -> PartitionSpec {
-    PartitionSpec::try_new(&parts.split(',').collect::<Vec<_>>(), 0).unwrap()
+fn partitions_by(parts: &str) -> Vec<String> {
+    parts.split(',').map(str::to_owned).collect()
 }
 
 fn with_a_column() -> TableSchema {
@@ -16,16 +15,16 @@ fn with_a_column() -> TableSchema {
 }
 
 /// The paths of the partitions of the records, each with its rows' indexes.
-fn layout(options: DecodeOptions, records: &[&str]) -> Vec<(String, Vec<u32>)> {
+fn layout(options: TableRules, records: &[&str]) -> Vec<(String, Vec<u32>)> {
     layout_under(&with_a_column(), options, records)
 }
 
 fn layout_under(
     schema: &TableSchema,
-    options: DecodeOptions,
+    options: TableRules,
     records: &[&str],
 ) -> Vec<(String, Vec<u32>)> {
-    let mut decoder = Decoder::try_new(schema, options).unwrap();
+    let mut decoder = Decoder::try_new(schema, &options, NOW_MICROS).unwrap();
     let origin = RowOrigin {
         stamp_micros: Some(OLD),
         ..ORIGIN
@@ -47,12 +46,12 @@ fn layout_under(
         .collect()
 }
 
-fn path_of(options: DecodeOptions, record: &str) -> String {
+fn path_of(options: TableRules, record: &str) -> String {
     layout(options, &[record]).remove(0).0
 }
 
 fn date_of(record: &str) -> String {
-    path_of(DecodeOptions::at(NOW_MICROS), record)
+    path_of(TableRules::default(), record)
 }
 
 #[test]
@@ -113,9 +112,9 @@ fn numbers_are_times_by_their_magnitude() {
 
 #[test]
 fn a_configured_field_is_the_only_event_time() {
-    let at = |field: &str| DecodeOptions {
+    let at = |field: &str| TableRules {
         event_time: Some(field.to_owned()),
-        ..DecodeOptions::at(NOW_MICROS)
+        ..TableRules::default()
     };
     let record = r#"{"ts":1767225600,"when":{"at":"2026-03-01T00:00:00+01:00","ts":1}}"#;
     assert_eq!(path_of(at("when.at"), record), "date=2026-02-28");
@@ -143,13 +142,11 @@ fn a_row_without_an_event_time_takes_the_stamp_or_else_the_arrival() {
             ..ORIGIN
         };
         assert_eq!(decoder.append(b"{}", &origin), DecodeOutcome::Row);
-        assert_eq!(decoder.untimed_rows(), 0);
         let decoded = decoder.finish();
         let schema = decoded.schema().clone();
-        assert_eq!(
-            decoded.conform(&schema, PROVENANCE).unwrap().partitions[0].path,
-            path
-        );
+        let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+        assert_eq!(conformed.partitions[0].path, path);
+        assert!(conformed.untimed.is_empty());
     }
 }
 
@@ -162,10 +159,10 @@ fn rows_without_a_believable_time_are_counted() {
             DecodeOutcome::Row
         );
     }
-    assert_eq!(
-        (decoder.untimed_rows(), decoder.finish().untimed_rows()),
-        (2, 2)
-    );
+    let decoded = decoder.finish();
+    let schema = decoded.schema().clone();
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    assert_eq!(conformed.untimed, [0, 1]);
 }
 
 #[test]
@@ -175,7 +172,7 @@ fn rows_keep_their_order_within_a_partition() {
         .collect();
     let records: Vec<&str> = records.iter().map(String::as_str).collect();
     assert_eq!(
-        layout(DecodeOptions::at(NOW_MICROS), &records),
+        layout(TableRules::default(), &records),
         [
             ("date=2026-01-01".to_owned(), vec![0, 3, 6]),
             ("date=2026-01-02".to_owned(), vec![1, 4, 7]),
@@ -187,9 +184,9 @@ fn rows_keep_their_order_within_a_partition() {
 
 #[test]
 fn hours_and_fields_partition_on_request() {
-    let by = |spec: &str| DecodeOptions {
+    let by = |spec: &str| TableRules {
         partition: partitions_by(spec),
-        ..DecodeOptions::at(NOW_MICROS)
+        ..TableRules::default()
     };
     let record = r#"{"ts":"2026-01-01T07:59:59Z","region":"eu/west é","n":1.5,"b":true}"#;
     for (spec, path) in [
@@ -232,9 +229,9 @@ fn hours_and_fields_partition_on_request() {
 
 #[test]
 fn field_values_are_never_mixed_up_across_fields() {
-    let options = DecodeOptions {
+    let options = TableRules {
         partition: partitions_by("a,b"),
-        ..DecodeOptions::at(NOW_MICROS)
+        ..TableRules::default()
     };
     let records = [r#"{"a":"x"}"#, r#"{"b":"x"}"#, r#"{"b":"x","a":null}"#];
     let null = "__HIVE_DEFAULT_PARTITION__";
@@ -276,21 +273,24 @@ fn a_table_keeps_its_layout() {
     let fixed = decode(&with_a_column(), &["{}"]).schema().clone();
     for spec in ["hour", "date,region", "region"] {
         let partition = partitions_by(spec);
-        let options = DecodeOptions {
+        let options = TableRules {
             partition,
-            ..DecodeOptions::at(NOW_MICROS)
+            ..TableRules::default()
         };
-        assert!(Decoder::try_new(&fixed, options).is_err(), "{spec}");
+        assert!(
+            Decoder::try_new(&fixed, &options, NOW_MICROS).is_err(),
+            "{spec}"
+        );
     }
 }
 
 #[test]
 fn one_partition_too_many_fills_the_decoder_and_loses_nothing() {
-    let options = DecodeOptions {
+    let options = TableRules {
         partitions_max: 2,
-        ..DecodeOptions::at(NOW_MICROS)
+        ..TableRules::default()
     };
-    let mut decoder = Decoder::try_new(&TableSchema::default(), options).unwrap();
+    let mut decoder = Decoder::try_new(&TableSchema::default(), &options, NOW_MICROS).unwrap();
     let record = |day: i64| format!(r#"{{"new{day}":1,"ts":{}}}"#, 1_767_225_600 + day * 86_400);
     assert_eq!(
         decoder.append(record(0).as_bytes(), &ORIGIN),
