@@ -14,6 +14,6 @@ mod writer;
 mod tests;
 
 pub use json::write_json_row;
-pub(crate) use reader::{FOOTER_END_BYTES, ParquetTail, footer_bytes};
-pub use reader::{count_rows, head};
+pub use reader::head;
+pub(crate) use reader::{FOOTER_END_BYTES, count_rows};
 pub use writer::{Compression, EncodeError, EncodeOptions, FileEncoder, encode};

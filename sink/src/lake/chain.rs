@@ -79,10 +79,10 @@ impl ChainTip {
 /// The chain of one shard.
 #[derive(Clone, Debug)]
 pub struct Chain {
-    lake: SharedLake,
-    names: ChainNames,
+    pub(crate) lake: SharedLake,
+    pub(crate) names: ChainNames,
     stream: StreamId,
-    shard: ShardId,
+    pub(crate) shard: ShardId,
 }
 
 /// Logs an object among the records that is not one of them.
@@ -102,21 +102,6 @@ impl Chain {
             stream: stream.clone(),
             shard: shard.clone(),
         }
-    }
-
-    /// The lake.
-    pub fn lake(&self) -> &SharedLake {
-        &self.lake
-    }
-
-    /// The names of the chain's objects.
-    pub fn names(&self) -> &ChainNames {
-        &self.names
-    }
-
-    /// The shard.
-    pub fn shard(&self) -> &ShardId {
-        &self.shard
     }
 
     /// Finds the newest record, or where the chain begins.

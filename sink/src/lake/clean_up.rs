@@ -47,9 +47,9 @@ impl Leftovers {
     pub(crate) async fn clean(&self, chain: &Chain, to: Position) -> Result<()> {
         let listed = self.listed.get_or_try_init(|| self.list(chain));
         listed.await?;
-        let lake = chain.lake();
-        lake.tidy(chain.names().dir()).await?;
-        let stem = chain.names().file_stem();
+        let lake = &chain.lake;
+        lake.tidy(&chain.names.dir).await?;
+        let stem = &chain.names.file_stem;
         let found = self.lock().get(stem).cloned().unwrap_or_default();
         let mut removed = 0;
         // One by one: what is not removed when this fails or is dropped is still known.
@@ -62,7 +62,7 @@ impl Leftovers {
             }
         }
         if removed > 0 {
-            let shard = chain.shard();
+            let shard = &chain.shard;
             tracing::info!(%shard, removed, "removed uploads of dead owners");
         }
         Ok(())
@@ -123,13 +123,13 @@ impl Leftovers {
     }
 
     async fn list(&self, chain: &Chain) -> Result<()> {
-        let table: &TableNames = chain.names().table();
-        for (upload, key) in chain.lake().list_uploads().await? {
+        let table: &TableNames = &chain.names.table;
+        for (upload, key) in chain.lake.list_uploads().await? {
             if key.starts_with(&table.data()) || key.starts_with(&table.dead_letters()) {
                 self.add(upload, key);
             }
         }
-        chain.lake().tidy(&table.system()).await
+        chain.lake.tidy(&table.system()).await
     }
 
     async fn is_done(chain: &Chain, leftover: &Leftover, to: Position) -> Result<bool> {
@@ -140,9 +140,9 @@ impl Leftovers {
         if leftover.name.generation == 0 {
             return Ok(true);
         }
-        let rebuilds = chain.names().rebuilds();
-        for object in chain.lake().list(rebuilds).await? {
-            let Some(body) = chain.lake().get(&object.key).await? else {
+        let rebuilds = &chain.names.rebuilds;
+        for object in chain.lake.list(rebuilds).await? {
+            let Some(body) = chain.lake.get(&object.key).await? else {
                 continue;
             };
             let sealed = RebuildRecord::from_body(&object.key, &body)?.file.sealed;

@@ -14,7 +14,7 @@ mod upload;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, ErrorKind};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +26,7 @@ use hydrant_core::{Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::names::{STAGING, SYSTEM, TEMPORARY};
+use listing::VISITED_AT_ONCE;
 use upload::{FileUpload, Syncs, parent};
 
 /// How many bytes are read at once to check a file.
@@ -369,16 +370,19 @@ impl Lake for FileLake {
     }
 
     async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>> {
-        if after.is_empty()
-            && let Some(first) = self.first(prefix, most).await?
-        {
-            return Ok(first);
-        }
-        self.walk(prefix, false, after, most).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<Object>> {
-        self.walk(prefix, false, "", usize::MAX).await
+        let mut page = Vec::new();
+        let mut seen = |object: Object| {
+            if after.is_empty() || object.key.as_str() > after {
+                page.push(object);
+            }
+            match page.len() < most {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        };
+        let at_once = most.min(VISITED_AT_ONCE);
+        self.walk(prefix, false, at_once, &mut seen).await?;
+        Ok(page)
     }
 
     async fn head(&self, key: &str) -> Result<Option<Object>> {
@@ -392,17 +396,16 @@ impl Lake for FileLake {
     }
 
     async fn visit(&self, prefix: &str, seen: &mut (dyn FnMut(Object) + Send)) -> Result<()> {
-        self.visit_all(prefix, seen).await
+        let mut seen = |object| {
+            seen(object);
+            ControlFlow::Continue(())
+        };
+        self.walk(prefix, false, VISITED_AT_ONCE, &mut seen).await
     }
 
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        let key = prefix.trim_end_matches('/');
-        let dir = if key.is_empty() {
-            self.root.clone()
-        } else {
-            self.path(key)?
-        };
-        let names = self.names(&dir).await?.into_iter();
+        let names = self.names(&self.dir(prefix)?, "", usize::MAX).await?;
+        let names = names.into_iter();
         Ok(names
             .filter(|listed| listed.is_dir)
             .map(|listed| listed.name)
@@ -410,9 +413,7 @@ impl Lake for FileLake {
     }
 
     async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        let staged = self
-            .walk(&format!("{STAGING}/"), true, "", usize::MAX)
-            .await?;
+        let staged = self.hidden(&format!("{STAGING}/")).await?;
         let upload = |object: Object| {
             let key = &object.key[STAGING.len() + 1..];
             let key = key.rsplit_once(NONCE_MARK).map_or(key, |(key, _)| key);
@@ -425,7 +426,7 @@ impl Lake for FileLake {
     async fn tidy(&self, prefix: &str) -> Result<()> {
         self.check_writable()?;
         let temporaries = format!("{TEMPORARY}/{prefix}");
-        for temporary in self.walk(&temporaries, true, "", usize::MAX).await? {
+        for temporary in self.hidden(&temporaries).await? {
             if self
                 .head(&key_of_temporary(&temporary.key))
                 .await?
@@ -463,6 +464,17 @@ impl FileLake {
             self.durable().clear();
         }
         gone
+    }
+
+    /// The uploads or temporary files below `prefix`.
+    async fn hidden(&self, prefix: &str) -> Result<Vec<Object>> {
+        let mut found = Vec::new();
+        let mut seen = |object| {
+            found.push(object);
+            ControlFlow::Continue(())
+        };
+        self.walk(prefix, true, VISITED_AT_ONCE, &mut seen).await?;
+        Ok(found)
     }
 
     async fn try_put_new(&self, key: &str, body: Bytes) -> Result<Put> {

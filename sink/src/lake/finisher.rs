@@ -45,8 +45,10 @@ pub trait Rebuild: Send + Sync + fmt::Debug {
 pub struct Finisher {
     rebuild: Option<Arc<dyn Rebuild>>,
     pub(super) random: Random,
-    requests: Requests,
-    leftovers: Arc<Leftovers>,
+    /// The requests of this process, shared with its uploads.
+    pub(crate) requests: Requests,
+    /// The uploads that owners left behind in the table.
+    pub(crate) leftovers: Arc<Leftovers>,
 }
 
 impl Finisher {
@@ -58,16 +60,6 @@ impl Finisher {
             requests: Requests::default(),
             leftovers: Arc::default(),
         }
-    }
-
-    /// The requests of this process, shared with its uploads.
-    pub(crate) fn requests(&self) -> &Requests {
-        &self.requests
-    }
-
-    /// The uploads that owners left behind in the table.
-    pub(crate) fn leftovers(&self) -> &Arc<Leftovers> {
-        &self.leftovers
     }
 
     /// Makes every file visible that the record names. Files that are visible already stay so.
@@ -91,7 +83,7 @@ impl Finisher {
             let what = "make a file visible";
             let reveal = retry_forever(what, &self.random, || async {
                 let _one = self.requests.reveal().await?;
-                chain.lake().reveal(&sealed).await
+                chain.lake.reveal(&sealed).await
             });
             match reveal.await? {
                 Reveal::Revealed | Reveal::Already => return Ok(()),
@@ -111,8 +103,8 @@ impl Finisher {
     }
 
     async fn check_layout(&self, chain: &Chain, sealed: &Sealed) -> Result<()> {
-        let prefix = chain.names().table().layout();
-        if chain.lake().page(&prefix, "", 1).await?.is_empty() {
+        let prefix = chain.names.table.layout();
+        if chain.lake.page(&prefix, "", 1).await?.is_empty() {
             return Ok(());
         }
         Err(Error::refused(format!(
@@ -130,8 +122,8 @@ impl Finisher {
         generation: u32,
     ) -> Result<CommitFile> {
         let wanted = &commit.files[index];
-        let record_key = chain.names().rebuild(commit.slot, index, generation);
-        if let Some(body) = chain.lake().get(&record_key).await? {
+        let record_key = chain.names.rebuild(commit.slot, index, generation);
+        if let Some(body) = chain.lake.get(&record_key).await? {
             return Self::replacement(&record_key, &body, wanted);
         }
         let Some(rebuild) = &self.rebuild else {
@@ -147,7 +139,7 @@ impl Finisher {
         let rebuilding = rebuild.rebuild(commit, from, index, &key, &self.leftovers);
         let file = rebuilding.await?;
         if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
-            chain.lake().discard(&file.sealed.upload).await?;
+            chain.lake.discard(&file.sealed.upload).await?;
             return Err(Error::fatal(format!(
                 "cannot rebuild `{}`: its {} rows became {} or different ones; the stream no longer holds the same records",
                 wanted.sealed.key, wanted.rows, file.rows,
@@ -162,13 +154,13 @@ impl Finisher {
         };
         let body = seal_body(&record);
         let put = retry_forever("put a rebuild record", &self.random, || {
-            chain.lake().put_new(&record_key, body.clone())
+            chain.lake.put_new(&record_key, body.clone())
         });
         match put.await? {
             Put::Created => Ok(file),
             Put::Exists(found) if found == body => Ok(file),
             Put::Exists(found) => {
-                chain.lake().discard(&file.sealed.upload).await?;
+                chain.lake.discard(&file.sealed.upload).await?;
                 Self::replacement(&record_key, &found, wanted)
             }
         }
@@ -184,7 +176,7 @@ impl Finisher {
             let Some(before) = chain.record(before).await? else {
                 return Err(Error::fatal(format!(
                     "`{}` is missing: commit records are never removed; restore it",
-                    chain.names().record(before),
+                    chain.names.record(before),
                 )));
             };
             from.marks = before.marks;

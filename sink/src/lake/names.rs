@@ -166,33 +166,16 @@ impl TableNames {
 /// The names of one commit chain and of the files that its records name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainNames {
-    table: TableNames,
-    dir: String,
-    rebuilds: String,
-    file_stem: String,
+    pub(crate) table: TableNames,
+    /// The prefix of the chain.
+    pub(crate) dir: String,
+    /// The prefix of the records that say which uploads replace vanished files.
+    pub(crate) rebuilds: String,
+    /// The start of the names of the chain's files.
+    pub(crate) file_stem: String,
 }
 
 impl ChainNames {
-    /// The table's names.
-    pub fn table(&self) -> &TableNames {
-        &self.table
-    }
-
-    /// The prefix of the chain.
-    pub fn dir(&self) -> &str {
-        &self.dir
-    }
-
-    /// The start of the names of the chain's files.
-    pub(crate) fn file_stem(&self) -> &str {
-        &self.file_stem
-    }
-
-    /// The prefix of the records that say which uploads replace vanished files.
-    pub(crate) fn rebuilds(&self) -> &str {
-        &self.rebuilds
-    }
-
     /// The object that says where the chain begins.
     pub fn genesis(&self) -> String {
         format!("{}genesis.json", self.dir)
@@ -383,7 +366,7 @@ mod tests {
         assert!(key.ends_with("_b_z_0002.parquet"), "{key}");
         assert!(generation_key(&key, 1).ends_with("_b_z_0002.g1.parquet"));
         let (stem, name) = DataFileName::of(&generation_key(&key, 1)).unwrap();
-        assert_eq!(stem, chain.file_stem());
+        assert_eq!(stem, chain.file_stem);
         assert_eq!((name.from, name.generation), (Position::Begin, 1));
         let key_at = chain.rows("", Position::offset(7), Position::offset(9), 0);
         assert_eq!(

@@ -31,12 +31,13 @@ pub struct ChainProgress {
 /// Publishes the intervals of one shard, one after another.
 #[derive(Debug)]
 pub struct Publisher {
-    chain: Chain,
+    pub(crate) chain: Chain,
     finisher: Finisher,
     slot: u64,
-    to: Position,
+    /// The position up to which everything is published.
+    pub(crate) to: Position,
     /// The reader's marks at `to`.
-    marks: Vec<u8>,
+    pub(crate) marks: Vec<u8>,
     /// The end of the record with which another owner took our slot.
     lost: Option<Position>,
     /// Whether uploads of dead owners are still to be cleaned up after the first record.
@@ -103,7 +104,7 @@ impl Publisher {
         };
         if from != after || (progress.slot == 0 && progress.began != began) {
             return Err(Error::Superseded {
-                shard: chain.shard().clone(),
+                shard: chain.shard.clone(),
                 after: progress.to,
             });
         }
@@ -127,25 +128,10 @@ impl Publisher {
 
     async fn clean(&self) {
         // An upload that stays only takes room; nothing waits for it.
-        if let Err(error) = self.finisher.leftovers().clean(&self.chain, self.to).await {
-            let shard = self.chain.shard();
+        if let Err(error) = self.finisher.leftovers.clean(&self.chain, self.to).await {
+            let shard = &self.chain.shard;
             tracing::warn!(%shard, error = %error.report(), "cannot remove uploads of dead owners");
         }
-    }
-
-    /// The chain that it extends.
-    pub fn chain(&self) -> &Chain {
-        &self.chain
-    }
-
-    /// The position up to which everything is published.
-    pub fn to(&self) -> Position {
-        self.to
-    }
-
-    /// The reader's marks at [`Self::to`].
-    pub fn marks(&self) -> &[u8] {
-        &self.marks
     }
 
     /// The slot that the next record takes.
@@ -161,7 +147,7 @@ impl Publisher {
         match self.lost {
             None => Ok(()),
             Some(after) => Err(Error::Superseded {
-                shard: self.chain.shard().clone(),
+                shard: self.chain.shard.clone(),
                 after,
             }),
         }
@@ -173,25 +159,20 @@ impl Publisher {
     /// [`Error::Superseded`] when another owner took the slot: its record is finished, and nothing of ours is visible.
     /// Fatal when the record does not follow the chain or its sums are wrong.
     pub async fn publish(&mut self, commit: &Commit) -> Result<()> {
-        let key = self.chain.names().record(self.next_slot());
+        let key = self.chain.names.record(self.next_slot());
         let interval = &commit.interval;
         let follows = commit.slot == self.next_slot() && interval.from == self.to;
         if !follows || self.to == Position::End {
             return Err(Error::fatal(format!(
                 "the record of ({}, {}] for slot {} does not follow {} in slot {} of shard `{}`",
-                interval.from,
-                interval.to,
-                commit.slot,
-                self.to,
-                self.slot,
-                self.chain.shard(),
+                interval.from, interval.to, commit.slot, self.to, self.slot, self.chain.shard,
             )));
         }
         self.check_owner()?;
         commit.counts.check(&key)?;
         let body = commit.to_body();
         let put = retry_forever("put a commit record", &self.finisher.random, || {
-            self.chain.lake().put_new(&key, body.clone())
+            self.chain.lake.put_new(&key, body.clone())
         });
         match put.await? {
             Put::Created => {}
@@ -227,7 +208,7 @@ impl Publisher {
                 .iter()
                 .any(|named| named.sealed.upload == *upload)
             {
-                self.chain.lake().discard(upload).await?;
+                self.chain.lake.discard(upload).await?;
             }
         }
         Ok(())

@@ -132,10 +132,12 @@ pub(crate) struct Buffer {
     stream_shard: StreamShard,
     base: Arc<TableSchema>,
     opened: i64,
-    from: Position,
-    to: Position,
+    /// The exclusive start of the interval.
+    pub(crate) from: Position,
+    /// The inclusive end of the interval so far.
+    pub(crate) to: Position,
     /// The reader's marks at `to`.
-    place: EndMarks,
+    pub(crate) place: EndMarks,
     /// Accounts and duplicates are counted up to here.
     accounted: Position,
     aggregate: OpenAggregate,
@@ -251,21 +253,6 @@ impl Buffer {
     pub(crate) fn at(mut self, place: EndMarks) -> Self {
         self.place = place;
         self
-    }
-
-    /// The reader's marks at [`Self::to`].
-    pub(crate) fn place(&self) -> &EndMarks {
-        &self.place
-    }
-
-    /// The exclusive start of the interval.
-    pub(crate) fn from(&self) -> Position {
-        self.from
-    }
-
-    /// The inclusive end of the interval so far.
-    pub(crate) fn to(&self) -> Position {
-        self.to
     }
 
     /// The payload bytes that went in.

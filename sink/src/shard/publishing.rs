@@ -52,7 +52,7 @@ impl Publishing {
         permit: Permit,
         why: Flush,
     ) -> Self {
-        debug_assert_eq!(buffer.from(), publisher.to());
+        debug_assert_eq!(buffer.from, publisher.to);
         let mut publish = Publish {
             shared: Arc::clone(shared),
             stream_shard: stream_shard.clone(),
@@ -119,7 +119,7 @@ impl Publish {
     async fn interval(&mut self, buffer: Box<Buffer>, permit: Permit) -> Result<()> {
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
-        let interval = Interval::new(buffer.from(), buffer.to());
+        let interval = Interval::new(buffer.from, buffer.to);
         let sealing = shared
             .context
             .workers
@@ -128,7 +128,7 @@ impl Publish {
             .await?
             .ok_or_else(|| untraced(&self.stream_shard, interval))?;
         let latencies = sealed.facts.latencies.clone();
-        let uploads = Uploads::new(&shared.lake, shared.finisher.leftovers());
+        let uploads = Uploads::new(&shared.lake, &shared.finisher.leftovers);
         let prepared = self.prepare(sealed, &uploads).await?;
         // The uploaded files need no memory any more.
         drop(permit);
@@ -142,7 +142,7 @@ impl Publish {
         tracing::debug!(
             shard = %self.stream_shard.shard,
             slot = commit.slot,
-            to = %self.publisher.to(),
+            to = %self.publisher.to,
             rows = commit.counts.rows,
             dead_letters = commit.counts.dead_letters(),
             why = self.why.as_str(),
@@ -165,7 +165,7 @@ impl Publish {
         };
         let spec = shared.put_spec(&facts.base, number).await?;
         let metadata = footer(&facts.stream_shard, facts.interval, number);
-        let names = self.publisher.chain().names().clone();
+        let names = self.publisher.chain.names.clone();
         let time = shared.context.clock.wall_micros();
         let workers = &shared.context.workers;
         let conforming = workers.run(move || conform(facts, decoded, &schema, time));
@@ -173,7 +173,7 @@ impl Publish {
         let uploader = Uploader {
             context: &shared.context,
             options: &shared.rules.encode,
-            requests: shared.finisher.requests(),
+            requests: &shared.finisher.requests,
             uploads,
         };
         let (conformed, files) = conformed.upload(uploader, &names, metadata).await?;
@@ -241,7 +241,7 @@ pub(crate) fn record(
         faults: Vec::new(),
         spec: String::new(),
         schema: 0,
-        marks: publisher.marks().to_vec(),
+        marks: publisher.marks.clone(),
         event_times: None,
         stamps: None,
         opened,

@@ -79,7 +79,7 @@ impl SourceRebuild {
             .stream
             .reader(&stream_shard.shard, at, &Budget::new(READER_BYTES))
             .await?;
-        while buffer.to() < until {
+        while buffer.to < until {
             match reader.next().await? {
                 Read::Batch(batch) => {
                     let (opened, behind) = (commit.opened, self.behind.clone());
@@ -104,7 +104,7 @@ impl SourceRebuild {
                 Read::End { .. } => buffer.advance_to(until),
             }
         }
-        debug_assert_eq!(buffer.to(), until);
+        debug_assert_eq!(buffer.to, until);
         Ok(buffer)
     }
 

@@ -73,7 +73,7 @@ impl SinkShard {
         stream_shard: StreamShard,
         publisher: Publisher,
     ) -> Self {
-        let to = publisher.to();
+        let to = publisher.to;
         SinkShard {
             stream_shard,
             holder: shared.holders.enter(),
@@ -134,8 +134,8 @@ impl SinkShard {
             });
             let (buffer, taken);
             (buffer, batch, taken) = decoding.await?;
-            self.to = self.to.max(buffer.to());
-            self.place = buffer.place().clone();
+            self.to = self.to.max(buffer.to);
+            self.place = buffer.place.clone();
             self.buffer = Some(buffer);
             let full_at = match taken? {
                 TakeOutcome::All => {
@@ -201,7 +201,7 @@ impl SinkShard {
         let permit = std::mem::take(&mut self.permit);
         self.publishing_bytes = buffer.bytes();
         self.resize_permit(Permit::default());
-        self.sealed = buffer.to();
+        self.sealed = buffer.to;
         let (shared, stream_shard) = (&self.shared, &self.stream_shard);
         let publishing = Publishing::start(shared, stream_shard, publisher, buffer, permit, why);
         self.publishing = Some(publishing);
@@ -218,7 +218,7 @@ impl SinkShard {
     fn check_publisher(&self) -> Result<()> {
         let publisher = self.publisher.as_ref().ok_or_else(|| self.failed())?;
         publisher.check_owner()?;
-        match publisher.to() == self.sealed {
+        match publisher.to == self.sealed {
             true => Ok(()),
             false => Err(self.failed()),
         }
@@ -260,8 +260,8 @@ impl SinkShard {
     /// Records in the lake that the shard has ended. Its children start after that.
     async fn publish_end(&mut self) -> Result<()> {
         let mut publisher = self.take_publisher()?;
-        if publisher.to() != Position::End {
-            let interval = Interval::new(publisher.to(), Position::End);
+        if publisher.to != Position::End {
+            let interval = Interval::new(publisher.to, Position::End);
             let opened = self.shared.context.clock.wall_micros();
             let (shared, stream_shard) = (&self.shared, &self.stream_shard);
             let mut record = record(shared, stream_shard, &publisher, interval, opened);

@@ -45,12 +45,10 @@ async fn an_owner_of_a_long_chain_lists_its_first_names_only() {
     // Nor does who verifies it.
     let mut visited = 0;
     let mut seen = |_| visited += 1;
-    lake.visit(&chain.names().records(), &mut seen)
-        .await
-        .unwrap();
+    lake.visit(&chain.names.records(), &mut seen).await.unwrap();
     assert_eq!(visited, RECORDS);
     // Whatever lies under a prefix, the first objects are the first of all.
-    for prefix in [chain.names().records(), names().system(), names().data()] {
+    for prefix in [chain.names.records(), names().system(), names().data()] {
         let all = looker(&world).await.list(&prefix).await.unwrap();
         assert!(!all.is_empty(), "{prefix}");
         for most in [1, 3, all.len(), all.len() + 9] {

@@ -261,9 +261,9 @@ async fn a_chain_under_another_shards_name_is_misplaced() {
     let lake = &process.lake;
     let sound = check(lake).await;
     let copy = names().chain(&stream_id(), &shard("000009").id);
-    for object in lake.list(chain.dir()).await.unwrap() {
+    for object in lake.list(&chain.dir).await.unwrap() {
         let body = lake.get(&object.key).await.unwrap().unwrap();
-        let key = object.key.replace(chain.dir(), copy.dir());
+        let key = object.key.replace(&chain.dir, &copy.dir);
         lake.put_new(&key, body).await.unwrap();
     }
     let report = check(lake).await;

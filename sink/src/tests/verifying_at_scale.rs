@@ -152,7 +152,7 @@ impl Lake for EndlessLake {
         Ok(Vec::new())
     }
     async fn list_dirs(&self, prefix: &str) -> Result<Vec<String>> {
-        let dirs = self.chain.dir().strip_prefix(prefix);
+        let dirs = self.chain.dir.strip_prefix(prefix);
         let dir = dirs.and_then(|dirs| dirs.split('/').next());
         Ok(dir.into_iter().map(str::to_owned).collect())
     }

@@ -1,10 +1,10 @@
 //! The check of a file that a record names.
 
 use hydrant_core::Result;
-use hydrant_core::lake::SharedLake;
+use hydrant_core::lake::{Sealed, SharedLake};
 
 use super::report::ProblemKind;
-use crate::encode::{FOOTER_END_BYTES, ParquetTail, count_rows, footer_bytes};
+use crate::encode::{FOOTER_END_BYTES, count_rows};
 use crate::lake::CommitFile;
 
 /// How many bytes of a file are read at once.
@@ -13,12 +13,7 @@ const RANGE_BYTES: u64 = 8 << 20;
 /// A file as its record describes it.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
-    pub(super) key: String,
-    /// The upload that becomes the file.
-    pub(super) upload: String,
-    pub(super) size: u64,
-    crc: u32,
-    rows: u64,
+    pub(super) file: CommitFile,
     /// Whether the newest record of its chain names the file: only that record may be unfinished.
     pub(super) is_tip: bool,
 }
@@ -30,86 +25,70 @@ pub(super) enum FileState {
     Good,
     /// The file does not exist.
     Absent,
-    /// The file has this many bytes instead of those that its record says.
-    OtherSize(u64),
     /// The file has other contents.
     Wrong(ProblemKind, String),
 }
 
-/// A file that was checked.
-#[derive(Debug)]
-pub(super) struct CheckedFile {
-    pub(super) file: Expected,
-    pub(super) state: FileState,
-}
-
-impl Expected {
-    pub(super) fn new(file: &CommitFile, is_tip: bool) -> Self {
-        Expected {
-            key: file.sealed.key.clone(),
-            upload: file.sealed.upload.clone(),
-            size: file.sealed.size,
-            crc: file.sealed.crc,
-            rows: file.rows,
-            is_tip,
-        }
-    }
-}
-
 /// Looks for a file, and with `contents` reads it and compares checksum and rows. Holds a part of the file, and its
 /// footer.
-pub(super) async fn check(lake: SharedLake, file: Expected, contents: bool) -> Result<CheckedFile> {
-    let state = match lake.head(&file.key).await? {
+pub(super) async fn check(
+    lake: SharedLake,
+    expected: Expected,
+    contents: bool,
+) -> Result<(Expected, FileState)> {
+    let sealed = &expected.file.sealed;
+    let state = match lake.head(&sealed.key).await? {
         None => FileState::Absent,
-        Some(found) if found.size != file.size => FileState::OtherSize(found.size),
+        Some(found) if found.size != sealed.size => other_size(&expected.file, found.size),
         Some(_) if !contents => FileState::Good,
-        Some(_) => compare(&lake, &file).await?,
+        Some(_) => compare(&lake, &expected.file).await?,
     };
-    Ok(CheckedFile { file, state })
+    Ok((expected, state))
+}
+
+fn other_size(file: &CommitFile, found: u64) -> FileState {
+    let detail = format!("it has {found} bytes instead of {}", file.sealed.size);
+    FileState::Wrong(ProblemKind::Damaged, detail)
 }
 
 /// Reads a file range by range and compares its checksum, then the rows of its footer.
-async fn compare(lake: &SharedLake, file: &Expected) -> Result<FileState> {
-    let (mut at, mut crc) = (0, 0);
-    while at < file.size {
-        let end = (at + RANGE_BYTES).min(file.size);
-        let Some(part) = lake.get_range(&file.key, at..end).await? else {
+async fn compare(lake: &SharedLake, file: &CommitFile) -> Result<FileState> {
+    let Sealed { key, size, crc, .. } = &file.sealed;
+    let (mut at, mut found) = (0, 0);
+    while at < *size {
+        let end = (at + RANGE_BYTES).min(*size);
+        let Some(part) = lake.get_range(key, at..end).await? else {
             return Ok(FileState::Absent);
         };
         if part.len() as u64 != end - at {
-            return Ok(FileState::OtherSize(at + part.len() as u64));
+            return Ok(other_size(file, at + part.len() as u64));
         }
-        crc = crc32c::crc32c_append(crc, &part);
+        found = crc32c::crc32c_append(found, &part);
         at = end;
     }
-    if crc != file.crc {
-        let detail = format!("its checksum is {crc:08x} instead of {:08x}", file.crc);
+    if found != *crc {
+        let detail = format!("its checksum is {found:08x} instead of {crc:08x}");
         return Ok(FileState::Wrong(ProblemKind::Damaged, detail));
     }
-    let end = file.size.saturating_sub(FOOTER_END_BYTES)..file.size;
-    let Some(mut tail) = lake.get_range(&file.key, end).await? else {
-        return Ok(FileState::Absent);
-    };
-    let footer = footer_bytes(&tail).min(file.size);
-    if footer > tail.len() as u64 {
-        match lake
-            .get_range(&file.key, file.size - footer..file.size)
+    let mut wanted = FOOTER_END_BYTES;
+    loop {
+        let Some(tail) = lake
+            .get_range(key, size.saturating_sub(wanted)..*size)
             .await?
-        {
-            Some(found) => tail = found,
-            None => return Ok(FileState::Absent),
-        }
-    }
-    Ok(compare_rows(file, ParquetTail::new(file.size, tail)))
-}
-
-fn compare_rows(file: &Expected, tail: ParquetTail) -> FileState {
-    match count_rows(tail) {
-        Ok(rows) if rows == file.rows => FileState::Good,
-        Ok(rows) => {
-            let detail = format!("it holds {rows} rows, but its record says {}", file.rows);
-            FileState::Wrong(ProblemKind::Unbalanced, detail)
-        }
-        Err(error) => FileState::Wrong(ProblemKind::Damaged, error.to_string()),
+        else {
+            return Ok(FileState::Absent);
+        };
+        return Ok(match count_rows(&tail, *size) {
+            Ok(Err(bytes)) => {
+                wanted = bytes;
+                continue;
+            }
+            Ok(Ok(rows)) if rows == file.rows => FileState::Good,
+            Ok(Ok(rows)) => {
+                let detail = format!("it holds {rows} rows, but its record says {}", file.rows);
+                FileState::Wrong(ProblemKind::Unbalanced, detail)
+            }
+            Err(error) => FileState::Wrong(ProblemKind::Damaged, error.to_string()),
+        });
     }
 }

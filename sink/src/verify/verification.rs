@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hydrant_core::Result;
 use hydrant_core::hash;
-use hydrant_core::lake::SharedLake;
+use hydrant_core::lake::{Object, Sealed, SharedLake};
 
 use super::browse;
-use super::files::{CheckedFile, Expected, FileState, check};
+use super::files::{Expected, FileState, check};
 use super::report::{ProblemKind, TableReport};
 use crate::lake::{Commit, FileKind, OriginSum, TableNames};
 use crate::schema::registry;
@@ -86,7 +86,7 @@ impl Verification {
     async fn list(&mut self) -> Result<()> {
         for prefix in [self.names.data(), self.names.dead_letters()] {
             let unnamed = &mut self.unnamed;
-            let mut seen = |object: hydrant_core::lake::Object| {
+            let mut seen = |object: Object| {
                 unnamed.insert(digest(&object.key));
             };
             self.lake.visit(&prefix, &mut seen).await?;
@@ -182,28 +182,20 @@ impl Verification {
     }
 
     /// Adds the result of checking a file.
-    fn add_file(&mut self, CheckedFile { file, state }: CheckedFile) {
+    fn add_file(&mut self, expected: Expected, state: FileState) {
+        let Sealed { key, size, .. } = &expected.file.sealed;
         if !matches!(state, FileState::Absent) {
-            self.unnamed.remove(&digest(&file.key));
-        }
-        match state {
-            FileState::Good | FileState::Wrong(..) => {
-                self.report.files += 1;
-                self.report.bytes += file.size;
-            }
-            FileState::Absent | FileState::OtherSize(_) => {}
+            self.unnamed.remove(&digest(key));
+            self.report.files += 1;
+            self.report.bytes += size;
         }
         match state {
             FileState::Good => {}
-            FileState::Wrong(kind, detail) => self.report.problem(kind, file.key, detail),
-            FileState::OtherSize(size) => {
-                let detail = format!("it has {size} bytes instead of {}", file.size);
-                self.report.problem(ProblemKind::Damaged, file.key, detail);
-            }
-            FileState::Absent if file.is_tip => self.absent.push(file),
+            FileState::Wrong(kind, detail) => self.report.problem(kind, key, detail),
+            FileState::Absent if expected.is_tip => self.absent.push(expected),
             FileState::Absent => {
                 let detail = "a commit record names it";
-                self.report.problem(ProblemKind::Missing, file.key, detail);
+                self.report.problem(ProblemKind::Missing, key, detail);
             }
         }
     }
@@ -215,27 +207,27 @@ impl Verification {
         let uploads = self.lake.list_uploads().await?;
         let uploads: BTreeMap<String, String> = uploads.into_iter().collect();
         let mut awaited = BTreeSet::new();
-        for file in std::mem::take(&mut self.absent) {
-            let contents = self.depth.contents;
-            let CheckedFile { file, state } =
-                check(SharedLake::clone(&self.lake), file, contents).await?;
+        for expected in std::mem::take(&mut self.absent) {
+            let lake = SharedLake::clone(&self.lake);
+            let (expected, state) = check(lake, expected, self.depth.contents).await?;
+            let Sealed { key, upload, .. } = &expected.file.sealed;
             match state {
-                FileState::Absent if uploads.contains_key(&file.upload) => {
-                    awaited.insert(file.upload);
+                FileState::Absent if uploads.contains_key(upload) => {
+                    awaited.insert(upload.clone());
                     self.report.warning(
                         ProblemKind::Unfinished,
-                        file.key,
+                        key,
                         "the newest record names it and it is not visible yet: the next sink that takes over the \
                          shard finishes it",
                     );
                 }
                 FileState::Absent => self.report.problem(
                     ProblemKind::Missing,
-                    file.key,
+                    key,
                     "the newest record names it, and neither the file nor its upload exists: the next sink that takes \
                      over the shard rebuilds it from the stream",
                 ),
-                state => self.add_file(CheckedFile { file, state }),
+                state => self.add_file(expected, state),
             }
         }
         let dead_letters = self.names.dead_letters();
@@ -260,7 +252,7 @@ impl Verification {
         }
         for prefix in [self.names.data(), self.names.dead_letters()] {
             let (unnamed, report) = (&mut self.unnamed, &mut self.report);
-            let mut seen = |object: hydrant_core::lake::Object| {
+            let mut seen = |object: Object| {
                 if unnamed.remove(&digest(&object.key)) {
                     let detail = "no commit record names it";
                     report.problem(ProblemKind::Foreign, object.key, detail);

@@ -8,9 +8,7 @@ use hydrant_core::lake::{Object, SharedLake};
 use hydrant_core::{Position, Result};
 
 use super::Verification;
-use crate::lake::{
-    ChainNames, Commit, CommitFile, FileKind, Genesis, RebuildRecord, TableNames, unseal_body,
-};
+use crate::lake::{ChainNames, Commit, FileKind, Genesis, RebuildRecord, TableNames, unseal_body};
 use crate::verify::files::{Expected, check};
 use crate::verify::report::{ChainReport, ProblemKind, TableReport};
 use crate::verify::slots::Slots;
@@ -81,23 +79,22 @@ impl Verification {
                 let is_tip = slot == last;
                 for (index, file) in commit.files.iter().enumerate() {
                     let newest = rebuilt.get(&(slot, index));
-                    let file: &CommitFile = newest.map_or(file, |record| &record.file);
-                    let file = Expected::new(file, is_tip);
-                    checks.push_back(check(
-                        SharedLake::clone(&self.lake),
-                        file,
-                        self.depth.contents,
-                    ));
+                    let file = newest.map_or(file, |record| &record.file).clone();
+                    let expected = Expected { file, is_tip };
+                    let lake = SharedLake::clone(&self.lake);
+                    checks.push_back(check(lake, expected, self.depth.contents));
                     if checks.len() >= FILES_AT_ONCE
                         && let Some(checked) = checks.next().await
                     {
-                        self.add_file(checked?);
+                        let (expected, state) = checked?;
+                        self.add_file(expected, state);
                     }
                 }
             }
         }
         while let Some(checked) = checks.next().await {
-            self.add_file(checked?);
+            let (expected, state) = checked?;
+            self.add_file(expected, state);
         }
         self.report.add(walk.report);
         Ok(())
@@ -118,7 +115,7 @@ impl Verification {
             }
         };
         let chain = self.names.chain(&genesis.stream, &genesis.shard);
-        if chain.dir() == place.dir {
+        if chain.dir == place.dir {
             return Ok(Some(genesis));
         }
         let detail = belongs_to(&chain);
@@ -188,7 +185,7 @@ impl Verification {
         };
         let interval = &commit.interval;
         let chain = self.names.chain(&commit.stream, &interval.shard);
-        if chain.dir() != place.dir {
+        if chain.dir != place.dir {
             report.problem(ProblemKind::Misplaced, key, belongs_to(&chain));
             return None;
         }
@@ -232,7 +229,7 @@ async fn read(lake: SharedLake, slot: u64, key: String) -> Result<(u64, String, 
 }
 
 fn belongs_to(chain: &ChainNames) -> String {
-    format!("it belongs to the chain `{}`", chain.dir())
+    format!("it belongs to the chain `{}`", chain.dir)
 }
 
 fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
