@@ -115,7 +115,6 @@ fn encode_rows(c: &mut Criterion) {
             },
         )
         .unwrap();
-    let arrow = rows.partitions[0].batch.schema();
     let partition = rows
         .partitions
         .iter()
@@ -126,8 +125,7 @@ fn encode_rows(c: &mut Criterion) {
     group.bench_function("arrow to parquet zstd-1, in json bytes", |b| {
         b.iter(|| {
             let mut out = Vec::new();
-            let batches = std::slice::from_ref(&partition.batch);
-            encode(&arrow, batches, &EncodeOptions::default(), &[], &mut out).unwrap();
+            encode(&partition.batch, &EncodeOptions::default(), &[], &mut out).unwrap();
             black_box(out.len())
         });
     });

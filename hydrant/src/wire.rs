@@ -74,7 +74,7 @@ pub(crate) async fn sink(
         shutdown,
         behind: behind.clone(),
     };
-    let mut spec = hydrant_sink::wire::prepare(parts, config).await?;
+    let (mut spec, _) = hydrant_sink::wire::prepare(parts, config).await?;
     spec.worker = worker;
     spec.finish = finish;
     if let Some(transform) = behind {

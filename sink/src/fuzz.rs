@@ -53,20 +53,20 @@ fn rows(records: &[&[u8]], options: TableRules) -> (Vec<Vec<u8>>, Vec<RejectReas
         .expect("rows fit their own schema");
     let mut all = Vec::new();
     for partition in &conformed.partitions {
-        let arrow = &conformed.schema;
-        let fields: Vec<_> = arrow
-            .fields()
-            .iter()
-            .map(|field| field.as_ref().clone())
-            .collect();
+        let schema = partition.batch.schema();
         let mut file = Vec::new();
-        let batch = std::slice::from_ref(&partition.batch);
-        encode(arrow, batch, &EncodeOptions::default(), &[], &mut file).expect("a file in memory");
+        encode(&partition.batch, &EncodeOptions::default(), &[], &mut file)
+            .expect("a file in memory");
         let read = head(bytes::Bytes::from(file), records.len()).expect("the file is one of ours");
         for (row, read) in read.into_iter().enumerate() {
             let mut written = Vec::new();
-            write_json_row(&fields, partition.batch.columns(), row, &mut written)
-                .expect("a table's types are written");
+            write_json_row(
+                schema.fields(),
+                partition.batch.columns(),
+                row,
+                &mut written,
+            )
+            .expect("a table's types are written");
             assert_eq!(
                 read.escape_ascii().to_string(),
                 written.escape_ascii().to_string()

@@ -28,20 +28,12 @@ pub struct SinkParts {
     pub behind: Option<Arc<dyn Transform>>,
 }
 
-/// Prepares a run: opens input and lake, and returns what to run. With [`SinkParts::behind`] the caller puts the
-/// transform in front of the stage.
+/// Prepares a run: opens input and lake, and returns what to run and the counters of the sink. With
+/// [`SinkParts::behind`] the caller puts the transform in front of the stage.
 ///
 /// # Errors
 /// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
-pub async fn prepare(parts: SinkParts, config: &Config) -> Result<RunSpec> {
-    Ok(prepare_counted(parts, config).await?.0)
-}
-
-/// Like [`prepare`], and returns the counters of the sink too.
-///
-/// # Errors
-/// As [`prepare`].
-pub async fn prepare_counted(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
+pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
     let SinkParts {
         app,
         context,
@@ -87,7 +79,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         shutdown: process.shutdown.clone(),
         behind: None,
     };
-    let (mut spec, totals) = prepare_counted(parts, &config).await?;
+    let (mut spec, totals) = prepare(parts, &config).await?;
     spec.worker = process.worker.clone();
     process.ready.set();
     let summary = runtime::run(spec).await?;

@@ -67,14 +67,9 @@ fn stored(record: &[u8]) -> Stored {
         return Stored::Other;
     };
     let batch = &partition.batch;
-    let fields: Vec<_> = batch
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone())
-        .collect();
     let mut row = Vec::new();
-    write_json_row(&fields, batch.columns(), 0, &mut row).expect("a table's types are written");
+    write_json_row(batch.schema().fields(), batch.columns(), 0, &mut row)
+        .expect("a table's types are written");
     let (events, refused) = seen(&row, 1_024);
     assert_eq!(refused, None, "the row is not JSON: {}", row.escape_ascii());
     Stored::Row(Tree::of(&events))

@@ -9,7 +9,7 @@ use arrow_array::{
     Array, ArrayRef, ListArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
     UInt32Array, new_null_array,
 };
-use arrow_schema::{ArrowError, Field, Fields, Schema};
+use arrow_schema::{ArrowError, Field, Fields};
 
 use hydrant_core::workers::contain;
 
@@ -55,8 +55,6 @@ pub struct PartitionRows {
 /// The rows of an interval, ready to be encoded.
 #[derive(Clone, Debug)]
 pub struct Conformed {
-    /// The Arrow schema of all batches.
-    pub schema: Arc<Schema>,
     /// The partitions that have rows, ordered by path.
     pub partitions: Vec<PartitionRows>,
     /// The rows that do not fit, in the order in which they were appended.
@@ -151,7 +149,6 @@ impl DecodedRows {
         let mut untimed: Vec<u32> = untimed.map(|row| self.records[row]).collect();
         untimed.sort_unstable();
         Ok(Conformed {
-            schema,
             partitions,
             rejects,
             untimed,
@@ -166,7 +163,7 @@ impl DecodedRows {
 
     /// Rows that are refused. One that cannot even be written is empty.
     fn rejects<'a>(&self, rows: impl Iterator<Item = (usize, &'a Reject)>) -> Vec<ConformReject> {
-        let fields: Vec<Field> = self.columns.iter().map(arrow_field).collect();
+        let fields = self.columns.iter().map(arrow_field).collect();
         rows.map(|(row, reject)| ConformReject {
             record: self.records[row],
             reject: reject.clone(),
@@ -177,7 +174,7 @@ impl DecodedRows {
 }
 
 /// A row as JSON; nothing when writing it panics or fails.
-pub(crate) fn row_text(fields: &[Field], arrays: &[ArrayRef], row: usize) -> Vec<u8> {
+pub(crate) fn row_text(fields: &Fields, arrays: &[ArrayRef], row: usize) -> Vec<u8> {
     contain(|| {
         let mut json = Vec::new();
         write_json_row(fields, arrays, row, &mut json).map(|()| json)

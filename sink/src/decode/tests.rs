@@ -64,15 +64,7 @@ pub(super) fn rows_of(conformed: &Conformed) -> Vec<String> {
     let mut rows = Vec::new();
     for partition in &conformed.partitions {
         let mut file = Vec::new();
-        let batches = std::slice::from_ref(&partition.batch);
-        encode(
-            &conformed.schema,
-            batches,
-            &EncodeOptions::default(),
-            &[],
-            &mut file,
-        )
-        .unwrap();
+        encode(&partition.batch, &EncodeOptions::default(), &[], &mut file).unwrap();
         for line in head(Bytes::from(file), usize::MAX).unwrap() {
             rows.push(String::from_utf8(line).unwrap());
         }

@@ -1,12 +1,11 @@
 //! A row of a batch as a line of JSON.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef};
-use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Fields, TimeUnit};
 
 /// Writes one row as a JSON object, without a line end. Nulls are left out of objects and kept in
 /// arrays; timestamps are microseconds since 1970.
@@ -14,22 +13,14 @@ use arrow_schema::{ArrowError, DataType, Field, TimeUnit};
 /// # Errors
 /// A type that no table has.
 pub fn write_json_row(
-    fields: &[Field],
+    fields: &Fields,
     arrays: &[ArrayRef],
-    row: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), ArrowError> {
-    write_object(fields.iter().map(Field::name).zip(arrays), row, out)
-}
-
-fn write_object<'a>(
-    columns: impl Iterator<Item = (&'a String, &'a ArrayRef)>,
     row: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), ArrowError> {
     out.push(b'{');
     let mut first = true;
-    for (name, array) in columns {
+    for (field, array) in fields.iter().zip(arrays) {
         if array.is_null(row) || *array.data_type() == DataType::Null {
             continue;
         }
@@ -37,7 +28,7 @@ fn write_object<'a>(
             out.push(b',');
         }
         first = false;
-        write_text(name, out)?;
+        write_text(field.name(), out)?;
         out.push(b':');
         write_value(array, row, out)?;
     }
@@ -75,15 +66,10 @@ fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), Ar
         DataType::Boolean => write!(out, "{}", array.as_boolean().value(row))?,
         DataType::Utf8 => write_text(array.as_string::<i32>().value(row), out)?,
         DataType::Struct(fields) => {
-            let columns = array.as_struct().columns();
-            write_object(
-                fields.iter().map(|field| field.name()).zip(columns),
-                row,
-                out,
-            )?;
+            write_json_row(fields, array.as_struct().columns(), row, out)?;
         }
         DataType::List(_) => {
-            let items = Arc::clone(&array.as_list::<i32>().value(row));
+            let items = array.as_list::<i32>().value(row);
             out.push(b'[');
             for index in 0..items.len() {
                 if index > 0 {

@@ -1,6 +1,5 @@
 //! What a Parquet file of ours holds.
 
-use arrow_schema::Field;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
@@ -43,15 +42,9 @@ pub fn head<R: ChunkReader + 'static>(
     let mut lines = Vec::new();
     for batch in reader {
         let batch = batch?;
-        let fields: Vec<Field> = batch
-            .schema()
-            .fields()
-            .iter()
-            .map(|field| field.as_ref().clone())
-            .collect();
         for row in 0..batch.num_rows() {
             let mut line = Vec::new();
-            write_json_row(&fields, batch.columns(), row, &mut line)?;
+            write_json_row(batch.schema().fields(), batch.columns(), row, &mut line)?;
             lines.push(line);
         }
     }

@@ -67,11 +67,7 @@ fn file(options: &EncodeOptions) -> (u64, Bytes) {
         ("a".to_owned(), "1".to_owned()),
     ];
     let mut out = Vec::new();
-    let halves = [
-        batch.slice(0, 9_000),
-        batch.slice(9_000, batch.num_rows() - 9_000),
-    ];
-    let encoded = encode(&batch.schema(), &halves, options, &metadata, &mut out).unwrap();
+    let encoded = encode(&batch, options, &metadata, &mut out).unwrap();
     (encoded, Bytes::from(out))
 }
 
@@ -83,12 +79,10 @@ fn the_pieces_of_a_file_are_the_file() {
         ..EncodeOptions::default()
     };
     let mut whole = Vec::new();
-    let batches = [batch()];
-    let schema = batches[0].schema();
-    let encoded = encode(&schema, &batches, &options, &[], &mut whole).unwrap();
+    let encoded = encode(&batch(), &options, &[], &mut whole).unwrap();
     let groups = footer(&Bytes::from(whole.clone())).num_row_groups();
     assert!(groups >= 4, "{groups}");
-    let mut encoder = FileEncoder::try_new(&schema, &batches, &options, &[], Vec::new()).unwrap();
+    let mut encoder = FileEncoder::try_new(&batch(), &options, &[], Vec::new()).unwrap();
     let mut pieces = Vec::new();
     while encoder.write_some().unwrap() {
         if !encoder.output().is_empty() {
@@ -144,7 +138,7 @@ fn a_zstd_level_out_of_range_is_refused() {
             compression: Compression::Zstd(level),
             ..EncodeOptions::default()
         };
-        let encoded = encode(&batch().schema(), &[batch()], &options, &[], Vec::new());
+        let encoded = encode(&batch(), &options, &[], Vec::new());
         assert!(matches!(encoded, Err(EncodeError::ZstdLevel(found)) if found == level));
     }
 }
@@ -265,13 +259,6 @@ fn bytes_that_are_no_parquet_are_an_error() {
 fn no_rows_make_a_readable_file() {
     let batch = batch().slice(0, 0);
     let mut out = Vec::new();
-    let encoded = encode(
-        &batch.schema(),
-        &[batch],
-        &EncodeOptions::default(),
-        &[],
-        &mut out,
-    )
-    .unwrap();
+    let encoded = encode(&batch, &EncodeOptions::default(), &[], &mut out).unwrap();
     assert_eq!((encoded, head(Bytes::from(out), 10).unwrap().len()), (0, 0));
 }

@@ -1,11 +1,8 @@
 //! Record batches to Parquet bytes.
 
-use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::Schema;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression as ParquetCompression, ZstdLevel};
@@ -77,24 +74,22 @@ pub enum EncodeError {
 /// rows.
 ///
 /// # Errors
-/// The output refuses bytes, the batches differ from the schema, or an option is out of range.
+/// The output refuses bytes, or an option is out of range.
 pub fn encode<W: Write + Send>(
-    schema: &Arc<Schema>,
-    batches: &[RecordBatch],
+    rows: &RecordBatch,
     options: &EncodeOptions,
     metadata: &[(String, String)],
     out: W,
 ) -> Result<u64, EncodeError> {
-    FileEncoder::try_new(schema, batches, options, metadata, out)?.finish()
+    FileEncoder::try_new(rows, options, metadata, out)?.finish()
 }
 
 /// A Parquet file that is written piece by piece; the whole of it is what [`encode`] writes. Its memory is one row
 /// group and what was not taken out of `W`.
 pub struct FileEncoder<W: Write + Send> {
     writer: ArrowWriter<W>,
-    batches: VecDeque<RecordBatch>,
-    /// The rows of the current batch that are not written yet.
-    rest: Option<RecordBatch>,
+    /// The rows that are not written yet.
+    rest: RecordBatch,
     rows: u64,
 }
 
@@ -104,27 +99,25 @@ impl<W: Write + Send> FileEncoder<W> {
     /// # Errors
     /// The output refuses bytes, or an option is out of range.
     pub fn try_new(
-        schema: &Arc<Schema>,
-        batches: &[RecordBatch],
+        rows: &RecordBatch,
         options: &EncodeOptions,
         metadata: &[(String, String)],
         out: W,
     ) -> Result<Self, EncodeError> {
         #[cfg(test)]
-        for column in batches.iter().flat_map(RecordBatch::columns) {
+        for column in rows.columns() {
             for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
                 crate::tests::fault::in_column(marker, column);
             }
         }
-        let properties = properties(batches, options, metadata)?;
+        let properties = properties(rows, options, metadata)?;
         // The Arrow schema in the footer says nothing that Parquet's own does not.
         let writer_options = ArrowWriterOptions::new()
             .with_properties(properties)
             .with_skip_arrow_metadata(true);
         Ok(FileEncoder {
-            writer: ArrowWriter::try_new_with_options(out, Arc::clone(schema), writer_options)?,
-            batches: VecDeque::from(batches.to_vec()),
-            rest: None,
+            writer: ArrowWriter::try_new_with_options(out, rows.schema(), writer_options)?,
+            rest: rows.clone(),
             rows: 0,
         })
     }
@@ -132,18 +125,14 @@ impl<W: Write + Send> FileEncoder<W> {
     /// Writes some thousand rows, and returns whether there were any left to write.
     ///
     /// # Errors
-    /// The output refuses bytes, or a batch differs from the schema.
+    /// The output refuses bytes.
     pub fn write_some(&mut self) -> Result<bool, EncodeError> {
-        let Some(rows) = self.rest.take().or_else(|| self.batches.pop_front()) else {
-            return Ok(false);
-        };
-        let written = ROWS_PER_WRITE.min(rows.num_rows());
-        self.writer.write(&rows.slice(0, written))?;
+        let left = self.rest.num_rows();
+        let written = ROWS_PER_WRITE.min(left);
+        self.writer.write(&self.rest.slice(0, written))?;
         self.rows += written as u64;
-        if written < rows.num_rows() {
-            self.rest = Some(rows.slice(written, rows.num_rows() - written));
-        }
-        Ok(true)
+        self.rest = self.rest.slice(written, left - written);
+        Ok(written > 0)
     }
 
     /// What was written so far. Bytes may be taken out, but none added.
@@ -165,7 +154,7 @@ impl<W: Write + Send> FileEncoder<W> {
 }
 
 fn properties(
-    batches: &[RecordBatch],
+    rows: &RecordBatch,
     options: &EncodeOptions,
     metadata: &[(String, String)],
 ) -> Result<WriterProperties, EncodeError> {
@@ -191,8 +180,7 @@ fn properties(
         .set_max_row_group_bytes(Some(options.row_group_bytes.max(1)))
         .set_statistics_truncate_length(truncate)
         .set_column_index_truncate_length(truncate);
-    let largest = batches.iter().max_by_key(|batch| batch.num_rows());
-    for (path, choice) in largest.map(choose).unwrap_or_default() {
+    for (path, choice) in choose(rows) {
         builder = match choice {
             Choice::Dictionary => builder.set_column_dictionary_enabled(path, true),
             Choice::Encoding(encoding) => builder

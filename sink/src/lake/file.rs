@@ -380,7 +380,10 @@ impl Lake for FileLake {
                 false => ControlFlow::Break(()),
             }
         };
-        let at_once = most.min(VISITED_AT_ONCE);
+        let at_once = match after {
+            "" => most.min(VISITED_AT_ONCE),
+            _ => VISITED_AT_ONCE,
+        };
         self.walk(prefix, false, at_once, &mut seen).await?;
         Ok(page)
     }

@@ -129,11 +129,7 @@ struct Tally {
 /// An open interval.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    stream_shard: StreamShard,
-    base: Arc<TableSchema>,
-    opened: i64,
-    /// The exclusive start of the interval.
-    pub(crate) from: Position,
+    facts: IntervalFacts,
     /// The inclusive end of the interval so far.
     pub(crate) to: Position,
     /// The reader's marks at `to`.
@@ -142,32 +138,17 @@ pub(crate) struct Buffer {
     accounted: Position,
     aggregate: OpenAggregate,
     decoder: Decoder,
-    positions: Positions,
-    dead_letters: Vec<StoredDeadLetter>,
     tally: Tally,
-    upstream_dead_letters: u64,
-    /// The positions of the records whose computation panicked.
-    faults: Vec<Position>,
     /// The positions of records that become dead letters unread, because their computation panicked when the interval
     /// was first made.
     given_up: BTreeSet<Position>,
     dropped: BTreeMap<Arc<str>, u64>,
-    /// Copies that the reader dropped.
-    duplicates: u64,
     origins: BTreeMap<AccountOf, OriginSum>,
-    gaps: Vec<Gap>,
-    latencies: Latencies,
     sequence_text: (Option<Sequence>, String),
 }
 
-/// An interval that is complete.
-#[derive(Debug)]
-pub(crate) struct SealedInterval {
-    pub(crate) decoded: DecodedRows,
-    pub(crate) facts: IntervalFacts,
-}
-
-/// What is known of a complete interval beside its rows.
+/// What is known of an interval beside its rows. The counts, the end and what follows from it are those of a complete
+/// one.
 #[derive(Debug)]
 pub(crate) struct IntervalFacts {
     pub(crate) stream_shard: StreamShard,
@@ -217,29 +198,40 @@ impl Buffer {
         to: Position,
     ) -> Result<Self> {
         let decoder = Decoder::try_new(base, rules, opened)?;
-        Ok(Buffer {
+        let facts = IntervalFacts {
             stream_shard: stream_shard.clone(),
             base: Arc::clone(base),
             opened,
-            from,
+            interval: Interval::new(from, from),
+            marks: None,
+            positions: Positions::default(),
+            dead_letters: Vec::new(),
+            faults: Vec::new(),
+            counts: CommitCounts::default(),
+            origins: Vec::new(),
+            gaps: Vec::new(),
+            event_times: None,
+            stamps: None,
+            latencies: Latencies::default(),
+        };
+        Ok(Buffer {
+            facts,
             to: to.max(from),
             place: EndMarks::default(),
             accounted: to.max(from),
             aggregate: OpenAggregate::default(),
             decoder,
-            positions: Positions::default(),
-            dead_letters: Vec::new(),
             tally: Tally::default(),
-            upstream_dead_letters: 0,
-            faults: Vec::new(),
             given_up: BTreeSet::new(),
             dropped: BTreeMap::new(),
-            duplicates: 0,
             origins: BTreeMap::new(),
-            gaps: Vec::new(),
-            latencies: Latencies::default(),
             sequence_text: (None, String::new()),
         })
+    }
+
+    /// The exclusive start of the interval.
+    pub(crate) fn from(&self) -> Position {
+        self.facts.interval.from
     }
 
     /// Makes dead letters of these records without decoding them: that is what they were when the interval was first
@@ -262,7 +254,7 @@ impl Buffer {
 
     /// Whether there is nothing to commit.
     pub(crate) fn is_empty(&self) -> bool {
-        self.tally.input == 0 && self.gaps.is_empty() && self.origins.is_empty()
+        self.tally.input == 0 && self.facts.gaps.is_empty() && self.origins.is_empty()
     }
 
     /// The memory that the interval takes, with what publishing it will take: its rows twice while they are split into
@@ -275,7 +267,7 @@ impl Buffer {
             let size = self.decoder.size();
             (size.arrays + size.arrays.max(size.present * 2)) as u64
         };
-        rows + self.tally.dead_letter_bytes + self.positions.bytes()
+        rows + self.tally.dead_letter_bytes + self.facts.positions.bytes()
     }
 
     /// Marks everything up to `through` as read.
@@ -291,7 +283,7 @@ impl Buffer {
 
     /// Adds records that the stream has lost.
     pub(crate) fn gap(&mut self, from: Position, to: Position, why: String) {
-        self.gaps.push(Gap { from, to, why });
+        self.facts.gaps.push(Gap { from, to, why });
         self.advance_to(to);
     }
 
@@ -319,7 +311,7 @@ impl Buffer {
             if first <= before && start == 0 && !mutant::is(Mutant::BuffersKept) {
                 return Err(Error::fatal(format!(
                     "the reader of shard `{}` went back: it returned {first} after {before}",
-                    self.stream_shard.shard,
+                    self.facts.stream_shard.shard,
                 )));
             }
         }
@@ -387,7 +379,7 @@ impl Buffer {
         let payload = u64::from(batch.records[index].payload.len);
         let full = self.tally.dead_letter_payloads.saturating_add(payload)
             > DEAD_LETTER_PAYLOADS_MAX
-            || self.faults.len() >= CULPRITS_MAX;
+            || self.facts.faults.len() >= CULPRITS_MAX;
         full && self.tally.input > 0 && self.given_up.is_empty()
     }
 
@@ -411,7 +403,7 @@ impl Buffer {
             self.refuse(batch, index, (sequence, sub), &Reject::tombstone(), arrived);
             return true;
         }
-        if self.base.provenance && self.sequence_text.0 != Some(sequence) {
+        if self.facts.base.provenance && self.sequence_text.0 != Some(sequence) {
             self.sequence_text = (Some(sequence), sequence.to_string());
         }
         let origin = RowOrigin {
@@ -432,7 +424,7 @@ impl Buffer {
                     entry.stamp
                 };
                 self.tally.stamps = Some(TimeRange::with(self.tally.stamps, stamp));
-                self.latencies.add(stamp);
+                self.facts.latencies.add(stamp);
             }
             DecodeOutcome::Rejected(reject) => {
                 self.refuse(batch, index, (sequence, sub), &reject, arrived);
@@ -451,16 +443,15 @@ impl Buffer {
         arrived: i64,
     ) {
         let position = Position::at(sequence, sub);
-        if self.decoder.records() == self.positions.len() {
+        if self.decoder.records() == self.facts.positions.len() {
             self.decoder.give_up();
         }
-        let own_dead_letters = self.dead_letters.len() as u64 - self.upstream_dead_letters;
-        if self.decoder.rejected() > own_dead_letters {
+        if self.decoder.rejected() > self.own_dead_letters() {
             let reject = Reject::internal_fault();
             self.refuse(batch, index, (sequence, sub), &reject, arrived);
-            self.faults.push(position);
+            self.facts.faults.push(position);
         }
-        log_fault(&self.stream_shard.shard, position);
+        log_fault(&self.facts.stream_shard.shard, position);
     }
 
     fn refuse(
@@ -477,8 +468,14 @@ impl Buffer {
         let payload = batch.payload(entry);
         let payloads = &mut self.tally.dead_letter_payloads;
         *payloads = payloads.saturating_add(payload.len() as u64);
-        let mut dead_letter =
-            own_dead_letter(&self.stream_shard, position, key, reject, payload, arrived);
+        let mut dead_letter = own_dead_letter(
+            &self.facts.stream_shard,
+            position,
+            key,
+            reject,
+            payload,
+            arrived,
+        );
         if batch.is_tombstone(index) {
             dead_letter.payload = None;
         }
@@ -489,13 +486,13 @@ impl Buffer {
     fn count(&mut self, batch: &Batch, index: usize, (sequence, sub): (Sequence, u32), step: Step) {
         self.tally.input += 1;
         self.tally.input_bytes += u64::from(batch.records[index].payload.len);
-        self.positions.push(sequence, sub, step);
+        self.facts.positions.push(sequence, sub, step);
         self.aggregate.takes(sequence);
     }
 
     fn keep(&mut self, dead_letter: StoredDeadLetter) {
         self.tally.dead_letter_bytes += dead_letter.bytes();
-        self.dead_letters.push(dead_letter);
+        self.facts.dead_letters.push(dead_letter);
     }
 
     /// Counts the accounts and the dropped copies at positions up to the end of the interval.
@@ -512,7 +509,7 @@ impl Buffer {
         }
         for (at, copies) in &batch.duplicates {
             if before < *at && *at <= to {
-                self.duplicates = self.duplicates.saturating_add(*copies);
+                self.facts.counts.duplicates = self.facts.counts.duplicates.saturating_add(*copies);
                 self.tally.input = self.tally.input.saturating_add(*copies);
             }
         }
@@ -528,13 +525,13 @@ impl Buffer {
             for dead_letter in &account.letters {
                 sum.dead_letters += 1;
                 self.tally.input += 1;
-                self.upstream_dead_letters += 1;
+                self.facts.counts.upstream_dead_letters += 1;
                 let dead_letter = StoredDeadLetter {
                     entry: dead_letter.clone(),
                     payload: None,
                 };
                 self.tally.dead_letter_bytes += dead_letter.bytes();
-                self.dead_letters.push(dead_letter);
+                self.facts.dead_letters.push(dead_letter);
             }
             for dropped in &account.dropped {
                 sum.dropped = sum.dropped.saturating_add(dropped.count);
@@ -545,42 +542,29 @@ impl Buffer {
         }
     }
 
-    /// Completes the interval.
-    pub(crate) fn seal(self) -> SealedInterval {
-        let own_dead_letters = self.dead_letters.len() as u64 - self.upstream_dead_letters;
-        debug_assert!(self.from <= self.to);
-        debug_assert_eq!(self.decoder.records(), self.positions.len());
-        debug_assert_eq!(self.decoder.rejected(), own_dead_letters);
+    /// Completes the interval: its rows, and what is known beside them.
+    pub(crate) fn seal(self) -> (DecodedRows, IntervalFacts) {
+        let mut facts = self.facts;
+        debug_assert!(facts.interval.from <= self.to);
+        debug_assert_eq!(self.decoder.records(), facts.positions.len());
+        facts.interval.to = self.to;
+        facts.marks = self.place.to_bytes();
         let dropped = self.dropped.into_iter();
-        let facts = IntervalFacts {
-            counts: CommitCounts {
-                input: self.tally.input,
-                own_dead_letters,
-                upstream_dead_letters: self.upstream_dead_letters,
-                dropped: dropped
-                    .map(|(rule, count)| Dropped { rule, count })
-                    .collect(),
-                duplicates: self.duplicates,
-                ..CommitCounts::default()
-            },
-            event_times: self.decoder.event_times(),
-            stream_shard: self.stream_shard,
-            base: self.base,
-            opened: self.opened,
-            interval: Interval::new(self.from, self.to),
-            marks: self.place.to_bytes(),
-            positions: self.positions,
-            dead_letters: self.dead_letters,
-            faults: self.faults,
-            origins: self.origins.into_values().collect(),
-            gaps: self.gaps,
-            stamps: self.tally.stamps,
-            latencies: self.latencies,
-        };
-        SealedInterval {
-            decoded: self.decoder.finish(),
-            facts,
-        }
+        facts.counts.input = self.tally.input;
+        facts.counts.own_dead_letters = self.decoder.rejected();
+        facts.counts.dropped = dropped
+            .map(|(rule, count)| Dropped { rule, count })
+            .collect();
+        debug_assert_eq!(facts.counts.dead_letters(), facts.dead_letters.len() as u64);
+        facts.origins = self.origins.into_values().collect();
+        facts.event_times = self.decoder.event_times();
+        facts.stamps = self.tally.stamps;
+        (self.decoder.finish(), facts)
+    }
+
+    /// How many records this sink made dead letters of.
+    fn own_dead_letters(&self) -> u64 {
+        self.facts.dead_letters.len() as u64 - self.facts.counts.upstream_dead_letters
     }
 }
 

@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, UInt32Array};
-use arrow_schema::{ArrowError, Schema};
+use arrow_array::UInt32Array;
+use arrow_schema::ArrowError;
 use arrow_select::take::take_record_batch;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
@@ -17,13 +17,11 @@ use hydrant_core::{Error, Interval, Position, Result};
 
 use super::buffer::{IntervalFacts, StreamShard, log_fault, own_dead_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
-use super::upload::{PlannedFile, UploadOutcome, Uploader};
+use super::upload::{PlannedFile, Uploader};
 use crate::decode::{DecodedRows, PartitionRows, Provenance, Reject, row_text};
 use crate::lake::{ChainNames, CommitFile, FileKind};
 use crate::schema::TableSchema;
-use crate::table::dead_letter::{
-    StoredDeadLetter, dead_letter_batch, dead_letter_hash, dead_letter_schema,
-};
+use crate::table::dead_letter::{StoredDeadLetter, dead_letter_batch, dead_letter_hash};
 
 /// A sealed interval whose rows have the stored schema.
 #[derive(Debug)]
@@ -31,7 +29,6 @@ pub(crate) struct ConformedInterval {
     pub(crate) facts: IntervalFacts,
     /// The time of the dead letters that are made here.
     time: i64,
-    schema: Arc<Schema>,
     /// How many columns come from the records; the columns behind them say where a row came from.
     own_columns: usize,
     partitions: Vec<PartitionRows>,
@@ -90,7 +87,6 @@ pub(crate) fn conform(
     let mut interval = ConformedInterval {
         facts,
         time,
-        schema: conformed.schema,
         own_columns: schema.columns.len(),
         partitions: conformed.partitions,
         untimed: conformed.untimed,
@@ -160,7 +156,7 @@ impl ConformedInterval {
     ///
     /// # Errors
     /// Fatal when no single record causes the panic.
-    pub(crate) fn give_up(&mut self, faulted: &[(usize, Vec<u32>)]) -> Result<()> {
+    fn give_up(&mut self, faulted: &[(usize, Vec<u32>)]) -> Result<()> {
         for (file, rows) in faulted {
             self.give_up_rows(*file, rows)?;
         }
@@ -184,30 +180,14 @@ impl ConformedInterval {
             }
             return Ok(());
         };
-        let fields: Vec<_> = partition
-            .batch
-            .schema()
-            .fields()
-            .iter()
-            .take(self.own_columns)
-            .map(|field| field.as_ref().clone())
-            .collect();
-        let columns: Vec<ArrayRef> = partition
-            .batch
-            .columns()
-            .iter()
-            .take(self.own_columns)
-            .cloned()
-            .collect();
+        let (batch, own) = (&partition.batch, self.own_columns);
+        let fields = batch.schema().fields().iter().take(own).cloned().collect();
+        let columns = &batch.columns()[..own];
         let rest = others(partition.records.len(), rows);
         let given_up: Vec<(u32, Vec<u8>)> = rows
             .iter()
-            .map(|row| {
-                (
-                    partition.records[*row as usize],
-                    row_text(&fields, &columns, *row as usize),
-                )
-            })
+            .map(|row| *row as usize)
+            .map(|row| (partition.records[row], row_text(&fields, columns, row)))
             .collect();
         partition.batch = take_record_batch(&partition.batch, &UInt32Array::from(rest.clone()))
             .map_err(|error| arrow_refused(&error))?;
@@ -233,10 +213,10 @@ impl ConformedInterval {
         let mut plans = Vec::with_capacity(self.partitions.len() + 1);
         for (index, partition) in self.partitions.iter().enumerate() {
             plans.push(PlannedFile {
+                index,
                 kind: FileKind::Rows,
                 key: names.rows(&partition.path, from, to, index),
                 position_hash: self.facts.positions.hash(&partition.records),
-                schema: Arc::clone(&self.schema),
                 batch: partition.batch.clone(),
                 metadata: metadata.to_vec(),
             });
@@ -244,11 +224,12 @@ impl ConformedInterval {
         if !self.facts.dead_letters.is_empty() {
             let batch = dead_letter_batch(&self.facts.dead_letters)
                 .map_err(|error| Error::fatal(format!("cannot write dead letters: {error}")))?;
+            let index = plans.len();
             plans.push(PlannedFile {
+                index,
                 kind: FileKind::DeadLetters,
-                key: names.dead_letters(from, to, plans.len()),
+                key: names.dead_letters(from, to, index),
                 position_hash: dead_letter_hash(&self.facts.dead_letters),
-                schema: dead_letter_schema(),
                 batch,
                 metadata: metadata.to_vec(),
             });
@@ -256,8 +237,8 @@ impl ConformedInterval {
         Ok(plans)
     }
 
-    /// Encodes and uploads the files of the interval. Returns the files in the order of the plan, and the interval
-    /// without the rows whose encoding panicked.
+    /// Encodes and uploads the files of the interval, or those that `choose` keeps of them. Returns the files in the order
+    /// of the plan, and the interval without the rows whose encoding panicked.
     ///
     /// # Errors
     /// Those of the lake, after which no upload stays; fatal when encoding panics whichever row is left out.
@@ -266,6 +247,7 @@ impl ConformedInterval {
         uploader: Uploader<'_>,
         names: &ChainNames,
         metadata: Vec<(String, String)>,
+        choose: impl Fn(Vec<PlannedFile>) -> Result<Vec<PlannedFile>> + Send + Sync,
     ) -> Result<(Self, Vec<CommitFile>)> {
         let metadata: Arc<[_]> = metadata.into();
         loop {
@@ -278,13 +260,12 @@ impl ConformedInterval {
                 (self, plans)
             });
             let (conformed, plans) = planning.await?;
-            let outcomes = uploader.upload_all(plans?).await?;
-            let mut files = Vec::with_capacity(outcomes.len());
+            let mut files = Vec::new();
             let mut faulted = Vec::new();
-            for (index, outcome) in outcomes.into_iter().enumerate() {
-                match outcome {
-                    UploadOutcome::Uploaded(file) => files.push(file),
-                    UploadOutcome::Faulted(rows) => faulted.push((index, rows)),
+            for (index, file) in uploader.upload_all(choose(plans?)?).await? {
+                match file {
+                    Ok(file) => files.push(file),
+                    Err(rows) => faulted.push((index, rows)),
                 }
             }
             if faulted.is_empty() {

@@ -14,11 +14,11 @@ use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
 use tokio::task::JoinSet;
 
-use super::buffer::{Buffer, SealedInterval, StreamShard};
+use super::buffer::{Buffer, IntervalFacts, StreamShard};
 use super::context::SinkContext;
 use super::interval::{ConformedInterval, conform, footer, untraced};
-use super::totals::{self, PreparedCommit};
 use super::upload::{Uploader, Uploads};
+use crate::decode::DecodedRows;
 use crate::lake::{
     COMMIT_VERSION, Commit, CommitCounts, FileKind, PRODUCT, Publisher, ShardInterval,
 };
@@ -52,7 +52,7 @@ impl Publishing {
         permit: Permit,
         why: Flush,
     ) -> Self {
-        debug_assert_eq!(buffer.from, publisher.to);
+        debug_assert_eq!(buffer.from(), publisher.to);
         let mut publish = Publish {
             shared: Arc::clone(shared),
             stream_shard: stream_shard.clone(),
@@ -119,7 +119,7 @@ impl Publish {
     async fn interval(&mut self, buffer: Box<Buffer>, permit: Permit) -> Result<()> {
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
-        let interval = Interval::new(buffer.from, buffer.to);
+        let interval = Interval::new(buffer.from(), buffer.to);
         let sealing = shared
             .context
             .workers
@@ -127,18 +127,17 @@ impl Publish {
         let sealed = sealing
             .await?
             .ok_or_else(|| untraced(&self.stream_shard, interval))?;
-        let latencies = sealed.facts.latencies.clone();
+        let latencies = sealed.1.latencies.clone();
         let uploads = Uploads::new(&shared.lake, &shared.finisher.leftovers);
-        let prepared = self.prepare(sealed, &uploads).await?;
+        let (commit, reasons) = self.prepare(sealed, &uploads).await?;
         // The uploaded files need no memory any more.
         drop(permit);
         uploads.name();
-        self.publisher.publish(&prepared.commit).await?;
-        uploads.forget(&prepared.commit.files);
-        shared.totals.add(&prepared.commit);
-        let (now, took) = (shared.context.clock.wall_micros(), started.elapsed());
-        totals::record(&prepared, self.why, latencies, now, took);
-        let commit = prepared.commit;
+        self.publisher.publish(&commit).await?;
+        uploads.forget(&commit.files);
+        let ages = latencies.ages(shared.context.clock.wall_micros());
+        let took = started.elapsed();
+        shared.totals.add(&commit, &reasons, self.why, ages, took);
         tracing::debug!(
             shard = %self.stream_shard.shard,
             slot = commit.slot,
@@ -151,10 +150,14 @@ impl Publish {
         Ok(())
     }
 
-    /// Uploads the files of a sealed interval and writes the record that names them.
-    async fn prepare(&self, sealed: SealedInterval, uploads: &Uploads) -> Result<PreparedCommit> {
+    /// Uploads the files of a sealed interval and writes the record that names them. Returns how many dead letters have
+    /// each reason too.
+    async fn prepare(
+        &self,
+        (decoded, facts): (DecodedRows, IntervalFacts),
+        uploads: &Uploads,
+    ) -> Result<(Commit, BTreeMap<Arc<str>, u64>)> {
         let shared = &self.shared;
-        let SealedInterval { decoded, facts } = sealed;
         let (schema, number) = match decoded.rows() {
             0 => (Arc::clone(&facts.base), 0),
             _ => {
@@ -176,7 +179,8 @@ impl Publish {
             requests: &shared.finisher.requests,
             uploads,
         };
-        let (conformed, files) = conformed.upload(uploader, &names, metadata).await?;
+        let uploading = conformed.upload(uploader, &names, metadata, Ok);
+        let (conformed, files) = uploading.await?;
         let (rows, untimed_rows) = (conformed.rows(), conformed.untimed_rows());
         let ConformedInterval {
             mut facts,
@@ -211,7 +215,7 @@ impl Publish {
             ..bare
         };
         check_files(&commit)?;
-        Ok(PreparedCommit { commit, reasons })
+        Ok((commit, reasons))
     }
 }
 

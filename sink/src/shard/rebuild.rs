@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer, untraced};
-use super::upload::{UploadOutcome, Uploader, Uploads};
+use super::upload::{PlannedFile, Uploader, Uploads};
 use crate::lake::requests::Requests;
 use crate::lake::{Chain, ChainTip, Commit, CommitFile, Leftovers, Rebuild, TableNames};
 use crate::schema::registry;
@@ -236,11 +236,11 @@ impl Rebuild for SourceRebuild {
         let broken = untraced(&stream_shard, interval);
         let conforming = self.context.workers.run(move || {
             contain(|| {
-                let sealed = buffer.seal();
-                conform(sealed.facts, sealed.decoded, &schema, opened)
+                let (decoded, facts) = buffer.seal();
+                conform(facts, decoded, &schema, opened)
             })
         });
-        let mut conformed = conforming.await?.unwrap_or(Err(broken))?;
+        let conformed = conforming.await?.unwrap_or(Err(broken))?;
         let options = crate::encode::EncodeOptions::default();
         let uploads = Uploads::new(&self.lake, leftovers);
         let uploader = Uploader {
@@ -249,30 +249,22 @@ impl Rebuild for SourceRebuild {
             requests: &Requests::default(),
             uploads: &uploads,
         };
-        loop {
-            let (names, metadata) = (names.clone(), metadata.clone());
-            let planning = self.context.workers.run(move || {
-                let plans = conformed.plan(&names, &metadata);
-                (conformed, plans)
-            });
-            let plans;
-            (conformed, plans) = planning.await?;
-            let plan = plans?.into_iter().nth(file);
-            let mut plan = plan.ok_or_else(|| self.gone(&interval_of.shard, interval.to))?;
-            if plan.key != commit.files[file].sealed.key {
+        let gone = || self.gone(&interval_of.shard, interval.to);
+        let wanted = &commit.files[file].sealed.key;
+        let choose = |plans: Vec<PlannedFile>| {
+            let mut plan = plans.into_iter().nth(file).ok_or_else(gone)?;
+            if plan.key != *wanted {
                 return Err(Error::fatal(format!(
-                    "cannot rebuild `{}`: it became `{}`; the stream no longer holds the same records",
-                    commit.files[file].sealed.key, plan.key,
+                    "cannot rebuild `{wanted}`: it became `{}`; the stream no longer holds the same records",
+                    plan.key,
                 )));
             }
             key.clone_into(&mut plan.key);
-            match uploader.upload(plan).await? {
-                UploadOutcome::Uploaded(file) => {
-                    uploads.forget(std::slice::from_ref(&file));
-                    return Ok(file);
-                }
-                UploadOutcome::Faulted(rows) => conformed.give_up(&[(file, rows)])?,
-            }
-        }
+            Ok(vec![plan])
+        };
+        let uploading = conformed.upload(uploader, &names, metadata, choose);
+        let (_, mut files) = uploading.await?;
+        uploads.forget(&files);
+        files.pop().ok_or_else(gone)
     }
 }

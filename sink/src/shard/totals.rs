@@ -10,7 +10,6 @@ use std::time::Duration;
 use hydrant_core::stage::Flush;
 use serde::Serialize;
 
-use super::latency::Latencies;
 use crate::lake::Commit;
 
 /// What a sink has published since it was opened.
@@ -37,15 +36,51 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Counts a commit.
-    pub(crate) fn add(&self, commit: &Commit) {
+    /// Counts a commit whose files became visible, `took` after its interval was sealed. `reasons` says how many dead
+    /// letters have each reason, `ages` in seconds how many rows became visible so old.
+    pub(crate) fn add(
+        &self,
+        commit: &Commit,
+        reasons: &BTreeMap<Arc<str>, u64>,
+        why: Flush,
+        ages: impl Iterator<Item = (f64, u64)>,
+        took: Duration,
+    ) {
+        let (rows, files, bytes) = (
+            commit.counts.rows,
+            commit.files.len() as u64,
+            commit.bytes(),
+        );
         let mut sums = self.lock();
-        sums.rows += commit.counts.rows;
+        sums.rows += rows;
         sums.dead_letters += commit.counts.dead_letters();
         sums.dropped += commit.counts.dropped_units();
-        sums.files += commit.files.len() as u64;
-        sums.bytes += commit.bytes();
+        sums.files += files;
+        sums.bytes += bytes;
         sums.commits += 1;
+        drop(sums);
+        for (reason, letters) in reasons {
+            metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
+                .increment(*letters);
+        }
+        let shard = commit.interval.shard.to_string();
+        for (age, rows) in ages {
+            let count = usize::try_from(rows).unwrap_or(usize::MAX);
+            metrics::histogram!("hydrant_sink_latency_seconds", "shard" => shard.clone())
+                .record_many(age, count);
+        }
+        for (name, amount) in [
+            ("hydrant_sink_rows_total", rows),
+            ("hydrant_sink_files_total", files),
+            ("hydrant_sink_bytes_total", bytes),
+        ] {
+            metrics::counter!(name, "shard" => shard.clone()).increment(amount);
+        }
+        let reason = why.as_str();
+        metrics::counter!("hydrant_sink_flushes_total", "shard" => shard.clone(), "reason" => reason)
+            .increment(1);
+        metrics::histogram!("hydrant_sink_publish_seconds", "shard" => shard)
+            .record(took.as_secs_f64());
     }
 
     /// The counts so far.
@@ -58,46 +93,4 @@ impl Totals {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A commit record whose files are uploaded.
-#[derive(Debug)]
-pub(crate) struct PreparedCommit {
-    /// The record to put.
-    pub(crate) commit: Commit,
-    /// How many of its dead letters have each reason.
-    pub(crate) reasons: BTreeMap<Arc<str>, u64>,
-}
-
-/// Updates the metrics for a commit that became visible at `now`, `took` after its interval was sealed.
-pub(crate) fn record(
-    prepared: &PreparedCommit,
-    why: Flush,
-    latencies: Latencies,
-    now: i64,
-    took: Duration,
-) {
-    let PreparedCommit { commit, reasons } = prepared;
-    for (reason, letters) in reasons {
-        metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
-            .increment(*letters);
-    }
-    let shard = commit.interval.shard.to_string();
-    for (age, rows) in latencies.ages(now) {
-        let count = usize::try_from(rows).unwrap_or(usize::MAX);
-        metrics::histogram!("hydrant_sink_latency_seconds", "shard" => shard.clone())
-            .record_many(age, count);
-    }
-    for (name, amount) in [
-        ("hydrant_sink_rows_total", commit.counts.rows),
-        ("hydrant_sink_files_total", commit.files.len() as u64),
-        ("hydrant_sink_bytes_total", commit.bytes()),
-    ] {
-        metrics::counter!(name, "shard" => shard.clone()).increment(amount);
-    }
-    let reason = why.as_str();
-    metrics::counter!("hydrant_sink_flushes_total", "shard" => shard.clone(), "reason" => reason)
-        .increment(1);
-    metrics::histogram!("hydrant_sink_publish_seconds", "shard" => shard)
-        .record(took.as_secs_f64());
 }

@@ -9,7 +9,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{RecordBatch, UInt32Array};
-use arrow_schema::Schema;
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -34,22 +33,17 @@ const PIECES_AHEAD: usize = 1;
 /// A file of an interval before it is encoded.
 #[derive(Debug)]
 pub(crate) struct PlannedFile {
+    /// The number of the file in its interval.
+    pub(crate) index: usize,
     pub(crate) kind: FileKind,
     pub(crate) key: String,
     pub(crate) position_hash: String,
-    pub(crate) schema: Arc<Schema>,
     pub(crate) batch: RecordBatch,
     pub(crate) metadata: Vec<(String, String)>,
 }
 
-/// The result of encoding and uploading a planned file.
-#[derive(Debug)]
-pub(crate) enum UploadOutcome {
-    /// The file is uploaded.
-    Uploaded(CommitFile),
-    /// Nothing is uploaded: encoding these rows panicked.
-    Faulted(Vec<u32>),
-}
+/// What came of a file, or the rows whose encoding panics; no rows when no single row causes the panic.
+pub(crate) type Unfaulted<T> = Result<T, Vec<u32>>;
 
 /// The uploads of an interval until a record names them. None stays when one of them fails. Those of a publish that is
 /// dropped half way are thrown away at once, or become [`Leftovers`], which the shard's next owner cleans up, when a
@@ -168,28 +162,18 @@ pub(crate) struct Uploader<'a> {
 }
 
 impl Uploader<'_> {
-    /// Encodes and uploads files, many at a time. The outcomes are in the order of the plans.
-    pub(crate) async fn upload_all(self, plans: Vec<PlannedFile>) -> Result<Vec<UploadOutcome>> {
-        let uploading = plans.into_iter().enumerate().map(|(index, plan)| {
-            let uploaded = self.upload(plan);
-            async move { uploaded.await.map(|outcome| (index, outcome)) }
-        });
+    /// Encodes and uploads files, many at a time. What comes of each follows its number, in order.
+    pub(crate) async fn upload_all(
+        self,
+        plans: Vec<PlannedFile>,
+    ) -> Result<Vec<(usize, Unfaulted<CommitFile>)>> {
         // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
-        let uploading: Vec<_> = uploading.collect();
-        let outcomes = stream::iter(uploading)
-            .buffer_unordered(UPLOADS_MAX)
-            .try_collect::<Vec<(usize, UploadOutcome)>>()
-            .await;
-        match outcomes {
+        let uploading: Vec<_> = plans.into_iter().map(|plan| self.upload(plan)).collect();
+        let outcomes = stream::iter(uploading).buffer_unordered(UPLOADS_MAX);
+        match outcomes.try_collect::<Vec<_>>().await {
             Ok(mut outcomes) => {
                 outcomes.sort_by_key(|(index, _)| *index);
-                debug_assert!(
-                    outcomes
-                        .iter()
-                        .map(|(index, _)| *index)
-                        .eq(0..outcomes.len())
-                );
-                Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+                Ok(outcomes)
             }
             Err(error) => {
                 self.uploads.discard_all().await;
@@ -201,35 +185,31 @@ impl Uploader<'_> {
     /// Encodes and uploads one file. The lake tries the parts of an upload again by itself; when it refuses an upload, or
     /// the upload as such is gone, the file is uploaded once more. What is encoded is encoded again only when it is
     /// gone: the first row groups of a file that has several.
-    pub(crate) async fn upload(self, plan: PlannedFile) -> Result<UploadOutcome> {
+    async fn upload(self, plan: PlannedFile) -> Result<(usize, Unfaulted<CommitFile>)> {
         let plan = Arc::new(plan);
         let first = match self.encode(&plan, Encoding::Planned).await? {
             Ok(first) => Mutex::new(Some(first)),
-            Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
+            Err(rows) => return Ok((plan.index, Err(rows))),
         };
         let what = "upload a file";
         let uploaded = retry_forever(what, &self.context.random, || {
             self.upload_once(&plan, &first)
         });
-        let (sealed, rows) = match uploaded.await? {
-            Ok(uploaded) => uploaded,
-            Err(rows) => return Ok(UploadOutcome::Faulted(rows)),
-        };
-        Ok(UploadOutcome::Uploaded(CommitFile {
+        let file = uploaded.await?.map(|(sealed, rows)| CommitFile {
             kind: plan.kind,
             sealed,
             rows,
             position_hash: plan.position_hash.clone(),
-        }))
+        });
+        Ok((plan.index, file))
     }
 
-    /// The uploaded file and its number of rows, or the rows whose encoding panics. Takes `first` unless it is the whole
-    /// file.
+    /// The uploaded file and its number of rows. Takes `first` unless it is the whole file.
     async fn upload_once(
         self,
         plan: &Arc<PlannedFile>,
         first: &Mutex<Option<(Encoding, Bytes)>>,
-    ) -> Result<Result<(Sealed, u64), Vec<u32>>> {
+    ) -> Result<Unfaulted<(Sealed, u64)>> {
         let _one = self.requests.upload().await?;
         let upload = self.uploads.begin(&plan.key).await?;
         let id = upload.id().to_owned();
@@ -261,7 +241,7 @@ impl Uploader<'_> {
         mut encoding: Encoding,
         first: Bytes,
         mut upload: Box<dyn Upload>,
-    ) -> Result<Result<(Sealed, u64), Vec<u32>>> {
+    ) -> Result<Unfaulted<(Sealed, u64)>> {
         let (pieces, mut written) = mpsc::channel(PIECES_AHEAD);
         let encode = async move {
             let mut piece = first;
@@ -295,13 +275,12 @@ impl Uploader<'_> {
         }
     }
 
-    /// Encodes the next piece of a file on a worker, or finds the rows whose encoding panics; no rows when no single row
-    /// causes the panic.
+    /// Encodes the next piece of a file on a worker.
     async fn encode(
         self,
         plan: &Arc<PlannedFile>,
         encoding: Encoding,
-    ) -> Result<Result<(Encoding, Bytes), Vec<u32>>> {
+    ) -> Result<Unfaulted<(Encoding, Bytes)>> {
         let (file, options) = (Arc::clone(plan), self.options.clone());
         let encoded = self.context.workers.run(move || {
             contain(|| encoding.advance(&file, &options)).ok_or_else(|| faulted(&file, &options))
@@ -338,10 +317,8 @@ impl Encoding {
             Encoding::Done(_) => return Ok((self, Bytes::new())),
             Encoding::Begun(encoder) => encoder,
             Encoding::Planned => {
-                let batches = std::slice::from_ref(&plan.batch);
-                let (schema, metadata) = (&plan.schema, &plan.metadata);
-                let encoder = FileEncoder::try_new(schema, batches, options, metadata, Vec::new())?;
-                Box::new(encoder)
+                let (batch, metadata) = (&plan.batch, &plan.metadata);
+                Box::new(FileEncoder::try_new(batch, options, metadata, Vec::new())?)
             }
         };
         while encoder.write_some()? {
@@ -362,9 +339,7 @@ fn faulted(plan: &PlannedFile, options: &EncodeOptions) -> Vec<u32> {
     let holds = |rows: &[u32]| {
         let part = take_record_batch(&plan.batch, &UInt32Array::from(rows.to_vec()));
         part.is_ok_and(|part| {
-            let (batches, out) = (std::slice::from_ref(&part), std::io::sink());
-            let (schema, metadata) = (&plan.schema, &plan.metadata);
-            contain(|| encode(schema, batches, options, metadata, out)).is_some()
+            contain(|| encode(&part, options, &plan.metadata, std::io::sink())).is_some()
         })
     };
     culprits(plan.batch.num_rows(), holds).unwrap_or_default()

@@ -427,9 +427,9 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
                 TakeOutcome::All
             );
         }
-        let sealed = buffer.seal();
-        let schema = sealed.decoded.schema().clone();
-        let conformed = conform(sealed.facts, sealed.decoded, &schema, NOW);
+        let (decoded, facts) = buffer.seal();
+        let schema = decoded.schema().clone();
+        let conformed = conform(facts, decoded, &schema, NOW);
         dead_letter_hash(&conformed.unwrap().facts.dead_letters)
     };
     let apart = [

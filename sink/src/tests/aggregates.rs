@@ -459,7 +459,7 @@ fn made(all: &[Vec<String>], partitions_max: usize, growth: u64) -> Vec<(Positio
             }
         }
         let sealed = buffer.seal();
-        from = sealed.facts.interval.to;
+        from = sealed.1.interval.to;
         let mut found = contents(sealed);
         found.sort();
         made.push((from, found));

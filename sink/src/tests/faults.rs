@@ -9,9 +9,10 @@ use hydrant_core::{Disposition, Position};
 use proptest::prelude::*;
 
 use super::support::*;
+use crate::decode::DecodedRows;
 use crate::lake::{Chain, Commit, generation_key};
 use crate::schema::TableSchema;
-use crate::shard::buffer::{Buffer, SealedInterval, StreamShard, TakeOutcome};
+use crate::shard::buffer::{Buffer, IntervalFacts, StreamShard, TakeOutcome};
 use crate::shard::culprits::CULPRITS_MAX;
 use crate::shard::interval::conform;
 use crate::table::spec::TableRules;
@@ -256,7 +257,7 @@ fn made_of(records: &[(u64, String)]) -> (Vec<String>, Vec<(String, String)>) {
 }
 
 /// The rows and dead letters of a sealed interval, each as a text behind a word about its file.
-pub(super) fn contents(sealed: SealedInterval) -> Vec<String> {
+pub(super) fn contents(sealed: (DecodedRows, IntervalFacts)) -> Vec<String> {
     let (mut all, dead_letters) = contents_of(sealed);
     all.extend(
         dead_letters
@@ -266,9 +267,11 @@ pub(super) fn contents(sealed: SealedInterval) -> Vec<String> {
     all
 }
 
-fn contents_of(sealed: SealedInterval) -> (Vec<String>, Vec<(String, String)>) {
-    let schema = sealed.decoded.schema().clone();
-    let conformed = conform(sealed.facts, sealed.decoded, &schema, NOW).unwrap();
+fn contents_of(
+    (decoded, facts): (DecodedRows, IntervalFacts),
+) -> (Vec<String>, Vec<(String, String)>) {
+    let schema = decoded.schema().clone();
+    let conformed = conform(facts, decoded, &schema, NOW).unwrap();
     let dead_letters = conformed.facts.dead_letters.iter().map(|letter| {
         let at = letter.entry.sequence.to_string();
         (at, letter.entry.reason.to_string())
@@ -280,16 +283,11 @@ fn contents_of(sealed: SealedInterval) -> (Vec<String>, Vec<(String, String)>) {
         if plan.key.contains("dead-letters") {
             continue;
         }
-        let fields: Vec<_> = plan
-            .schema
-            .fields()
-            .iter()
-            .map(|f| f.as_ref().clone())
-            .collect();
+        let schema = plan.batch.schema();
         for row in 0..plan.batch.num_rows() {
             let mut json = Vec::new();
             let columns = plan.batch.columns();
-            crate::encode::write_json_row(&fields, columns, row, &mut json).unwrap();
+            crate::encode::write_json_row(schema.fields(), columns, row, &mut json).unwrap();
             rows.push(format!(
                 "{} {}",
                 plan.position_hash,

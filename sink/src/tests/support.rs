@@ -303,15 +303,15 @@ pub(crate) async fn rows_of(lake: &dyn Lake, prefix: &str) -> Vec<serde_json::Va
                 .filter(|at| *batch.column(*at).data_type() != arrow_schema::DataType::Binary)
                 .collect();
             let batch = batch.project(&keep).unwrap();
-            let fields: Vec<_> = batch
-                .schema()
-                .fields()
-                .iter()
-                .map(|field| field.as_ref().clone())
-                .collect();
             for row in 0..batch.num_rows() {
                 let mut json = Vec::new();
-                crate::encode::write_json_row(&fields, batch.columns(), row, &mut json).unwrap();
+                crate::encode::write_json_row(
+                    batch.schema().fields(),
+                    batch.columns(),
+                    row,
+                    &mut json,
+                )
+                .unwrap();
                 rows.push(serde_json::from_slice(&json).unwrap());
             }
         }

@@ -49,9 +49,9 @@ impl Buffer {
         self.aggregate.start = (step == Step::Sub).then(|| AggregateStart {
             index,
             decoder: self.decoder.mark(),
-            records: self.positions.len(),
-            dead_letters: self.dead_letters.len(),
-            faults: self.faults.len(),
+            records: self.facts.positions.len(),
+            dead_letters: self.facts.dead_letters.len(),
+            faults: self.facts.faults.len(),
             tally: self.tally,
         });
     }
@@ -102,13 +102,14 @@ impl Buffer {
             let index = start.index + (u64::from(*record) - start.records) as usize;
             let stamp = batch.records[index].stamp;
             let arrival = batch.arrival(index);
-            self.latencies
+            self.facts
+                .latencies
                 .forget(if stamp == 0 { arrival } else { stamp });
         }
         self.decoder.rewind(start.decoder);
-        self.positions.truncate(start.records);
-        self.dead_letters.truncate(start.dead_letters);
-        self.faults.truncate(start.faults);
+        self.facts.positions.truncate(start.records);
+        self.facts.dead_letters.truncate(start.dead_letters);
+        self.facts.faults.truncate(start.faults);
         self.tally = start.tally;
     }
 
