@@ -45,12 +45,8 @@ pub(crate) async fn transform(
     shutdown: Shutdown,
     finish: FinishOrder,
 ) -> Result<Summary> {
-    let parts = hydrant_transform::wire::TransformParts {
-        app: TRANSFORM.to_owned(),
-        context: context.clone(),
-        shutdown,
-    };
-    let mut spec = hydrant_transform::wire::prepare(parts, config).await?;
+    let (app, context) = (TRANSFORM.to_owned(), context.clone());
+    let mut spec = hydrant_transform::wire::prepare(app, context, shutdown, config).await?;
     spec.worker = worker;
     spec.finish = finish;
     runtime::run(spec).await

@@ -5,34 +5,23 @@ use std::sync::Arc;
 use hydrant_consumer::TransformStage;
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
 use hydrant_core::transform::Transform;
-use hydrant_core::{Context, Result};
+use hydrant_core::{Context, Result, Shutdown};
 use hydrant_process::{Process, counted};
 use hydrant_stream::delivery::{Keys, deliver};
 
 use crate::config::Config;
 use crate::pii_transform::{PiiTransform, STAGE};
 
-/// What a run is made of, apart from the configuration.
-#[derive(Clone, Debug)]
-pub struct TransformParts {
-    /// The name under which progress is kept.
-    pub app: String,
-    /// Disk, time, chance, computation and memory.
-    pub context: Context,
-    /// When to stop.
-    pub shutdown: hydrant_core::Shutdown,
-}
-
-/// Prepares a run: opens input and output, and says what to run.
+/// Prepares the run that keeps its progress under the name `app`: opens input and output, and says what to run.
 ///
 /// # Errors
 /// The input does not appear in time, the output cannot be made, or both are one stream.
-pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> {
-    let TransformParts {
-        app,
-        context,
-        shutdown,
-    } = parts;
+pub async fn prepare(
+    app: String,
+    context: Context,
+    shutdown: Shutdown,
+    config: &Config,
+) -> Result<RunSpec> {
     let input = config.input().open(&shutdown, &context).await?;
     let streams = config.input().streams();
     let output = streams
@@ -62,12 +51,8 @@ pub async fn prepare(parts: TransformParts, config: &Config) -> Result<RunSpec> 
 /// # Errors
 /// As [`prepare`] and the runtime.
 pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
-    let parts = TransformParts {
-        app: process.app.clone(),
-        context: process.context.clone(),
-        shutdown: process.shutdown.clone(),
-    };
-    let mut spec = prepare(parts, &config).await?;
+    let (app, context) = (process.app.clone(), process.context.clone());
+    let mut spec = prepare(app, context, process.shutdown.clone(), &config).await?;
     spec.worker = process.worker.clone();
     process.ready.set();
     let summary = runtime::run(spec).await?;

@@ -14,7 +14,7 @@ use hydrant_core::{Context, Disposition, Position, Result, Shutdown};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_stream::Streams;
 use hydrant_transform::config::{Config, TransformArgs};
-use hydrant_transform::wire::{self, TransformParts};
+use hydrant_transform::wire;
 
 const POLICY: &str = r#"
 [policy]
@@ -242,12 +242,8 @@ fn config(from: &str, to: &str, policy: Option<&Path>, exit: bool) -> Config {
 }
 
 async fn run(app: &str, config: &Config, shutdown: &Shutdown) -> Result<runtime::Summary> {
-    let parts = TransformParts {
-        app: app.to_owned(),
-        context: Context::system(MEMORY)?,
-        shutdown: shutdown.clone(),
-    };
-    let spec = wire::prepare(parts, config).await?;
+    let context = Context::system(MEMORY)?;
+    let spec = wire::prepare(app.to_owned(), context, shutdown.clone(), config).await?;
     runtime::run(spec).await
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::action::Action;
 use crate::class::Class;
-use crate::detect::{Detector, TABLE};
+use crate::detect::TABLE;
 
 /// One finding in the last record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,16 +33,12 @@ pub struct Finding {
 impl Finding {
     /// Name of the detector.
     pub fn detector(&self) -> &'static str {
-        self.row().name
+        TABLE[usize::from(self.detector)].name
     }
 
     /// Whether the value was changed, and not only reported.
     pub(crate) fn acted(&self) -> bool {
         self.action != Action::Keep.name()
-    }
-
-    fn row(&self) -> &'static Detector {
-        &TABLE[usize::from(self.detector)]
     }
 }
 

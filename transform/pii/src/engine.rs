@@ -131,18 +131,11 @@ impl Engine {
         }
     }
 
-    /// The policy.
-    pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
-    }
-
     /// Processes a record, which has to be one JSON value. Only for [`ScanVerdict::Redacted`] bytes
     /// are appended to `out`.
     pub fn process(&mut self, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();
-        let start = out.len();
-        let verdict = self.redact(payload, out);
-        self.conclude(verdict, start, out)
+        self.conclude(payload, out, Self::redact)
     }
 
     /// Processes a partition key: any bytes. JSON is scanned as JSON, everything else as text;
@@ -150,19 +143,23 @@ impl Engine {
     /// a finding becomes one token as a whole, so that equal keys stay equal and others differ.
     pub fn process_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
         self.reset();
-        let start = out.len();
-        let verdict = self.redact_key(key, out);
-        self.conclude(verdict, start, out)
+        self.conclude(key, out, Self::redact_key)
     }
 
-    /// Ends a record or key whose output begins at `start` of `out`: all of it goes unless it was redacted.
+    /// Has a record or key redacted, if it is not too long. All that this appended to `out` goes unless it was redacted.
     fn conclude(
         &mut self,
-        verdict: Result<ScanVerdict, Stop>,
-        start: usize,
+        input: &[u8],
         out: &mut Vec<u8>,
+        redact: impl FnOnce(&mut Self, &[u8], &mut Vec<u8>) -> Result<ScanVerdict, Stop>,
     ) -> ScanVerdict {
-        let verdict = verdict.unwrap_or_else(|stop| {
+        let start = out.len();
+        let redacted = if input.len() > self.policy.limits().record_bytes {
+            Err(QuarantineReason::TooLarge.into())
+        } else {
+            redact(self, input, out)
+        };
+        let verdict = redacted.unwrap_or_else(|stop| {
             out.truncate(start);
             stop.into()
         });
@@ -246,9 +243,6 @@ impl Engine {
     }
 
     fn redact(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<ScanVerdict, Stop> {
-        if payload.len() > self.policy.limits().record_bytes {
-            return Err(Stop::Quarantine(QuarantineReason::TooLarge));
-        }
         if std::str::from_utf8(payload).is_err() {
             return Err(Stop::Quarantine(QuarantineReason::InvalidUtf8));
         }
@@ -257,16 +251,13 @@ impl Engine {
     }
 
     fn redact_key(&mut self, key: &[u8], out: &mut Vec<u8>) -> Result<ScanVerdict, Stop> {
-        if key.len() > self.policy.limits().record_bytes {
-            return Err(Stop::Quarantine(QuarantineReason::TooLarge));
-        }
         self.scan_key(key)?;
         self.needs_rescan = true;
         if self.edits.is_empty() {
             return Ok(ScanVerdict::Clean);
         }
         let policy = Arc::clone(&self.policy);
-        if let Some(token_key) = policy.key() {
+        if let Some(token_key) = policy.key.as_ref() {
             token_key.write(PARTITION_KEY, key, out);
             return Ok(ScanVerdict::Redacted);
         }
@@ -285,7 +276,7 @@ impl Engine {
         }
         let start = out.len();
         self.edits.apply(input, out);
-        if !self.policy.rescans() || !self.needs_rescan && self.skips() {
+        if !self.policy.rescan || !self.needs_rescan && self.skips() {
             return Ok(ScanVerdict::Redacted);
         }
         let mut findings = std::mem::take(&mut self.findings);
@@ -327,7 +318,7 @@ impl Engine {
             start: 0,
             comma: None,
         };
-        let paths = self.policy.paths();
+        let paths = &self.policy.paths;
         if !paths.is_empty() {
             let mut effect = PathEffect::NONE;
             for &path in paths.roots() {
@@ -348,7 +339,7 @@ impl Engine {
         let mut named = false;
         member.waiting =
             policy
-                .paths()
+                .paths
                 .descend(&mut self.trail.states, parent.waiting, child, |path| {
                     policy.join(&mut effect, path);
                     named = true;

@@ -96,7 +96,7 @@ pub(crate) struct WalkTrail {
 }
 
 /// A place to come back to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TrailMark {
     frames: usize,
     segments: usize,
@@ -108,12 +108,7 @@ pub(crate) struct TrailMark {
 
 impl WalkTrail {
     pub(crate) fn clear(&mut self) {
-        self.values.clear();
-        self.frames.clear();
-        self.segments.clear();
-        self.names.clear();
-        self.states.clear();
-        self.effects.clear();
+        self.back_to(TrailMark::default());
     }
 
     /// What the paths above a member do.
@@ -245,11 +240,6 @@ impl WalkTrail {
     pub(crate) fn render(&mut self, last: PointerSegment, bytes: &[u8], out: &mut Vec<u8>) {
         let names = self.names.len();
         let last = self.lasting(last, bytes);
-        self.append(last, out);
-        self.names.truncate(names);
-    }
-
-    fn append(&self, last: PointerSegment, out: &mut Vec<u8>) {
         let start = out.len();
         for segment in self.segments.iter().chain([&last]) {
             let before = out.len();
@@ -261,26 +251,22 @@ impl WalkTrail {
                 }
                 PointerSegment::Name(from, to) => {
                     out.push(b'/');
-                    let name = &self.names[from as usize..to as usize];
-                    if name.iter().any(|byte| matches!(byte, b'~' | b'/')) {
-                        for &byte in name {
-                            match byte {
-                                b'~' => out.extend_from_slice(b"~0"),
-                                b'/' => out.extend_from_slice(b"~1"),
-                                byte => out.push(byte),
-                            }
+                    for byte in &self.names[from as usize..to as usize] {
+                        match byte {
+                            b'~' => out.extend_from_slice(b"~0"),
+                            b'/' => out.extend_from_slice(b"~1"),
+                            byte => out.push(*byte),
                         }
-                    } else {
-                        out.extend_from_slice(name);
                     }
                 }
             }
             if out.len() - start > POINTER_BYTES_MAX {
                 out.truncate(before);
                 out.extend_from_slice("/…".as_bytes());
-                return;
+                break;
             }
         }
+        self.names.truncate(names);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A record's bytes lie in one segment, so a change of key or payload takes both into the new segment. Keys are
 //! remembered within the batch, because the devices of a fleet send many records each.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ pub(super) struct Scanned {
     /// Records that are dropped, and by which rule.
     dropped: Vec<(u32, u16)>,
     redacted: u64,
-    findings: Vec<(&'static str, &'static str, u64)>,
+    findings: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 /// The segment number of records in the new segment until its number is known.
@@ -275,14 +275,7 @@ impl Scanned {
     }
 
     fn count(&mut self, detector: &'static str, action: &'static str) {
-        let known = self
-            .findings
-            .iter_mut()
-            .find(|(d, a, _)| *d == detector && *a == action);
-        match known {
-            Some((_, _, count)) => *count += 1,
-            None => self.findings.push((detector, action, 1)),
-        }
+        *self.findings.entry((detector, action)).or_default() += 1;
     }
 
     /// Adds this batch to the metrics.
@@ -299,7 +292,7 @@ impl Scanned {
             metrics::counter!("hydrant_transform_records_total", "stream" => stream.clone(), "outcome" => outcome)
                 .increment(count);
         }
-        for (detector, action, count) in &self.findings {
+        for ((detector, action), count) in &self.findings {
             metrics::counter!("hydrant_transform_findings_total", "detector" => *detector, "action" => *action)
                 .increment(*count);
         }

@@ -1,6 +1,10 @@
 //! Integers as JSON numbers write them, also with a fraction of zeros or an exponent: some encoders
 //! know only floating point and write `4.111111111111111E15`.
 
+use std::str::FromStr;
+
+use crate::text::windows::leading;
+
 /// Most digits that are read.
 const DIGITS_MAX: usize = 24;
 
@@ -20,31 +24,27 @@ impl Integer {
         };
         let mark = rest.iter().position(|byte| matches!(byte, b'e' | b'E'));
         let (mantissa, exponent) = match mark {
-            Some(mark) => (&rest[..mark], exponent(&rest[mark + 1..])?),
+            Some(mark) => (&rest[..mark], parsed::<i32>(&rest[mark + 1..])?),
             None => (rest, 0),
         };
+        let whole = leading(mantissa, u8::is_ascii_digit);
+        let fraction = mantissa.get(whole.len() + 1..).unwrap_or_default();
+        // The place of the decimal point, counted in digits: all behind it have to be zeros.
+        let point = whole.len() as i64 + i64::from(exponent);
+        let point = usize::try_from(point).unwrap_or(0);
+        let zeros = point.saturating_sub(whole.len() + fraction.len());
+        let zeros = std::iter::repeat_n(&b'0', zeros.min(64));
         let mut integer = Self {
             digits: [b'0'; DIGITS_MAX],
             count: 0,
             negative,
         };
-        let point = mantissa.iter().position(|&byte| byte == b'.');
-        let whole = point.unwrap_or(mantissa.len());
-        // The place of the decimal point, counted in digits.
-        let point = i32::try_from(whole).ok()?.checked_add(exponent)?;
-        let written = mantissa.iter().filter(|&&byte| byte != b'.').enumerate();
-        for (index, &digit) in written {
-            if i32::try_from(index).ok()? >= point {
-                if digit != b'0' {
-                    return None;
-                }
-            } else {
+        for (index, &digit) in whole.iter().chain(fraction).chain(zeros).enumerate() {
+            if index < point {
                 integer.push(digit)?;
+            } else if digit != b'0' {
+                return None;
             }
-        }
-        let digits = mantissa.len() - usize::from(whole < mantissa.len());
-        for _ in i32::try_from(digits).ok()?..point.min(64) {
-            integer.push(b'0')?;
         }
         Some(integer)
     }
@@ -78,9 +78,9 @@ pub(crate) fn plain_integer(number: &[u8]) -> Option<Vec<u8>> {
     Integer::read(number).map(|integer| integer.digits().to_vec())
 }
 
-fn exponent(text: &[u8]) -> Option<i32> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse().ok()
+/// What a text stands for, if all of it is such a thing.
+pub(super) fn parsed<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ impl Engine {
             detect::scan(
                 &inside,
                 byte_classes::of(bytes),
-                self.policy.enabled(),
+                self.policy.enabled,
                 &mut self.pair_hits,
             );
             for hit in &self.pair_hits.list {
@@ -273,7 +273,7 @@ impl Engine {
     /// Scans the value `scalar` of the record as the edits after the first `edits` leave it, and
     /// notes whether there still are findings.
     pub(super) fn probe(&mut self, edits: usize, scalar: Scalar<'_>, member: &Member) {
-        if self.needs_rescan || !self.policy.rescans() {
+        if self.needs_rescan || !self.policy.rescan {
             return;
         }
         let Token { start, end, .. } = scalar.token;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::found_values::{FoundValues, Overlap, PlainKey, may_fold};
-use super::{Engine, QuarantineReason, Scalar};
+use super::{Engine, Scalar};
 use crate::action::{self, Action, PARTITION_KEY, Replacement};
 use crate::detect::{self, BY_RULE, TextKind, class_of};
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
@@ -67,11 +67,12 @@ impl Engine {
         if !self.found.may_lie_in(key) {
             return ScanVerdict::Clean;
         }
-        let start = out.len();
-        let found = std::mem::take(&mut self.found);
-        let verdict = self.redact_key_beside(key, &found, out);
-        self.found = found;
-        self.conclude(verdict, start, out)
+        self.conclude(key, out, |engine, key, out| {
+            let found = std::mem::take(&mut engine.found);
+            let redacted = engine.redact_key_beside(key, &found, out);
+            engine.found = found;
+            redacted
+        })
     }
 
     fn redact_key_beside(
@@ -80,9 +81,6 @@ impl Engine {
         found: &FoundValues,
         out: &mut Vec<u8>,
     ) -> Result<ScanVerdict, Stop> {
-        if key.len() > self.policy.limits().record_bytes {
-            return Err(Stop::Quarantine(QuarantineReason::TooLarge));
-        }
         let policy = Arc::clone(&self.policy);
         let mut plain = PlainKey::of(key, FoldReading::Decoded);
         let mut overlaps = match found.values.first() {
@@ -115,14 +113,14 @@ impl Engine {
             self.edits.add(place.clone(), |text| {
                 if null {
                     text.extend_from_slice(b"null");
-                } else if action::replace(action, class, &key[place], policy.key(), text)
+                } else if action::replace(action, class, &key[place], policy.key.as_ref(), text)
                     == Replacement::Null
                 {
                     text.extend_from_slice(class.label().as_bytes());
                 }
             });
         }
-        if let Some(token_key) = policy.key() {
+        if let Some(token_key) = policy.key.as_ref() {
             token_key.write(PARTITION_KEY, key, out);
             return Ok(ScanVerdict::Redacted);
         }

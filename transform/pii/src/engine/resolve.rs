@@ -109,9 +109,9 @@ impl Engine {
         let mut hits = std::mem::take(&mut self.hits);
         hits.list.clear();
         if self.skips() {
-            detect::scan(&text, classes, self.policy.enabled(), &mut hits);
+            detect::scan(&text, classes, self.policy.enabled, &mut hits);
         } else {
-            detect::scan_all(&text, self.policy.enabled(), &mut hits);
+            detect::scan_all(&text, self.policy.enabled, &mut hits);
         }
         if classes & EQUALS != 0 {
             self.pairs(&text, &mut hits);
@@ -296,7 +296,8 @@ impl Engine {
         let range = self.in_record(scalar.level, range);
         self.edits.add(range, |out| {
             let null = is_year
-                || action::replace(action, class, found, policy.key(), out) == Replacement::Null;
+                || action::replace(action, class, found, policy.key.as_ref(), out)
+                    == Replacement::Null;
             if null {
                 out.extend_from_slice(b"null");
             }

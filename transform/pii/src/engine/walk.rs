@@ -222,7 +222,7 @@ impl Engine {
         }
         let inherited = parent.rule;
         member.rule = None;
-        if !self.policy.paths().is_empty() {
+        if !self.policy.paths.is_empty() {
             member.rule = self.trail.effect(&parent).values;
             if token.classes & ESCAPE == 0 {
                 self.descend(member, &parent, PathChild::Name(written));
@@ -260,11 +260,7 @@ impl Engine {
         };
         let known = KeyFacts {
             evidence: keys::evidence(name),
-            rule: self
-                .policy
-                .names_keys()
-                .then(|| self.policy.rule_for_key(&keys::normal_form(name)))
-                .flatten(),
+            rule: self.policy.rule_for_key(name),
         };
         let before = self.findings.len();
         let scalar = Scalar::new(bytes, level, token, TextKind::Key);
@@ -317,7 +313,7 @@ impl Engine {
         if member.evidence.has(Evidence::SPOT) {
             member.evidence |= Evidence::COORDINATES;
         }
-        if !removed && !self.policy.paths().is_empty() {
+        if !removed && !self.policy.paths.is_empty() {
             self.trail.next_member();
             self.descend(member, &parent, PathChild::Index(index));
             member.rule = member.rule.or(parent.rule);

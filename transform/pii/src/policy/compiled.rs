@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::path::JsonPaths;
 use crate::action::{Action, TokenKey, is_masked, is_token};
 use crate::class::Class;
+use crate::keys::normal_form;
 
 /// More findings than a record of the longest length can hold.
 pub(super) const FINDINGS_MAX: usize = 64 << 20;
@@ -118,15 +119,18 @@ pub struct Policy {
     pub(super) name: String,
     pub(super) rules: Vec<PolicyRule>,
     pub(super) by_class: [Option<u16>; Class::COUNT],
+    /// The rules for values under keys, by the normal form of the key.
     pub(super) by_key: Vec<(Vec<u8>, u16)>,
-    pub(super) paths: JsonPaths,
+    pub(crate) paths: JsonPaths,
     pub(super) targets: Vec<PathTarget>,
     pub(super) exempt: Vec<Exempt>,
     pub(super) labels: Vec<String>,
     pub(super) limits: RecordLimits,
-    pub(super) key: Option<TokenKey>,
-    pub(super) rescan: bool,
-    pub(super) enabled: u64,
+    pub(crate) key: Option<TokenKey>,
+    /// Whether what was redacted is scanned again.
+    pub(crate) rescan: bool,
+    /// The rows of detectors that have a rule.
+    pub(crate) enabled: u64,
     pub(super) digest: String,
 }
 
@@ -163,39 +167,19 @@ impl Policy {
         &self.rules[usize::from(rule)]
     }
 
-    pub(crate) fn key(&self) -> Option<&TokenKey> {
-        self.key.as_ref()
-    }
-
-    pub(crate) fn rescans(&self) -> bool {
-        self.rescan
-    }
-
-    /// The rows of detectors that have a rule.
-    pub(crate) fn enabled(&self) -> u64 {
-        self.enabled
-    }
-
-    pub(crate) fn paths(&self) -> &JsonPaths {
-        &self.paths
-    }
-
     /// The rule for a finding of `class`.
     pub(crate) fn rule_for(&self, class: Class, effect: &PathEffect) -> Option<u16> {
         effect.by_class[class as usize].or(self.by_class[class as usize])
     }
 
-    /// The rule for values under a key, by the key's normal form.
-    pub(crate) fn rule_for_key(&self, normal_form: &[u8]) -> Option<u16> {
-        self.by_key
-            .iter()
-            .find(|(key, _)| key == normal_form)
-            .map(|&(_, rule)| rule)
-    }
-
-    /// Whether rules name keys.
-    pub(crate) fn names_keys(&self) -> bool {
-        !self.by_key.is_empty()
+    /// The rule for values under a key.
+    pub(crate) fn rule_for_key(&self, key: &[u8]) -> Option<u16> {
+        if self.by_key.is_empty() {
+            return None;
+        }
+        let form = normal_form(key);
+        let rule = self.by_key.iter().find(|(key, _)| *key == form);
+        rule.map(|&(_, rule)| rule)
     }
 
     /// Joins what a path does into an effect. The first rule of the file wins.

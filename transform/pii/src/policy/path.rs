@@ -38,52 +38,24 @@ impl JsonPath {
         let mut rest = text.strip_prefix('$').ok_or("a path starts with `$`")?;
         let mut steps = Vec::new();
         while !rest.is_empty() {
-            if !rest.starts_with(['.', '[']) {
+            let below = rest.strip_prefix("..");
+            let (deep, after) = (below.is_some(), below.unwrap_or(rest));
+            let (down, after) = if let Some(inside) = after.strip_prefix('[') {
+                bracketed(inside)?
+            } else if let Some(name) = below.or(rest.strip_prefix('.')) {
+                let (name, after) = name.split_at(name.find(['.', '[']).unwrap_or(name.len()));
+                match name {
+                    "" => return Err("a name is missing after `.`".to_owned()),
+                    "*" => (Down::Any, after),
+                    name => (Down::Name(name.as_bytes().to_vec()), after),
+                }
+            } else {
                 return Err(format!(
                     "`{rest}` does not continue a path; write `.name` or `[index]`"
                 ));
-            }
-            let deep = rest.starts_with("..");
-            let bracket = ["[", "..["].iter().any(|start| rest.starts_with(start));
-            rest = rest
-                .strip_prefix("..")
-                .or(rest.strip_prefix('.'))
-                .unwrap_or(rest);
-            rest = if bracket { &rest[1..] } else { rest };
-            let down;
-            if bracket {
-                let quote = rest
-                    .chars()
-                    .next()
-                    .filter(|quote| matches!(quote, '\'' | '"'));
-                let close = match quote {
-                    Some(quote) => format!("{quote}]"),
-                    None => "]".to_owned(),
-                };
-                let inside = &rest[quote.map_or(0, char::len_utf8)..];
-                let (name, after) = inside.split_once(&close).ok_or("a `[` is not closed")?;
-                rest = after;
-                down = match (quote, name) {
-                    (None, "*") => Down::Any,
-                    (None, index) => Down::Index(index.parse().map_err(|_| {
-                        format!("`[{index}]` is neither an index, `[*]`, nor a name in quotes")
-                    })?),
-                    (Some(_), name) => Down::Name(name.as_bytes().to_vec()),
-                };
-            } else {
-                let end = rest.find(['.', '[']).unwrap_or(rest.len());
-                let name = &rest[..end];
-                if name.is_empty() {
-                    return Err("a name is missing after `.`".to_owned());
-                }
-                rest = &rest[end..];
-                down = if name == "*" {
-                    Down::Any
-                } else {
-                    Down::Name(name.as_bytes().to_vec())
-                };
-            }
+            };
             steps.push(PathStep { down, deep });
+            rest = after;
         }
         Ok(Self { steps })
     }
@@ -108,6 +80,25 @@ impl JsonPath {
             (mine.down == Down::Any || mine.down == theirs.down) && (mine.deep || !theirs.deep)
         })
     }
+}
+
+/// The step that starts behind a `[`, and what follows its `]`.
+fn bracketed(inside: &str) -> Result<(Down, &str), String> {
+    for quote in ['\'', '"'] {
+        if let Some(name) = inside.strip_prefix(quote) {
+            let closed = name.split_once(&format!("{quote}]"));
+            let (name, after) = closed.ok_or("a `[` is not closed")?;
+            return Ok((Down::Name(name.as_bytes().to_vec()), after));
+        }
+    }
+    let (index, after) = inside.split_once(']').ok_or("a `[` is not closed")?;
+    if index == "*" {
+        return Ok((Down::Any, after));
+    }
+    let number = index
+        .parse()
+        .map_err(|_| format!("`[{index}]` is neither an index, `[*]`, nor a name in quotes"))?;
+    Ok((Down::Index(number), after))
 }
 
 /// The automaton of several paths.

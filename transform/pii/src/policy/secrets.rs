@@ -28,31 +28,24 @@ impl TokenKeys {
     /// The id is not 1 to 16 small letters, digits and dashes, it exists already, or the secret has less
     /// than [`SECRET_BYTES_MIN`] bytes.
     pub fn insert(&mut self, id: &str, secret: &[u8]) -> Result<(), PolicyProblem> {
-        let problem = |problem: &str, remedy: &str| PolicyProblem {
+        let (problem, remedy) = if !is_key_id(id.as_bytes()) {
+            ("the id is not valid", "use 1 to 16 of `a-z`, `0-9` and `-`")
+        } else if secret.len() < SECRET_BYTES_MIN {
+            (
+                "the secret is shorter than 32 bytes",
+                "make one with `openssl rand -hex 32`",
+            )
+        } else if self.by_id.contains_key(id) {
+            ("the id exists already", "give every secret its own id")
+        } else {
+            self.by_id.insert(id.to_owned(), TokenKey::new(id, secret));
+            return Ok(());
+        };
+        Err(PolicyProblem {
             place: format!("key `{id}`"),
             problem: problem.to_owned(),
             remedy: remedy.to_owned(),
-        };
-        if !is_key_id(id.as_bytes()) {
-            return Err(problem(
-                "the id is not valid",
-                "use 1 to 16 of `a-z`, `0-9` and `-`",
-            ));
-        }
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(problem(
-                "the secret is shorter than 32 bytes",
-                "make one with `openssl rand -hex 32`",
-            ));
-        }
-        if self.by_id.contains_key(id) {
-            return Err(problem(
-                "the id exists already",
-                "give every secret its own id",
-            ));
-        }
-        self.by_id.insert(id.to_owned(), TokenKey::new(id, secret));
-        Ok(())
+        })
     }
 
     /// The ids.

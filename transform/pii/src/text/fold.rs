@@ -19,7 +19,7 @@ mod table;
 use std::ops::Range;
 
 use character::{ESCAPE, character};
-use encoded::{EncodedUnit, encoded};
+use encoded::{EncodedText, EncodedUnit};
 pub(crate) use reading::{Doubts, FoldReading, Notation};
 use table::{Fold, SEPARATOR, folded};
 
@@ -27,16 +27,17 @@ use table::{Fold, SEPARATOR, folded};
 /// widths there.
 type Unseen = (usize, usize, [usize; 2]);
 
-/// Units of equal widths that follow each other without a gap.
+/// Units of equal widths that follow each other without a gap, in the shadow, in its source and in the decoded value.
 #[derive(Debug, Clone, Copy)]
 struct WidthRun {
-    shadow: u32,
-    source: u32,
-    decoded: u32,
-    shadow_width: u8,
-    source_width: u8,
-    decoded_width: u8,
+    starts: [u32; 3],
+    widths: [u8; 3],
 }
+
+/// The place of each text in a [`WidthRun`].
+const SHADOW: usize = 0;
+const SOURCE: usize = 1;
+const DECODED: usize = 2;
 
 /// A text and the way back to its source.
 #[derive(Debug, Default)]
@@ -53,51 +54,43 @@ pub(crate) struct OffsetMap {
 }
 
 impl OffsetMap {
-    fn push(&mut self, shadow: usize, source: usize, decoded: usize, widths: [usize; 3]) {
-        let [shadow_width, source_width, decoded_width] = widths;
+    fn push(&mut self, starts: [usize; 3], widths: [usize; 3]) {
         if let Some(last) = self.runs.last()
-            && [last.shadow_width, last.source_width, last.decoded_width].map(usize::from) == widths
+            && last.widths.map(usize::from) == widths
         {
-            let units = (shadow - last.shadow as usize) / shadow_width;
-            if last.source as usize + units * source_width == source {
+            let units = (starts[SHADOW] - last.starts[SHADOW] as usize) / widths[SHADOW];
+            if last.starts[SOURCE] as usize + units * widths[SOURCE] == starts[SOURCE] {
                 return;
             }
         }
         self.runs.push(WidthRun {
-            shadow: narrow(shadow),
-            source: narrow(source),
-            decoded: narrow(decoded),
-            shadow_width: narrow_width(shadow_width),
-            source_width: narrow_width(source_width),
-            decoded_width: narrow_width(decoded_width),
+            starts: starts.map(narrow),
+            widths: widths.map(narrow_width),
         });
     }
 
-    /// The unit that holds the shadow byte at `offset`: its source range and its decoded range.
-    fn unit(&self, offset: usize) -> (Range<usize>, Range<usize>) {
+    /// Where the unit that holds the shadow byte at `offset` lies in one of the texts.
+    fn unit(&self, offset: usize, text: usize) -> Range<usize> {
         let after = self
             .runs
-            .partition_point(|run| run.shadow as usize <= offset);
+            .partition_point(|run| run.starts[SHADOW] as usize <= offset);
         let Some(run) = after.checked_sub(1).and_then(|index| self.runs.get(index)) else {
-            return (offset..offset + 1, offset..offset + 1);
+            return offset..offset + 1;
         };
-        let units = (offset - run.shadow as usize) / usize::from(run.shadow_width);
-        let source = run.source as usize + units * usize::from(run.source_width);
-        let decoded = run.decoded as usize + units * usize::from(run.decoded_width);
-        (
-            source..source + usize::from(run.source_width),
-            decoded..decoded + usize::from(run.decoded_width),
-        )
+        let widths = run.widths.map(usize::from);
+        let units = (offset - run.starts[SHADOW] as usize) / widths[SHADOW];
+        let start = run.starts[text] as usize + units * widths[text];
+        start..start + widths[text]
     }
 
     /// The source bytes behind a range of the shadow, that must not be empty.
     pub(crate) fn source(&self, range: Range<usize>) -> Range<usize> {
-        self.unit(range.start).0.start..self.unit(range.end - 1).0.end
+        self.unit(range.start, SOURCE).start..self.unit(range.end - 1, SOURCE).end
     }
 
     /// The bytes of the decoded value behind a range of the shadow, that must not be empty.
     pub(crate) fn decoded(&self, range: Range<usize>) -> Range<usize> {
-        self.unit(range.start).1.start..self.unit(range.end - 1).1.end
+        self.unit(range.start, DECODED).start..self.unit(range.end - 1, DECODED).end
     }
 }
 
@@ -142,7 +135,8 @@ impl Shadow {
             };
             let whole = match character {
                 Some('%' | '\\' | '^' | ESCAPE) if folds => {
-                    encoded(&source[at..], writing, reading, unit)
+                    let source = &source[at..];
+                    EncodedText { source, writing }.joined(reading, unit)
                 }
                 _ => None,
             };
@@ -162,10 +156,10 @@ impl Shadow {
                 Some(_) => Fold::Keep,
                 None => Fold::To(SEPARATOR),
             };
-            let shown = match (&fold, unit.character) {
-                (Fold::To(ascii), _) => Some(char::from(*ascii)),
-                (Fold::Keep, character) => character,
-                (Fold::Drop, _) => None,
+            let shown = match fold {
+                Fold::To(ascii) => Some(char::from(ascii)),
+                Fold::Keep => unit.character,
+                Fold::Drop => None,
             };
             if let Some(shown) = shown {
                 if let Some((source, decoded, widths)) = unseen.take()
@@ -179,29 +173,20 @@ impl Shadow {
                     }
                 }
                 last = shown;
+                let at = base + at;
+                let mut buffer = [0; 4];
+                let text = shown.encode_utf8(&mut buffer).as_bytes();
+                if matches!(fold, Fold::Keep) && unit.width == unit.decoded && whole.is_none() {
+                    for (step, byte) in text.iter().enumerate() {
+                        self.put(&[*byte], at + step, decoded + step, [1, 1]);
+                    }
+                } else {
+                    self.put(text, at, decoded, widths);
+                }
             }
             let is_nul = unit.character == Some('\0');
             self.doubts.wide |= is_nul && nuls[1];
             nuls = [is_nul, nuls[0]];
-            match (fold, unit.character) {
-                (Fold::To(ascii), _) => self.put(&[ascii], base + at, decoded, widths),
-                (Fold::Keep, Some(_)) if unit.width == unit.decoded && whole.is_none() => {
-                    for step in 0..unit.width {
-                        self.put(
-                            &source[at + step..=at + step],
-                            base + at + step,
-                            decoded + step,
-                            [1, 1],
-                        );
-                    }
-                }
-                (Fold::Keep, Some(character)) => {
-                    let mut buffer = [0; 4];
-                    let text = character.encode_utf8(&mut buffer).as_bytes();
-                    self.put(text, base + at, decoded, widths);
-                }
-                (Fold::Drop | Fold::Keep, _) => {}
-            }
             at += unit.width;
             decoded += unit.decoded;
         }
@@ -217,12 +202,8 @@ impl Shadow {
     }
 
     fn put(&mut self, text: &[u8], source: usize, decoded: usize, widths: [usize; 2]) {
-        self.map.push(
-            self.text.len(),
-            source,
-            decoded,
-            [text.len(), widths[0], widths[1]],
-        );
+        let starts = [self.text.len(), source, decoded];
+        self.map.push(starts, [text.len(), widths[0], widths[1]]);
         self.text.extend_from_slice(text);
     }
 

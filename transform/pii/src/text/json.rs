@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use hydrant_json::{self as lexer, FaultKind, JsonFault};
 
-use crate::text::byte_classes::{self, CONTROL, Classes, ESCAPE, STOP, TABLE};
+use crate::text::byte_classes::{self, Classes, DIGIT, ESCAPE, QUOTE, STOP, TABLE};
 use crate::verdict::QuarantineReason;
 
 impl From<JsonFault> for QuarantineReason {
@@ -39,10 +39,14 @@ impl Token {
     /// The span `range` of `text`.
     pub(crate) fn of(text: &[u8], range: Range<usize>) -> Self {
         let Range { start, end } = range;
+        Token::new(start, end, byte_classes::of(&text[start..end]))
+    }
+
+    fn new(start: usize, end: usize, classes: Classes) -> Self {
         Token {
             start,
             end,
-            classes: byte_classes::of(&text[start..end]),
+            classes,
         }
     }
 }
@@ -237,11 +241,7 @@ impl<'a> Walker<'a> {
         let start = self.at;
         (_, self.at) = lexer::word(self.bytes, start)?;
         self.expect = Expect::Separator;
-        Ok(JsonEvent::Literal(Token {
-            start,
-            end: self.at,
-            classes: 0,
-        }))
+        Ok(JsonEvent::Literal(Token::new(start, self.at, 0)))
     }
 
     #[inline(always)]
@@ -256,11 +256,7 @@ impl<'a> Walker<'a> {
         }
         self.at = at;
         self.expect = Expect::Separator;
-        Ok(JsonEvent::Number(Token {
-            start,
-            end: at,
-            classes: crate::text::byte_classes::DIGIT,
-        }))
+        Ok(JsonEvent::Number(Token::new(start, at, DIGIT)))
     }
 
     /// Reads a key like [`Self::string`], eight bytes at once. Only one with escapes gets classes:
@@ -271,11 +267,7 @@ impl<'a> Walker<'a> {
             && self.bytes[end] == b'"'
         {
             self.at = end + 1;
-            return Ok(Token {
-                start,
-                end,
-                classes: 0,
-            });
+            return Ok(Token::new(start, end, 0));
         }
         self.string()
     }
@@ -299,23 +291,14 @@ impl<'a> Walker<'a> {
             if stop & ESCAPE != 0 {
                 classes |= ESCAPE;
                 at = lexer::escape(self.bytes, at)?.1;
-            } else if stop == 0 && self.lenient {
-                self.at = at;
-                return Ok(Token {
-                    start,
-                    end: at,
-                    classes,
-                });
-            } else if stop & CONTROL != 0 || stop == 0 {
-                return Err(QuarantineReason::Malformed);
-            } else {
-                self.at = at + 1;
-                return Ok(Token {
-                    start,
-                    end: at,
-                    classes,
-                });
+                continue;
             }
+            let cut_off = stop == 0 && self.lenient;
+            if stop & QUOTE == 0 && !cut_off {
+                return Err(QuarantineReason::Malformed);
+            }
+            self.at = at + usize::from(!cut_off);
+            return Ok(Token::new(start, at, classes));
         }
     }
 }

@@ -189,6 +189,12 @@ pub(crate) fn trailing(text: &[u8], is_of_kind: impl Fn(&u8) -> bool) -> &[u8] {
     &text[before.map_or(0, |before| before + 1)..]
 }
 
+/// Whether `text` starts with `head`, in whatever case.
+pub(crate) fn starts_in_any_case(text: &[u8], head: &[u8]) -> bool {
+    text.get(..head.len())
+        .is_some_and(|text| text.eq_ignore_ascii_case(head))
+}
+
 /// The byte before `at`.
 pub(crate) fn before(text: &[u8], at: usize) -> Option<u8> {
     at.checked_sub(1).and_then(|index| text.get(index)).copied()

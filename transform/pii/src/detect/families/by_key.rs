@@ -7,20 +7,16 @@ use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::Integer;
 use crate::keys::Evidence;
 
-pub(in crate::detect) fn payment_card(
-    text: &FoldedText<'_>,
-    window: Range<usize>,
-    hits: &mut Hits,
-) {
+pub(crate) fn payment_card(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     digits(text, window, hits, card::DIGITS, card::DIGITS);
 }
 
-pub(in crate::detect) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     // An encoder of numbers drops leading zeros.
     digits(text, window, hits, 9..=9, 7..=9);
 }
 
-pub(in crate::detect) fn phone(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn phone(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     if text.evidence.has(Evidence::PHONE) {
         return digits(text, window, hits, 7..=15, 7..=15);
     }

@@ -22,13 +22,9 @@ use crate::text::windows::{
 const WORDS: &str = "card cc pan visa amex mastercard b";
 
 /// How many digits a card may have (ISO/IEC 7812).
-pub(in crate::detect) const DIGITS: RangeInclusive<usize> = 12..=19;
+pub(crate) const DIGITS: RangeInclusive<usize> = 12..=19;
 
-pub(in crate::detect) fn payment_card(
-    text: &FoldedText<'_>,
-    window: Range<usize>,
-    hits: &mut Hits,
-) {
+pub(crate) fn payment_card(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let evidence = text.evidence.has(Evidence::CARD);
     if text.kind == TextKind::Number {
         // Hashes of 64 bits are as often negative as not, cards never.

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits};
 use crate::keys::Evidence;
-use crate::text::windows::{self, is_listed, leading, trailing};
+use crate::text::windows::{self, is_listed, leading, starts_in_any_case, trailing};
 
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte >= 0x80 || b"._+-'!#$*~^%".contains(&byte)
@@ -18,7 +18,7 @@ fn is_domain(byte: &u8) -> bool {
 }
 
 /// Judges the address whose `@` is `at`.
-pub(in crate::detect) fn at_sign(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(crate) fn at_sign(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = local_start(bytes, at.start, hits.covered_to()) else {
         return;
@@ -104,9 +104,7 @@ fn is_of_package(bytes: &[u8], start: usize, domain: Range<usize>) -> bool {
     let floor = start.saturating_sub(PACKAGE_BYTES_MAX);
     let named = |byte: &u8| is_domain(byte) || matches!(byte, b'/' | b':' | b'%' | b'@');
     let name = trailing(&bytes[floor..start], named);
-    let purl = name
-        .get(..4)
-        .is_some_and(|head| head.eq_ignore_ascii_case(b"pkg:"));
+    let purl = starts_in_any_case(name, b"pkg:");
     number && (purl || name.starts_with(b"@")) && name.ends_with(b"/")
 }
 

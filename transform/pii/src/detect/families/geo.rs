@@ -6,14 +6,14 @@
 use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
-use crate::detect::number::value_of;
+use crate::detect::number::{parsed, value_of};
 use crate::keys::Evidence;
 use crate::text::windows::{is_listed, leading, starts_word, trailing};
 
 /// Decimals that remain.
 pub(crate) const DECIMALS: usize = 2;
 
-pub(in crate::detect) fn coordinate(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn coordinate(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let alone = text
         .evidence
         .has(Evidence::COORDINATE.with(Evidence::COORDINATES));
@@ -54,7 +54,7 @@ pub(in crate::detect) fn coordinate(text: &FoldedText<'_>, window: Range<usize>,
 }
 
 /// A place as in `geo:52.520008,13.404954`.
-pub(in crate::detect) fn uri(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(crate) fn uri(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = at.start.checked_sub(3) else {
         return;
@@ -71,7 +71,7 @@ pub(in crate::detect) fn uri(text: &FoldedText<'_>, at: Range<usize>, hits: &mut
 }
 
 /// A geometry of well-known text, as in `POINT(13.404954 52.520008)`.
-pub(in crate::detect) fn geometry(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(crate) fn geometry(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = start_of_geometry(bytes, at.start) else {
         return;
@@ -134,7 +134,7 @@ const SCALED_DIGITS: std::ops::RangeInclusive<usize> = 6..=10;
 const SCALED_DECIMALS: usize = 7;
 
 /// An integer of degrees times a power of ten.
-pub(in crate::detect) fn scaled(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn scaled(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = text.bytes[window.clone()].trim_ascii();
     let digits = value.strip_prefix(b"-").unwrap_or(value);
     if text.kind != TextKind::Key && is_scaled(digits, DECIMALS) {
@@ -188,7 +188,7 @@ fn judge(number: &[u8]) -> Option<bool> {
         .iter()
         .any(|byte| !matches!(byte, b'0'..=b'9' | b'.'))
     {
-        let value: f64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let value: f64 = parsed(number)?;
         return (0.0..=DEGREES_MAX).contains(&value).then_some(true);
     }
     let mut parts = number.split(|&byte| byte == b'.');
@@ -232,49 +232,27 @@ pub(crate) fn rounded_numbers(text: &[u8], decimals: usize, out: &mut Vec<u8>) {
 fn round(number: &[u8], decimals: usize, out: &mut Vec<u8>) {
     let plain;
     let number = if number.iter().any(|byte| matches!(byte, b'e' | b'E')) {
-        let value: f64 = std::str::from_utf8(number)
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0.0);
-        plain = format!("{value:.17}");
+        plain = format!("{:.17}", parsed::<f64>(number).unwrap_or(0.0));
         plain.as_bytes()
     } else {
         number
     };
-    let dot = number
+    let whole = leading(number, u8::is_ascii_digit);
+    let fraction = number.get(whole.len() + 1..).unwrap_or_default();
+    let kept = fraction
         .iter()
-        .position(|&byte| byte == b'.')
-        .unwrap_or(number.len());
-    let fraction = number.get(dot + 1..).unwrap_or_default();
-    let start = out.len();
-    out.extend_from_slice(&number[..dot]);
+        .chain(std::iter::repeat(&b'0'))
+        .take(decimals);
+    let digits: Vec<u8> = whole.iter().chain(kept).copied().collect();
+    let up = fraction.get(decimals).is_some_and(|&digit| digit >= b'5');
+    let value = value_of(&digits) + u32::from(up);
+    // With the zeros that it starts with.
+    let text = format!("{value:0width$}", width = digits.len());
+    let (whole, fraction) = text.split_at(text.len() - decimals);
+    out.extend_from_slice(whole.as_bytes());
     if decimals > 0 {
         out.push(b'.');
-        out.extend(
-            fraction
-                .iter()
-                .copied()
-                .chain(std::iter::repeat(b'0'))
-                .take(decimals),
-        );
-    }
-    if fraction.get(decimals).is_some_and(|&digit| digit >= b'5') {
-        let mut at = out.len();
-        loop {
-            if at == start {
-                out.insert(start, b'1');
-                break;
-            }
-            at -= 1;
-            match out[at] {
-                b'.' => {}
-                b'9' => out[at] = b'0',
-                digit => {
-                    out[at] = digit + 1;
-                    break;
-                }
-            }
-        }
+        out.extend_from_slice(fraction.as_bytes());
     }
 }
 

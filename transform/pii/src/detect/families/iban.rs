@@ -30,15 +30,11 @@ fn length_in(country: [u8; 2]) -> Option<usize> {
 const WORDS: &str = "iban";
 
 /// The shortest number has two letters, and letters and digits for its length.
-pub(in crate::detect) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {
+pub(crate) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     counts.letters >= 2 && counts.digits >= 2 && counts.letters + counts.digits >= *LENGTHS.start()
 }
 
-pub(in crate::detect) fn account_number(
-    text: &FoldedText<'_>,
-    window: Range<usize>,
-    hits: &mut Hits,
-) {
+pub(crate) fn account_number(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = &text.bytes[window];
     let mut at = 0;
     while at + LENGTHS.start() <= bytes.len() {

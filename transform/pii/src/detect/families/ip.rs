@@ -11,8 +11,11 @@ use std::ops::Range;
 
 use super::version::is_version;
 use crate::detect::detector::{FoldedText, Hits, TextKind};
+use crate::detect::number::parsed;
 use crate::keys::Evidence;
-use crate::text::windows::{ByteCounts, before, glued_to, is_glued, leading, trailing};
+use crate::text::windows::{
+    ByteCounts, before, glued_to, is_glued, leading, starts_in_any_case, trailing,
+};
 
 /// An address with its prefix length, if one is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,16 +36,11 @@ pub(crate) fn parse_address(text: &[u8]) -> Option<Address> {
     (end == text.len()).then_some(Address::V6(address, prefix))
 }
 
-pub(in crate::detect) fn ipv4(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn ipv4(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     if text.kind == TextKind::Number {
-        let integer = || {
-            std::str::from_utf8(bytes)
-                .ok()
-                .and_then(|digits| digits.parse::<u32>().ok())
-        };
         let names = |address| names_a_host(Ipv4Addr::from_bits(address));
-        if text.evidence.has(Evidence::IP) && integer().is_some_and(names) {
+        if text.evidence.has(Evidence::IP) && parsed(bytes).is_some_and(names) {
             hits.push(window);
         }
         return;
@@ -55,8 +53,7 @@ pub(in crate::detect) fn ipv4(text: &FoldedText<'_>, window: Range<usize>, hits:
             {
                 let (prefix, end) = prefix(bytes, v4_end, 32);
                 let mask = prefix.or_else(|| mask(bytes, v4_end));
-                let is_network =
-                    |length| is_network(u128::from(address.to_bits()), Some(length), 32);
+                let is_network = |length| is_network(u128::from(address.to_bits()), length, 32);
                 let network = match mask {
                     Some(mask) => is_network(mask),
                     None => glued_prefixes(bytes, v4_end, 24).any(is_network),
@@ -146,15 +143,8 @@ fn prefix(bytes: &[u8], at: usize, bits: u8) -> (Option<u8>, usize) {
     let near = &bytes[at + 1..bytes.len().min(at + 5)];
     let end = at + 1 + leading(near, u8::is_ascii_digit).len();
     // After the slash may also stand another address: `10.1.2.3/10.1.2.4`.
-    let word = match bytes.get(end) {
-        Some(b'.') => bytes.get(end + 1).is_some_and(u8::is_ascii_alphanumeric),
-        byte => byte.is_some_and(u8::is_ascii_alphanumeric),
-    };
-    let length = std::str::from_utf8(&bytes[at + 1..end])
-        .ok()
-        .and_then(|digits| digits.parse().ok());
-    match length {
-        Some(length) if length <= bits && !word => (Some(length), end),
+    match parsed(&bytes[at + 1..end]) {
+        Some(length) if length <= bits && ends(bytes, end) => (Some(length), end),
         _ => (None, at),
     }
 }
@@ -172,7 +162,7 @@ fn glued_prefixes(bytes: &[u8], at: usize, most: u8) -> impl Iterator<Item = u8>
         _ => digits.min(3),
     };
     (1..=digits)
-        .filter_map(|count| std::str::from_utf8(&rest[..count]).ok()?.parse().ok())
+        .filter_map(|count| parsed(&rest[..count]))
         .filter(move |length| *length <= most)
 }
 
@@ -227,15 +217,14 @@ pub(crate) fn carried(address: Ipv6Addr) -> Option<u8> {
 /// address is a host's.
 fn is_v6_network(address: Ipv6Addr, prefix: u8) -> bool {
     let whole = carried(address).is_some_and(|at| prefix >= at + 32);
-    !whole && is_network(u128::from(address), Some(prefix), 128)
+    !whole && is_network(u128::from(address), prefix, 128)
 }
 
 /// Whether an address of `bits` bits with this prefix has no bit beyond it.
-fn is_network(address: u128, prefix: Option<u8>, bits: u8) -> bool {
+fn is_network(address: u128, prefix: u8, bits: u8) -> bool {
     match prefix {
-        Some(0) => address == 0,
-        Some(prefix) if prefix < bits => address & ((1u128 << (bits - prefix)) - 1) == 0,
-        _ => false,
+        0 => address == 0,
+        _ => prefix < bits && address & ((1u128 << (bits - prefix)) - 1) == 0,
     }
 }
 
@@ -255,15 +244,12 @@ fn zone_end(bytes: &[u8], at: usize) -> usize {
 }
 
 fn v6(run: &[u8]) -> Option<Ipv6Addr> {
-    if run.len() > V6_BYTES_MAX {
-        return None;
-    }
-    std::str::from_utf8(run).ok()?.parse().ok()
+    parsed(run).filter(|_| run.len() <= V6_BYTES_MAX)
 }
 
 /// Whether a text is an IPv4 address, or one with its prefix, and nothing more. No other detector
 /// finds anything in it unless a key says so. A zero may start a phone number.
-pub(in crate::detect) fn is_plain(text: &[u8]) -> bool {
+pub(crate) fn is_plain(text: &[u8]) -> bool {
     if text.len() > 18 || text.first() == Some(&b'0') {
         return false;
     }
@@ -274,11 +260,11 @@ pub(in crate::detect) fn is_plain(text: &[u8]) -> bool {
 }
 
 /// Eight groups have seven colons, six before an IPv4 address six; less only with two together.
-pub(in crate::detect) fn v6_possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {
+pub(crate) fn v6_possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     counts.colons >= 6 || counts.colons >= 2 && text.bytes.windows(2).any(|pair| pair == b"::")
 }
 
-pub(in crate::detect) fn ipv6(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn ipv6(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     // The window may hold dashes, which no address has.
     let mut start = window.start;
@@ -325,8 +311,7 @@ fn v6_within(bytes: &[u8], mut run: Range<usize>) -> Option<(Range<usize>, Ipv6A
         // The end of a word that an address follows: `udp6:fe80::1`. Its colon belongs to that
         // where nothing else can be meant: `u0000::ffff:192.0.2.1`.
         let colon = bytes[run.clone()].iter().position(|&byte| byte == b':')?;
-        let mapped = bytes[run.start + colon..].get(..MAPPED.len());
-        let mapped = mapped.is_some_and(|head| head.eq_ignore_ascii_case(MAPPED));
+        let mapped = starts_in_any_case(&bytes[run.start + colon..], b"::ffff:");
         run.start += colon + usize::from(!mapped);
     }
     // Behind the four numbers at the end of an address may stand a port.
@@ -341,9 +326,6 @@ fn v6_within(bytes: &[u8], mut run: Range<usize>) -> Option<(Range<usize>, Ipv6A
         .and_then(|end| v6_at_end(bytes, run.start..end))
         .or_else(|| v6_at_end(bytes, run))
 }
-
-/// How IPv4 addresses are written as IPv6 addresses.
-const MAPPED: &[u8] = b"::ffff:";
 
 /// The address that ends where the run does.
 fn v6_at_end(bytes: &[u8], run: Range<usize>) -> Option<(Range<usize>, Ipv6Addr)> {

@@ -7,23 +7,18 @@ use crate::detect::detector::{FoldedText, Hits};
 use crate::text::windows::{ByteCounts, before, ends_word, starts_word};
 
 /// Six pairs have five separators, three quads two.
-pub(in crate::detect) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {
+pub(crate) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     counts.colons >= 5 || counts.dashes >= 5 || counts.dots >= 2
 }
 
-pub(in crate::detect) fn separated(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn separated(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let mut at = window.start;
     while at < window.end {
         if starts_word(bytes, at)
-            && let Some(end) = pairs(bytes, at).or_else(|| quads(bytes, at))
+            && let Some((end, width)) = address_at(bytes, at)
         {
             // A group of the same kind on either side makes it part of something longer.
-            let width = if bytes[at + 2].is_ascii_hexdigit() {
-                4
-            } else {
-                2
-            };
             let separator = bytes[at + width];
             let follows = before(bytes, at) == Some(separator) && ends_group(bytes, at - 1, width);
             let continues = bytes.get(end) == Some(&separator)
@@ -38,7 +33,7 @@ pub(in crate::detect) fn separated(text: &FoldedText<'_>, window: Range<usize>, 
     }
 }
 
-pub(in crate::detect) fn bare(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn bare(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let value = &text.bytes[window.clone()];
     let digits = value.strip_prefix(b"0x").unwrap_or(value);
     let count = digits
@@ -52,22 +47,17 @@ pub(in crate::detect) fn bare(text: &FoldedText<'_>, window: Range<usize>, hits:
     }
 }
 
-/// Six or eight pairs with the same separator.
-fn pairs(bytes: &[u8], at: usize) -> Option<usize> {
-    let separator = *bytes.get(at + 2)?;
-    if !matches!(separator, b':' | b'-') {
-        return None;
-    }
-    let count = groups(bytes, at, 2, separator);
-    match count {
-        6 => Some(at + 17),
-        8 => Some(at + 23),
-        _ => None,
-    }
-}
-
-fn quads(bytes: &[u8], at: usize) -> Option<usize> {
-    (groups(bytes, at, 4, b'.') == 3).then_some(at + 14)
+/// The end of the six or eight pairs, or three quads, with the same separator at `at`, and how wide they are.
+fn address_at(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    [(2, &b":-"[..], &[6, 8][..]), (4, b".", &[3])]
+        .into_iter()
+        .find_map(|(width, separators, counts)| {
+            let separator = bytes.get(at + width);
+            let separator = separator.filter(|byte| separators.contains(byte))?;
+            let count = groups(bytes, at, width, *separator);
+            let found = counts.contains(&count);
+            found.then(|| (at + count * (width + 1) - 1, width))
+        })
 }
 
 /// How many groups of `width` hexadecimal digits follow each other, counted up to nine.

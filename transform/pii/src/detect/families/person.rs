@@ -16,14 +16,14 @@ fn whole_value(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
 }
 
 /// The name of a person, and not that of a program.
-pub(in crate::detect) fn name(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn name(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     if !(text.evidence.has(Evidence::PROGRAM) && keys::names_software(text.bytes)) {
         whole_value(text, window, hits);
     }
 }
 
 /// The whole value, unless it is a year and nothing more.
-pub(in crate::detect) fn birth_date(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn birth_date(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let is_year = text.bytes.len() == 4 && year_of(text.bytes).is_some();
     if !is_year {
         whole_value(text, window, hits);
@@ -31,7 +31,7 @@ pub(in crate::detect) fn birth_date(text: &FoldedText<'_>, window: Range<usize>,
 }
 
 /// The whole value, unless a bare `address` may be that of a machine.
-pub(in crate::detect) fn street(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn street(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bare = text.evidence.has(Evidence::BARE_ADDRESS);
     let of_person = text.evidence.has(Evidence::PERSON);
     let machine = match text.kind {

@@ -17,14 +17,14 @@ use crate::text::windows::{ByteCounts, before, context_says, ends_number, leadin
 const WORDS: &str = "phone tel telephone mobile fax whatsapp";
 
 /// Without a key there is a sign, a bracket, two separators, or a word.
-pub(in crate::detect) fn possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {
+pub(crate) fn possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {
     text.evidence.has(Evidence::PHONE)
         || counts.openers > 0
         || counts.letters >= 3
         || counts.dashes + counts.dots + counts.others >= 2
 }
 
-pub(in crate::detect) fn number(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn number(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let evidence = text.evidence.has(Evidence::PHONE);
     if text.kind == TextKind::Number {
@@ -210,24 +210,18 @@ fn is_assigned(digits: &[u8]) -> bool {
     match digits {
         [b'1', national @ ..] => national.len() == 10 && is_american(national),
         [b'7', ..] => digits.len() == 11,
-        [b'2', b'0' | b'7', ..] => true,
         [b'2', b'1'..=b'6' | b'9', ..] => digits.len() >= 9,
-        [b'3', b'0'..=b'4' | b'6' | b'9', ..] => true,
-        [b'3', b'5' | b'7' | b'8', ..] => true,
-        [b'4', b'0' | b'1' | b'3'..=b'9', ..] => true,
-        [b'4', b'2', b'0' | b'1' | b'3', ..] => true,
-        [b'5', b'1'..=b'8', ..] => true,
-        [b'5', b'0' | b'9', ..] => true,
-        [b'6', b'0'..=b'9', ..] => true,
-        [b'8', b'1' | b'2' | b'4' | b'6', ..] => true,
-        [b'8', b'0' | b'5' | b'7' | b'8', ..] => true,
-        [b'9', b'0'..=b'9', ..] => true,
+        [b'2', b'0' | b'7', ..]
+        | [b'3' | b'5' | b'6' | b'9', b'0'..=b'9', ..]
+        | [b'4', b'0' | b'1' | b'3'..=b'9', ..]
+        | [b'4', b'2', b'0' | b'1' | b'3', ..]
+        | [b'8', b'0'..=b'2' | b'4'..=b'8', ..] => true,
         _ => false,
     }
 }
 
 /// Area and exchange of the North American plan.
-pub(in crate::detect) fn is_american(national: &[u8]) -> bool {
+pub(crate) fn is_american(national: &[u8]) -> bool {
     matches!(national, [b'2'..=b'9', b'0'..=b'8', _, b'2'..=b'9', ..]) && national.len() == 10
 }
 

@@ -11,11 +11,11 @@ use crate::text::windows::{context_says, ends_number, ends_word, glued_to, start
 
 const WORDS: &str = "ssn ssns social itin taxpayer";
 
-pub(in crate::detect) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_ssn);
 }
 
-pub(in crate::detect) fn us_itin(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
+pub(crate) fn us_itin(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_itin);
 }
 

@@ -14,7 +14,7 @@ fn is_base64url(byte: &u8) -> bool {
 /// Fewest characters of a part that holds a JSON object with one member.
 const PART_MIN: usize = 8;
 
-pub(in crate::detect) fn json_web_token(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(crate) fn json_web_token(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     let bytes = text.bytes;
     let Some(start) = at.start.checked_sub(2) else {
         return;
@@ -66,7 +66,7 @@ fn access_key_at(bytes: &[u8], at: usize) -> bool {
         && ends_word(bytes, at + ACCESS_KEY_BYTES)
 }
 
-pub(in crate::detect) fn aws_access_key(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
+pub(crate) fn aws_access_key(text: &FoldedText<'_>, at: Range<usize>, hits: &mut Hits) {
     if access_key_at(text.bytes, at.start) {
         hits.push(at.start..at.start + ACCESS_KEY_BYTES);
     }
@@ -75,11 +75,7 @@ pub(in crate::detect) fn aws_access_key(text: &FoldedText<'_>, at: Range<usize>,
 const SECRET_KEY_BYTES: usize = 40;
 const SECRET_WORDS: &str = "secret secretkey secretaccesskey";
 
-pub(in crate::detect) fn aws_secret_key(
-    text: &FoldedText<'_>,
-    window: Range<usize>,
-    hits: &mut Hits,
-) {
+pub(crate) fn aws_secret_key(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = &text.bytes[window];
     let mut evidence = text.evidence.has(Evidence::SECRET).then_some(true);
     let mut at = 0;

@@ -8,14 +8,11 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use crate::detect::detector::FoldedText;
+use crate::detect::number::parsed;
 use crate::keys::{self, Evidence};
-use crate::text::windows::{before, is_listed, leading, trailing};
+use crate::text::windows::{before, is_listed, leading, starts_in_any_case, trailing};
 
-pub(in crate::detect) fn is_version(
-    text: &FoldedText<'_>,
-    number: Range<usize>,
-    address: Ipv4Addr,
-) -> bool {
+pub(crate) fn is_version(text: &FoldedText<'_>, number: Range<usize>, address: Ipv4Addr) -> bool {
     let (bytes, evidence) = (text.bytes, text.evidence);
     let [first, ..] = address.octets();
     if address.is_link_local() || address.is_private() && first != 10 || evidence.has(Evidence::IP)
@@ -135,9 +132,7 @@ fn is_of_package(bytes: &[u8], number: &Range<usize>, address: Ipv4Addr, agent: 
     let path = memchr::memchr(b'/', name).is_some();
     let version = is_low(address.octets()[0]) && is_like_version(address);
     if mark == b'@' {
-        let purl = name
-            .get(..4)
-            .is_some_and(|head| head.eq_ignore_ascii_case(b"pkg:"));
+        let purl = starts_in_any_case(name, b"pkg:");
         return path && (purl || version && name.starts_with(b"@"));
     }
     let last = name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
@@ -274,8 +269,7 @@ fn first_of_four(word: &[u8]) -> Option<u8> {
     let parts = || word.split(|&byte| byte == b'.');
     let whole = parts().count() == 4
         && parts().all(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit));
-    let first = std::str::from_utf8(parts().next()?).ok()?;
-    first.parse().ok().filter(|_| whole)
+    parsed(parts().next()?).filter(|_| whole)
 }
 
 /// The first part of the number in ` to 1.2.3.4` at the start of `rest`.

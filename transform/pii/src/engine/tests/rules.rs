@@ -117,7 +117,7 @@ fn records_are_dropped_by_a_named_rule() {
         else {
             panic!("{record} was not dropped");
         };
-        assert_eq!(engine.policy().rule_name(dropped), rule);
+        assert_eq!(engine.policy.rule_name(dropped), rule);
         assert!(out.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 pub(super) const SEPARATOR: u8 = 0x1a;
 
 /// What becomes of a character.
+#[derive(Clone, Copy)]
 pub(super) enum Fold {
     Keep,
     Drop,
