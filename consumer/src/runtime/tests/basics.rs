@@ -2,10 +2,14 @@ use std::collections::BTreeMap;
 
 use super::*;
 use hydrant_core::admin::{Retention, Trim};
-use hydrant_core::error::Error;
+use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{LeaseStore as _, Progress, Reprocess};
+use hydrant_core::shard::ShardId;
 use hydrant_core::shutdown::Phase;
-use hydrant_core::stream::Start;
+use hydrant_core::stream::{SharedStream, Start, Stream};
+use hydrant_testing::layer::StreamLayer;
+
+use crate::runtime::run_spec::OnCorrupt;
 
 #[tokio::test(start_paused = true)]
 async fn a_run_ends_at_the_end_with_everything_published_and_released() {
@@ -431,6 +435,55 @@ async fn corrupt_data_does_not_keep_other_shards_from_their_end() {
     let ended = RunningWorker::start(spec).ended().await;
     assert!(matches!(ended, Err(Error::Corrupt { .. })), "{ended:?}");
     assert_eq!(world.log.records().len(), 1_000);
+}
+
+/// Does not find where a time is in shard `b`.
+#[derive(Debug)]
+struct CorruptBeforeTime(SharedStream);
+
+#[async_trait::async_trait]
+impl StreamLayer for CorruptBeforeTime {
+    fn below(&self) -> &dyn Stream {
+        &*self.0
+    }
+
+    async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
+        match shard.as_str() {
+            "b" => Err(Error::Corrupt {
+                path: "x".into(),
+                offset: 3,
+                detail: "torn".to_owned(),
+            }),
+            _ => self.0.start(shard, start).await,
+        }
+    }
+}
+
+/// A run that passes corrupt data meets it already where it looks for its start.
+#[tokio::test(start_paused = true)]
+async fn corrupt_data_before_the_start_ends_its_shard_alone() {
+    let mut world = World::new(2, true);
+    world.stream.append("a", 50, 0);
+    world.stream.append("b", 10, 0);
+    let corrupt = |_| Error::Corrupt {
+        path: "x".into(),
+        offset: 3,
+        detail: "torn".to_owned(),
+    };
+    world
+        .stream
+        .fail_reads("b", (0..100).map(corrupt).collect());
+    let mut spec = world.exact();
+    spec.stream = Arc::new(Layered(CorruptBeforeTime(SharedStream::clone(
+        &spec.stream,
+    ))));
+    spec.start = Start::At(0);
+    spec.on_corrupt = OnCorrupt::EndShard;
+    spec.keeps_progress = false;
+    spec.exit_at_end = true;
+    let ended = RunningWorker::start(spec).ended().await;
+    assert!(matches!(ended, Err(Error::Corrupt { .. })), "{ended:?}");
+    assert_eq!(world.log.records().len(), 50);
 }
 
 #[tokio::test(start_paused = true)]

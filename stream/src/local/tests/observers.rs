@@ -163,6 +163,37 @@ async fn a_reader_that_may_not_lock_reads_what_is_durable() {
     drop((stream, ticket));
 }
 
+/// What origins began in cannot be said while the control file cannot be read: it is not said to be nothing.
+#[tokio::test(start_paused = true)]
+async fn where_origins_began_is_not_said_of_a_control_file_that_cannot_be_read() {
+    let world = SimWorld::new(1);
+    let (stream, writer) = made(&world).await;
+    let mut later = interval("later", 9, 9, 12);
+    if let Some(entry) = &mut later.entry {
+        entry.start = Position::offset(9);
+    }
+    append(&writer, &first(), later).await.unwrap();
+    let begun = writer.begun(&first()).await.unwrap();
+    assert_eq!(begun[0].start, Position::offset(9));
+    // A living process holds the lock, and will mend both slots.
+    let other = world.process("other").shared();
+    let shard = home(&*other, "/data/events").await.join("shards/000000");
+    let lock = other.lock(&shard.join("lock"), LockKind::Exclusive).await;
+    let control = other.open(&shard.join("control"), Open::Write).await;
+    let torn = vec![vec![0xff; 1024].into()];
+    control.unwrap().write_at(0, torn).await.unwrap();
+    let begun = writer.begun(&first()).await.unwrap_err();
+    let retry = matches!(begun.disposition(), Disposition::Retry { .. });
+    assert!(
+        retry && begun.to_string().contains("not recovered yet"),
+        "{begun}"
+    );
+    drop(lock);
+    let begun = writer.begun(&first()).await.unwrap();
+    assert_eq!(begun[0].start, Position::offset(9));
+    drop(stream);
+}
+
 /// A reshard died; a reader sees that it had begun. Before it looks into the manifest another process settles that,
 /// appends, and another reshard closes the shard. Answers what the reader reads up to the end.
 async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
