@@ -3,7 +3,9 @@
 //! A variant is an outcome; its fields say where. Callers match on [`Error::disposition`], never on text. A bad record
 //! is data, not an error: it becomes a [`crate::origin::DeadLetter`].
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::position::Position;
@@ -35,8 +37,8 @@ pub enum Disposition {
     Fatal,
 }
 
-/// An error at one of the seams.
-#[derive(Debug, thiserror::Error)]
+/// An error at one of the seams. Clones are for those who wait for one call together.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Another owner published first.
@@ -122,7 +124,7 @@ pub enum Error {
         path: PathBuf,
         /// The error of the operating system.
         #[source]
-        source: std::io::Error,
+        source: Arc<io::Error>,
     },
     /// A remote service did not answer, which may pass.
     #[error("{message}")]
@@ -155,6 +157,18 @@ pub struct Rewound {
     pub at: Position,
 }
 
+/// Says in a failed file operation what was done and where.
+pub trait OrCannot<T> {
+    /// Converts the error as [`Error::io`] does.
+    fn or_cannot(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> OrCannot<T> for io::Result<T> {
+    fn or_cannot(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| Error::io(action, path, error))
+    }
+}
+
 /// The delay before an operation on a full disk is tried again.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
@@ -173,13 +187,22 @@ impl Error {
         }
     }
 
+    /// Stored bytes of this file are not what was written.
+    pub fn corrupt(path: &Path, offset: u64, detail: impl Into<String>) -> Self {
+        Error::Corrupt {
+            path: path.to_owned(),
+            offset,
+            detail: detail.into(),
+        }
+    }
+
     /// Converts the error of a file operation. A full disk becomes [`Error::Full`]; a lack of file descriptors says
     /// which limit to raise.
-    pub fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
         let lacking = rustix::io::Errno::MFILE.raw_os_error();
         let source = match source.raw_os_error() {
-            Some(code) if code == lacking => std::io::Error::other(format!(
+            Some(code) if code == lacking => io::Error::other(format!(
                 "{source}: raise the hard limit with `ulimit -Hn 1024`, or with `LimitNOFILE=1024` in a unit of systemd"
             )),
             _ => source,
@@ -191,15 +214,15 @@ impl Error {
             _ => Error::Io {
                 action,
                 path: path.to_owned(),
-                source,
+                source: Arc::new(source),
             },
         }
     }
 
     /// Converts the error of an operation in a directory, as [`Error::io`] does. A directory that is a file, or whose
     /// path leads through one, is a refusal.
-    pub fn directory(action: &'static str, dir: &Path, source: std::io::Error) -> Self {
-        use std::io::ErrorKind::{AlreadyExists, NotADirectory};
+    pub fn directory(action: &'static str, dir: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{AlreadyExists, NotADirectory};
         match source.kind() {
             AlreadyExists | NotADirectory => Error::refused(format!(
                 "`{}` is not a directory: it is a file, or its path leads through one: name another directory",

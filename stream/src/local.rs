@@ -33,8 +33,6 @@
 //! HOME/_runs/..                  which producers without a ledger live ([`producer_locks`])
 //! ```
 //!
-//! A stream that a build without homes made keeps all that in `DIR` itself.
-//!
 //! # Offsets
 //!
 //! A shard counts *slots* from 0. A record takes one; an account takes one more, the last of its frame, where it
@@ -103,6 +101,7 @@ mod leases;
 mod metrics;
 mod producer_locks;
 mod read;
+mod shard_files;
 mod stream;
 mod stream_dir;
 mod stream_time;

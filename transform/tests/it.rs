@@ -138,7 +138,7 @@ async fn read(
                     .map(|key| String::from_utf8_lossy(key).into_owned());
                 let n = number(&payload);
                 let name = shard.id.to_string();
-                let hash = batch.explicit_hash(index);
+                let hash = batch.hashes.get(index).copied();
                 assert!(hash.is_none_or(|hash| shard.range.contains(hash)));
                 found
                     .records

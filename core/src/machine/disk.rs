@@ -230,6 +230,14 @@ pub async fn read_file(disk: &dyn Disk, path: &Path) -> io::Result<Option<Bytes>
     file.read_at(0, len).await.map(Some)
 }
 
+/// Removes a file that another process may have removed.
+pub async fn remove_if_there(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Replaces a file atomically and durably: temporary file, sync, rename, sync of the directory.
 ///
 /// `nonce` keeps temporary names of concurrent writers apart.

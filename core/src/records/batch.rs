@@ -400,11 +400,6 @@ impl Batch {
             && self.runs.first().is_none_or(|run| run.first == 0)
     }
 
-    /// The route hash of record `index` when it is not the hash of its key.
-    pub fn explicit_hash(&self, index: usize) -> Option<u128> {
-        self.hashes.get(index).copied()
-    }
-
     /// The origin of record `index`; walks the entry that holds it.
     pub fn origin(&self, index: usize) -> Option<(Arc<OriginEntry>, Origin)> {
         let index = index as u32;

@@ -369,6 +369,8 @@ pub fn rows_that_count(generations: &Generations, mut rows: Vec<Lease>) -> Vec<L
 /// A worker's presence in a lease store.
 pub trait Enlisted: Send + Sync + fmt::Debug {}
 
+impl<T: Send + Sync + fmt::Debug> Enlisted for T {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ pub(super) mod control;
 pub(super) mod dedup_state;
 pub(super) mod frame;
 pub(super) mod home;
+pub(super) mod json_file;
 pub(super) mod leftovers;
 pub(super) mod manifest;
 pub(super) mod segment;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::format::chunk::{Frame, FrameChunk};
 use super::format::control::{ControlSlot, SLOT_BYTES};
-use super::format::dedup_state::{FORMAT, FORMATS, Marks};
+use super::format::dedup_state::Marks;
 use super::format::frame::{BodyColumns, Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
 use super::format::manifest::Manifest;
 use super::format::segment::{self, FIXED_BYTES, Head};
@@ -265,14 +265,10 @@ fn marks_are_refused_or_come_back() {
     let ranges = [HashRange::ALL, HashRange { first: 3, last: 9 }];
     Target::new("log-marks").made_by(&make).run(|input| {
         ranges.map(|range| {
-            let _old = Marks::decode(&mut Reader::new(input), *FORMATS.start(), range);
-            let marks = Marks::decode(&mut Reader::new(input), FORMAT, range).ok()?;
+            let marks = Marks::decode(&mut Reader::new(input), range).ok()?;
             let mut out = Vec::new();
             marks.encode(&mut out);
-            assert_eq!(
-                Marks::decode(&mut Reader::new(&out), FORMAT, range),
-                Ok(marks)
-            );
+            assert_eq!(Marks::decode(&mut Reader::new(&out), range), Ok(marks));
             Some(())
         })
     });

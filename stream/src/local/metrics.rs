@@ -1,36 +1,30 @@
 //! The figures of the local log.
 
-use std::time::Duration;
-
 use hydrant_core::ShardId;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// The figures of one shard that this process appends to.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct ShardMetrics {
-    bytes: Counter,
-    records: Counter,
-    duplicates: Counter,
-    syncs: Counter,
-    sync_seconds: Histogram,
-    group_appends: Histogram,
-    recoveries: Counter,
-    origins: Gauge,
-    queued_bytes: Gauge,
+    pub(super) bytes: Counter,
+    pub(super) records: Counter,
+    pub(super) duplicates: Counter,
+    pub(super) syncs: Counter,
+    pub(super) sync_seconds: Histogram,
+    pub(super) group_appends: Histogram,
+    pub(super) recoveries: Counter,
+    pub(super) origins: Gauge,
+    pub(super) queued_bytes: Gauge,
 }
 
-impl std::fmt::Debug for ShardMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ShardMetrics")
-    }
+fn labels(stream: &str, shard: &ShardId) -> [(&'static str, String); 2] {
+    let shard = shard.as_str().to_owned();
+    [("stream", stream.to_owned()), ("shard", shard)]
 }
 
 impl ShardMetrics {
     pub(super) fn new(stream: &str, shard: &ShardId) -> Self {
-        let labels = [
-            ("stream", stream.to_owned()),
-            ("shard", shard.as_str().to_owned()),
-        ];
+        let labels = labels(stream, shard);
         ShardMetrics {
             bytes: counter!("hydrant_local_append_bytes_total", &labels),
             records: counter!("hydrant_local_append_records_total", &labels),
@@ -43,77 +37,30 @@ impl ShardMetrics {
             queued_bytes: gauge!("hydrant_local_queued_bytes", &labels),
         }
     }
-
-    pub(super) fn appended(&self, appends: usize, records: u64, bytes: u64, duplicates: u64) {
-        self.bytes.increment(bytes);
-        self.records.increment(records);
-        self.duplicates.increment(duplicates);
-        self.group_appends.record(appends as f64);
-    }
-
-    pub(super) fn synced(&self, took: Duration) {
-        self.syncs.increment(1);
-        self.sync_seconds.record(took.as_secs_f64());
-    }
-
-    pub(super) fn recovered(&self) {
-        self.recoveries.increment(1);
-    }
-
-    pub(super) fn origins(&self, count: usize) {
-        self.origins.set(count as f64);
-    }
-
-    pub(super) fn queued(&self, bytes: u64) {
-        self.queued_bytes.set(bytes as f64);
-    }
 }
 
 /// Counts a shard that this process has closed since the holder of its lock does not go on.
 pub(super) fn fenced(stream: &str, shard: &ShardId) {
-    let labels = [
-        ("stream", stream.to_owned()),
-        ("shard", shard.as_str().to_owned()),
-    ];
-    counter!("hydrant_local_fences_total", &labels).increment(1);
+    counter!("hydrant_local_fences_total", &labels(stream, shard)).increment(1);
 }
 
 /// The figures of one shard that this process reads.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct ReadMetrics {
-    bytes: Counter,
-    records: Counter,
-    gaps: Counter,
-    lag: Gauge,
-}
-
-impl std::fmt::Debug for ReadMetrics {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReadMetrics")
-    }
+    pub(super) bytes: Counter,
+    pub(super) records: Counter,
+    pub(super) gaps: Counter,
+    pub(super) lag: Gauge,
 }
 
 impl ReadMetrics {
     pub(super) fn new(stream: &str, shard: &ShardId) -> Self {
-        let labels = [
-            ("stream", stream.to_owned()),
-            ("shard", shard.as_str().to_owned()),
-        ];
+        let labels = labels(stream, shard);
         ReadMetrics {
             bytes: counter!("hydrant_local_read_bytes_total", &labels),
             records: counter!("hydrant_local_read_records_total", &labels),
             gaps: counter!("hydrant_local_gaps_total", &labels),
             lag: gauge!("hydrant_local_read_lag_offsets", &labels),
         }
-    }
-
-    pub(super) fn read(&self, records: u64, bytes: u64, lag: u64) {
-        self.bytes.increment(bytes);
-        self.records.increment(records);
-        self.lag.set(lag as f64);
-    }
-
-    pub(super) fn gap(&self) {
-        self.gaps.increment(1);
     }
 }

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use hydrant_core::disk::{Disk, Lock, LockKind};
+use hydrant_core::disk::{Disk, Lock, LockKind, remove_if_there};
+use hydrant_core::error::OrCannot;
 use hydrant_core::origin::WriterId;
 use hydrant_core::{Error, Result};
 
@@ -57,9 +58,9 @@ impl ProducerLocks {
         let path = self.path(run);
         // Its name need not be durable: a power cut ends the runs that it names.
         let made = disk.create_dir_all(&self.dir).await;
-        made.map_err(|e| Error::io("create", &self.dir, e))?;
+        made.or_cannot("create", &self.dir)?;
         let lock = disk.try_lock(&path, LockKind::Exclusive).await;
-        let lock = lock.map_err(|e| Error::io("lock", &path, e))?;
+        let lock = lock.or_cannot("lock", &path)?;
         let lock = lock.ok_or_else(|| {
             Error::fatal(format!(
                 "another process appends as `{run}`, which is drawn for one run only"
@@ -76,20 +77,22 @@ impl ProducerLocks {
             return Ok(false);
         }
         let path = self.path(run);
-        let stat = disk.stat(&path).await;
-        if stat.map_err(|e| Error::io("look at", &path, e))?.is_none() {
+        if disk
+            .stat(&path)
+            .await
+            .or_cannot("look at", &path)?
+            .is_none()
+        {
             return Ok(true);
         }
         let lock = disk.try_lock(&path, LockKind::Exclusive).await;
-        if lock.map_err(|e| Error::io("lock", &path, e))?.is_none() {
+        if lock.or_cannot("lock", &path)?.is_none() {
             return Ok(false);
         }
-        match disk.remove(&path).await {
-            // Another shard's appender may have removed it.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &path, error))
-            }
-            _ => Ok(true),
-        }
+        // Another shard's appender may have removed it.
+        remove_if_there(disk, &path)
+            .await
+            .or_cannot("remove", &path)?;
+        Ok(true)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use hydrant_core::admin::{Admin, LeaseAccess};
-use hydrant_core::disk::{Watch, at_once};
+use hydrant_core::disk::{Open, Watch, at_once};
+use hydrant_core::error::OrCannot;
 use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::stream::{
     Assignment, Behind, Join, OpenAt, ShardReader, ShardState, Start, Stream, StreamWriter,
@@ -13,12 +14,9 @@ use hydrant_core::stream::{
 use hydrant_core::{Budget, Context, Error, Position, Result, Shard, ShardId, ShardMap, StreamId};
 
 use super::admin::stream_admin::LocalAdmin;
-use super::end::durable_end::{Durable, durable};
-use super::format::control::{ControlFile, ControlSlot};
+use super::end::durable_end::durable;
 use super::format::frame::position_before;
 use super::format::manifest::Manifest;
-use super::format::segment;
-use super::format::shard_end::ShardEnd;
 use super::leases::{FileLeases, generations};
 use super::read::reader::TailReader;
 use super::read::start_position;
@@ -51,15 +49,15 @@ impl LocalStream {
             return Ok(None);
         }
         // Watched before it is read, so that no change is missed.
-        let watch = ctx.disk.watch(dir).await;
-        let watch = watch.map_err(|e| Error::io("watch", dir, e))?;
+        let watch = ctx.disk.watch(dir).await.or_cannot("watch", dir)?;
         let Some(manifest) = Manifest::read(ctx, dir).await? else {
             return Ok(None);
         };
         let place = StreamDir::try_new(ctx, dir, &manifest)?;
         let manifest = place.manifest().await?;
-        for shard in manifest.shards.all() {
-            recover(&place, shard, manifest.ends.get(&shard.id)).await?;
+        // Of a closed one the manifest says where it ends, whatever its directory holds.
+        for shard in manifest.shards.open() {
+            recover(&place, shard).await?;
         }
         Ok(Some(Arc::new(LocalStream {
             place,
@@ -112,16 +110,10 @@ fn behind(state: &ShardState, tip: Position, to: Position) -> Behind {
 }
 
 async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
-    let disk = &*place.ctx.disk;
-    let dir = place.shard_dir(&shard.id);
-    let file = ControlFile::open_to_read(disk, &dir).await?;
-    let file = file.ok_or_else(|| place.gone())?;
-    let control = match durable(place, &shard, &file).await? {
-        Durable::Moving(control) => control,
-        Durable::Final(control, _) => Some(control),
-        Durable::Undecided => file.read().await?,
-    };
-    let bytes = segment::list(disk, &dir).await?.iter().map(|s| s.len).sum();
+    let file = place.control_file(&shard.id, Open::Read).await?;
+    let control = durable(place, &shard, &file).await?.control;
+    let segments = place.segments(&shard.id, None).await?;
+    let bytes = segments.iter().map(|s| s.len).sum();
     Ok(ShardState {
         shard,
         tip: control.map(|control| position_before(control.next_offset)),
@@ -137,17 +129,9 @@ async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
 }
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
-async fn recover(place: &Arc<StreamDir>, shard: &Shard, end: Option<&ShardEnd>) -> Result<()> {
-    if end.is_some() {
-        // The manifest says where it ends, whatever its directory holds.
-        return Ok(());
-    }
-    let dir = place.shard_dir(&shard.id);
-    let file = ControlFile::open_to_read(&*place.ctx.disk, &dir).await?;
-    let file = file.ok_or_else(|| place.gone())?;
-    let half_sealed =
-        |control: &ControlSlot| control.sealing != control.sealed || control.sealed != shard.closed;
-    match observe(place, shard, &file, half_sealed).await {
+async fn recover(place: &Arc<StreamDir>, shard: &Shard) -> Result<()> {
+    let file = place.control_file(&shard.id, Open::Read).await?;
+    match observe(place, shard, &file, |control| control.sealing).await {
         Ok(_) => Ok(()),
         // What is durable can be read; appends are refused with the same words.
         Err(error @ (Error::Full { .. } | Error::Corrupt { .. } | Error::Io { .. })) => {

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::disk::{SharedDisk, Stat};
+use hydrant_core::error::OrCannot;
 use hydrant_core::{Context, Error, Result, ShardId, StreamId};
 
+use super::format::home;
 use super::format::manifest::{Manifest, StreamSettings};
 use super::producer_locks::ProducerLocks;
 use super::stream_time::StreamTime;
@@ -42,7 +44,8 @@ pub(super) struct StreamDir {
 impl StreamDir {
     /// Of the stream with this manifest.
     pub(super) fn try_new(ctx: &Context, dir: &Path, manifest: &Manifest) -> Result<Arc<Self>> {
-        let home = manifest.home(dir)?;
+        let incarnation = manifest.incarnation()?;
+        let home = dir.join(home::name(incarnation));
         Ok(Arc::new(StreamDir {
             ctx: ctx.apart(dir),
             pulse_disk: ctx.apart(&dir.join("pulse")).disk,
@@ -50,7 +53,7 @@ impl StreamDir {
             runs: ProducerLocks::new(home.join("_runs")),
             home,
             stream: manifest.stream.clone(),
-            incarnation: manifest.incarnation()?,
+            incarnation,
             settings: manifest.settings.clone(),
             age: StreamTime::default(),
             manifest: Mutex::new(None),
@@ -80,8 +83,12 @@ impl StreamDir {
     pub(super) async fn manifest(&self) -> Result<Arc<Manifest>> {
         let path = Manifest::path(&self.dir);
         // Looked at before it is read: what is read may be newer, and is then read once more.
-        let stat = self.ctx.disk.stat(&path).await;
-        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+        let stat = self
+            .ctx
+            .disk
+            .stat(&path)
+            .await
+            .or_cannot("look at", &path)?;
         let stat = stat.ok_or_else(|| self.gone())?;
         if let Some((seen, manifest)) = &*self.known()
             && *seen == stat
@@ -93,7 +100,7 @@ impl StreamDir {
             _ => return Err(self.gone()),
         };
         let synced = self.ctx.disk.sync_dir(&self.dir).await;
-        synced.map_err(|e| Error::io("sync", &self.dir, e))?;
+        synced.or_cannot("sync", &self.dir)?;
         *self.known() = Some((stat, Arc::clone(&manifest)));
         Ok(manifest)
     }
@@ -129,10 +136,8 @@ impl StreamDir {
         let below: Vec<_> = dir.ancestors().take_while(|d| *d != self.home).collect();
         let mut parent = self.home.as_path();
         for dir in below.into_iter().rev() {
-            let made = disk.create_dir_all(dir).await;
-            made.map_err(|e| Error::io("create", dir, e))?;
-            let synced = disk.sync_dir(parent).await;
-            synced.map_err(|e| Error::io("sync", parent, e))?;
+            disk.create_dir_all(dir).await.or_cannot("create", dir)?;
+            disk.sync_dir(parent).await.or_cannot("sync", parent)?;
             parent = dir;
         }
         // In the home of a stream that is gone it is of no use.

@@ -103,7 +103,7 @@ pub(super) async fn routes_and_origins_travel_with_records(harness: &dyn Harness
                     (entry.writer, entry.shard.as_str()),
                     (writer_id(), "upstream")
                 );
-                all.push((origin.position(), batch.explicit_hash(n)));
+                all.push((origin.position(), batch.hashes.get(n).copied()));
             }
         }
     }

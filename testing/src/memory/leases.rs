@@ -154,8 +154,6 @@ struct Presence {
     worker: String,
 }
 
-impl Enlisted for Presence {}
-
 impl Drop for Presence {
     fn drop(&mut self) {
         if let Some(count) = self.shared.lock().workers.get_mut(&self.worker) {

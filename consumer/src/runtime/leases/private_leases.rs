@@ -18,8 +18,6 @@ pub(crate) struct PrivateLeases {
 #[derive(Debug)]
 struct PrivateWorker;
 
-impl Enlisted for PrivateWorker {}
-
 #[async_trait]
 impl LeaseStore for PrivateLeases {
     async fn enlist(&self, _worker: &str) -> Result<Box<dyn Enlisted>> {

@@ -154,7 +154,7 @@ fn wholes(batch: &Batch) -> Vec<Whole> {
                 key: batch.key(entry).map(<[u8]>::to_vec),
                 payload: (!batch.is_tombstone(index)).then_some(payload),
                 stamp: entry.stamp,
-                hash: batch.explicit_hash(index),
+                hash: batch.hashes.get(index).copied(),
                 headers: read_headers(block)
                     .map(|header| {
                         let header = header.unwrap();

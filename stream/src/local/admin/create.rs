@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use hydrant_core::error::OrCannot;
 use hydrant_core::settings::SettingsTable;
 use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId};
 
@@ -145,8 +146,7 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
     made.map_err(|e| Error::directory("create", dir, e))?;
     // Who made the directory may have died before its name was durable.
     if let Some(parent) = dir.parent().filter(|parent| *parent != Path::new("")) {
-        let synced = ctx.disk.sync_dir(parent).await;
-        synced.map_err(|e| Error::io("sync", parent, e))?;
+        ctx.disk.sync_dir(parent).await.or_cannot("sync", parent)?;
     }
     let _lock = manifest::lock(ctx, dir).await?;
     if Manifest::read(ctx, dir).await?.is_some() {
@@ -169,7 +169,7 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
     // One by one: a directory above the one that is made may be anybody's, and has the rights that the umask gives.
     for dir in [&place.home, &shards_dir] {
         let made = ctx.disk.create_dir_all(dir).await;
-        made.map_err(|e| Error::io("create", dir, e))?;
+        made.or_cannot("create", dir)?;
     }
     let mut shards = Vec::new();
     for range in HashRange::even(options.shards) {
@@ -182,7 +182,7 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
         manifest.next_shard += 1;
         let dir = place.shard_dir(&shard.id);
         let made = ctx.disk.create_dir_all(&dir).await;
-        made.map_err(|e| Error::io("create", &dir, e))?;
+        made.or_cannot("create", &dir)?;
         make_shard(&place, &shard, &Marks::new(range)).await?;
         shards.push(shard);
     }
@@ -195,37 +195,20 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
 pub(crate) async fn delete(dir: &Path, ctx: &Context) -> Result<bool> {
     let disk = &*ctx.disk;
     let path = Manifest::path(dir);
-    if disk
-        .stat(dir)
-        .await
-        .map_err(|e| Error::io("look at", dir, e))?
-        .is_none()
-    {
+    if disk.stat(dir).await.or_cannot("look at", dir)?.is_none() {
         return Ok(false);
     }
     let _lock = manifest::lock(ctx, dir).await?;
-    let manifest = Manifest::read(ctx, dir).await?;
-    if manifest.is_some() {
+    let is_there = Manifest::read(ctx, dir).await?.is_some();
+    if is_there {
         // From here on there is no stream. Those who are at work in it find that out by what they miss.
-        disk.remove(&path)
-            .await
-            .map_err(|e| Error::io("remove", &path, e))?;
-        disk.sync_dir(dir)
-            .await
-            .map_err(|e| Error::io("sync", dir, e))?;
+        disk.remove(&path).await.or_cannot("remove", &path)?;
+        disk.sync_dir(dir).await.or_cannot("sync", dir)?;
     }
     let left = home::remove_all(disk, dir).await?;
-    if manifest
-        .as_ref()
-        .is_some_and(|manifest| !manifest.has_home())
-    {
-        home::remove_parts(disk, dir).await?;
-    }
     // Nothing that was stored comes back with a power cut.
-    disk.sync_dir(dir)
-        .await
-        .map_err(|e| Error::io("sync", dir, e))?;
-    Ok(manifest.is_some() || left)
+    disk.sync_dir(dir).await.or_cannot("sync", dir)?;
+    Ok(is_there || left)
 }
 
 #[cfg(test)]

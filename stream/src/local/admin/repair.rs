@@ -6,16 +6,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hydrant_core::disk::Open;
-use hydrant_core::origin::OriginEntry;
-use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Interval, Result, Shard};
 
 use crate::local::end::durable_end::{Durable, durable};
-use crate::local::format::control::ControlFile;
-use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_before};
-use crate::local::format::segment::{self, Segment};
+use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, entry_of, position_before};
+use crate::local::format::segment::{ListedSegment, Segment};
 use crate::local::format::skips::{Skip, Skips};
 use crate::local::stream_dir::StreamDir;
 use crate::local::write::pulse::Pulse;
@@ -26,7 +22,6 @@ const SEARCH_BYTES: usize = 1 << 20;
 
 /// Records the corrupt places of a shard as skipped; answers what was lost with them.
 pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Interval>> {
-    let disk = &*place.ctx.disk;
     let dir = place.shard_dir(&shard.id);
     let mut log = ShardLog::new(place, shard);
     let Some(_lock) = log.wait().await? else {
@@ -34,14 +29,9 @@ pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<
     };
     // What is searched may be gigabytes.
     let _pulse = Pulse::of(place, &dir);
-    let file = ControlFile::open_to_read(disk, &dir).await?;
-    let file = file.ok_or_else(|| place.gone())?;
-    let (control, end) = match durable(place, shard, &file).await? {
-        Durable::Final(control, end) => (Some(control), Some(end)),
-        Durable::Moving(control) => (control, None),
-        // Its end can only be decided once it can be read, and its holder is gone.
-        Durable::Undecided => (file.read().await?, None),
-    };
+    let file = place.control_file(&shard.id, Open::Read).await?;
+    // Where a fenced shard ends can only be decided once it can be read, and its holder is gone.
+    let Durable { control, end, .. } = durable(place, shard, &file).await?;
     let control = control.ok_or_else(|| {
         Error::refused(format!(
             "no slot of the control file of shard `{}` is intact: open the stream for appending, which mends it, and repair then",
@@ -49,20 +39,20 @@ pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<
         ))
     })?;
     let mut skips = Skips::read(&place.ctx, &dir).await?;
-    let mut segments = segment::list(disk, &dir).await?;
-    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
+    let segments = place.segments(&shard.id, end).await?;
+    let open = async |listed: &ListedSegment| {
+        let opened = place.segment(&shard.id, listed.number, listed.base).await?;
+        opened.ok_or_else(|| place.gone())
+    };
     let mut found = Vec::new();
     for (n, listed) in segments.iter().enumerate() {
         if listed.number > control.active {
             break;
         }
-        let opened = Segment::open(disk, &dir, listed.number, listed.base, Open::Read).await?;
-        let segment = opened.ok_or_else(|| place.gone())?;
+        let segment = open(listed).await?;
         let (end, next_base) = match segments.get(n + 1) {
             Some(next) if listed.number < control.active => {
-                let opened = Segment::open(disk, &dir, next.number, next.base, Open::Read).await?;
-                let follower = opened.ok_or_else(|| place.gone())?;
-                let head = follower.head(place.incarnation).await?;
+                let head = open(next).await?.head(place.incarnation).await?;
                 (head.previous_bytes, next.base)
             }
             _ => (control.durable_bytes, control.next_offset),
@@ -146,26 +136,14 @@ async fn frame(
     end: u64,
 ) -> Result<Result<Header, FrameFault>> {
     let bytes = segment.read(at, HEADER_BYTES).await?;
-    let header = match Header::decode(&bytes, place.salt()) {
-        Ok(header) if at + header.frame_len() <= end => header,
-        Ok(_) => return Ok(Err(FrameFault("a frame is cut short"))),
+    let header = match Header::decode_before(&bytes, place.salt(), end - at) {
+        Ok(header) => header,
         Err(fault) => return Ok(Err(fault)),
     };
     let rest = header.frame_len() as usize - HEADER_BYTES;
     let bytes = segment.read(at + HEADER_BYTES as u64, rest).await?;
-    Ok(parts(&header, &bytes).map(|()| header))
-}
-
-fn parts(header: &Header, bytes: &Bytes) -> Result<(), FrameFault> {
-    let (meta, body) = header
-        .split(bytes)
-        .ok_or(FrameFault("a frame is cut short"))?;
-    header.check_meta(&meta)?;
-    header.check_body(&body)?;
-    if !meta.is_empty() && OriginEntry::decode(&mut Reader::new(&meta)).is_err() {
-        return Err(FrameFault("an origin entry is malformed"));
-    }
-    Ok(())
+    let parts = header.parts(&bytes);
+    Ok(parts.and_then(|(meta, _)| entry_of(&meta)).map(|_| header))
 }
 
 /// The next intact frame from byte `from` on, and its base.

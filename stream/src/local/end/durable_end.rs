@@ -11,19 +11,18 @@ use hydrant_core::{Result, Shard};
 
 use super::fence_mark;
 use crate::local::format::control::{ControlFile, ControlSlot};
-use crate::local::format::segment;
 use crate::local::format::shard_end::ShardEnd;
 use crate::local::stream_dir::StreamDir;
 
 /// What is known of a shard's durable end without its lock.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Durable {
-    /// What the control file says; `None` when no slot of it is intact.
-    Moving(Option<ControlSlot>),
-    /// The shard is closed and ends here.
-    Final(ControlSlot, ShardEnd),
+pub(crate) struct Durable {
+    /// What the control file says, or of a closed shard should say; `None` when no slot of it is intact.
+    pub(crate) control: Option<ControlSlot>,
+    /// Where the shard ends, once it is closed.
+    pub(crate) end: Option<ShardEnd>,
     /// The shard is fenced, and where it ends is not decided yet.
-    Undecided,
+    pub(crate) is_undecided: bool,
 }
 
 /// The durable end of a shard.
@@ -34,22 +33,27 @@ pub(crate) async fn durable(
 ) -> Result<Durable> {
     let control = file.read().await?;
     let marked = !mutant::is(Mutant::FenceUnseen) && fence_mark::exists(place, &shard.id).await?;
-    // Also of a sealed shard: what a failed append has cut may have come back with a power cut, past the end.
-    let is_closing = control.is_none_or(|control| control.sealing);
+    let mut found = Durable {
+        control,
+        end: None,
+        is_undecided: false,
+    };
+    // Also of a sealed shard: what a failed append has cut may have come back with a power cut, past the end. And of one
+    // that is known to be closed: a power cut may have taken its mark.
+    let is_closing = shard.closed || control.is_none_or(|control| control.sealing);
     if !marked && !is_closing {
-        return Ok(Durable::Moving(control));
+        return Ok(found);
     }
-    let manifest = place.manifest().await?;
-    Ok(match manifest.ends.get(&shard.id) {
+    match place.manifest().await?.ends.get(&shard.id) {
         Some(end) => {
-            let mut segments = Vec::new();
-            if control.is_none() {
-                segments = segment::list(&*place.ctx.disk, &place.shard_dir(&shard.id)).await?;
-                segments.retain(|listed| end.includes(listed));
-            }
-            Durable::Final(end.control(control, &segments, place.incarnation), *end)
+            let segments = match control {
+                Some(_) => Vec::new(),
+                None => place.segments(&shard.id, Some(*end)).await?,
+            };
+            found.control = Some(end.control(control, &segments, place.incarnation));
+            found.end = Some(*end);
         }
-        None if marked && !manifest.shard(&shard.id)?.closed => Durable::Undecided,
-        None => Durable::Moving(control),
-    })
+        None => found.is_undecided = marked,
+    }
+    Ok(found)
 }

@@ -22,43 +22,41 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use hydrant_core::disk::Open;
+use hydrant_core::error::OrCannot;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Error, Result, Shard};
 
 use super::closing::{CloseOutcome, Closing, Haste, close};
 use super::durable_end::{Durable, durable};
 use super::fence_mark;
+use super::intact_tail::IntactTail;
 use super::shard_state::DurableState;
 use crate::local::format::control::{ControlFile, ControlSlot};
-use crate::local::format::dedup_state::OriginInterval;
-use crate::local::format::frame::intact;
 use crate::local::format::manifest;
-use crate::local::format::segment::{self, FrameWalk, ListedSegment, Segment};
+use crate::local::format::segment::{ListedSegment, Segment};
 use crate::local::format::segment_draft::Draft;
 use crate::local::format::shard_end::ShardEnd;
-use crate::local::format::skips::Skips;
 use crate::local::metrics;
 use crate::local::stream_dir::StreamDir;
 
 /// How often the end is looked for while the holder makes progress. It does so for one group at most.
 const TRIES_MAX: u32 = 100;
 
-/// What became of a fence.
-#[derive(Debug)]
-pub(crate) enum Settled {
-    /// The shard is closed; where it ends, if the manifest says so.
-    Closed(Option<ShardEnd>),
-    /// Another process replaces the manifest just now.
-    Busy,
-}
-
-/// Fences a shard, or completes what others began: afterwards it is closed.
-pub(crate) async fn settle(place: &Arc<StreamDir>, shard: &Shard, haste: Haste) -> Result<Settled> {
+/// Fences a shard, or completes what others began: afterwards it is closed, and ends where this answers. `None` when
+/// another process replaces the manifest just now.
+pub(crate) async fn settle(
+    place: &Arc<StreamDir>,
+    shard: &Shard,
+    haste: Haste,
+) -> Result<Option<ShardEnd>> {
     let mut failed = false;
     loop {
+        if let Some(end) = place.manifest().await?.ends.get(&shard.id) {
+            return Ok(Some(*end));
+        }
         match try_settle(place, shard, haste).await {
-            Ok(Some(settled)) => return Ok(settled),
-            Ok(None) | Err(Error::Sealed { .. }) => {}
+            Ok(CloseOutcome::Busy) => return Ok(None),
+            Ok(CloseOutcome::Done(_) | CloseOutcome::ByOthers) | Err(Error::Sealed { .. }) => {}
             Err(error @ Error::Io { .. }) if !failed && haste == Haste::Waits => {
                 failed = true;
                 tracing::warn!(shard = %shard.id, error = %error.report(), "cannot fence a shard; trying once more");
@@ -68,19 +66,9 @@ pub(crate) async fn settle(place: &Arc<StreamDir>, shard: &Shard, haste: Haste) 
     }
 }
 
-/// `None` when another process has closed the shard meanwhile.
-async fn try_settle(
-    place: &Arc<StreamDir>,
-    shard: &Shard,
-    haste: Haste,
-) -> Result<Option<Settled>> {
-    let manifest = place.manifest().await?;
-    if manifest.shard(&shard.id)?.closed {
-        let end = manifest.ends.get(&shard.id).copied();
-        return Ok(Some(Settled::Closed(end)));
-    }
+async fn try_settle(place: &Arc<StreamDir>, shard: &Shard, haste: Haste) -> Result<CloseOutcome> {
     if haste == Haste::Looks && manifest::try_lock(&place.ctx, &place.dir).await?.is_none() {
-        return Ok(Some(Settled::Busy));
+        return Ok(CloseOutcome::Busy);
     }
     let early = match mutant::is(Mutant::EndBeforeMark) {
         true => Some(find_end(place, shard).await?),
@@ -91,19 +79,16 @@ async fn try_settle(
         Some(early) => early,
         None => find_end(place, shard).await?,
     };
-    let end = parent.end;
-    match close(place, &[parent], &[shard.range], haste).await? {
-        CloseOutcome::Done(children) => {
-            metrics::fenced(&place.stream.name, &shard.id);
-            tracing::warn!(
-                stream = %place.stream.name, shard = %shard.id, child = %children[0], next_offset = end.next_offset,
-                "closed a shard whose lock is held by a process that does not go on"
-            );
-            Ok(Some(Settled::Closed(Some(end))))
-        }
-        CloseOutcome::ByOthers => Ok(None),
-        CloseOutcome::Busy => Ok(Some(Settled::Busy)),
+    let next_offset = parent.end.next_offset;
+    let closed = close(place, &[parent], &[shard.range], haste).await?;
+    if let CloseOutcome::Done(children) = &closed {
+        metrics::fenced(&place.stream.name, &shard.id);
+        tracing::warn!(
+            stream = %place.stream.name, shard = %shard.id, child = %children[0], next_offset,
+            "closed a shard whose lock is held by a process that does not go on"
+        );
     }
+    Ok(closed)
 }
 
 /// As [`durable`]; sees to it that it is decided where a fenced shard ends, unless another process is about to, or this one
@@ -114,14 +99,14 @@ pub(crate) async fn decided(
     file: &ControlFile,
 ) -> Result<Durable> {
     let found = durable(place, shard, file).await?;
-    if !matches!(found, Durable::Undecided) {
+    if !found.is_undecided {
         return Ok(found);
     }
     match settle(place, shard, Haste::Looks).await {
         Ok(_) => durable(place, shard, file).await,
         Err(error @ (Error::Full { .. } | Error::Io { .. })) => {
             tracing::debug!(shard = %shard.id, error = %error.report(), "cannot decide where a fenced shard ends");
-            Ok(Durable::Undecided)
+            Ok(found)
         }
         Err(error) => Err(error),
     }
@@ -140,11 +125,8 @@ pub(crate) async fn find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Cl
             });
         }
     }
-    Err(Error::Corrupt {
-        path: place.shard_dir(&shard.id),
-        offset: 0,
-        detail: "the newest segment of the shard is missing".to_owned(),
-    })
+    let detail = "the newest segment of the shard is missing";
+    Err(Error::corrupt(&place.shard_dir(&shard.id), 0, detail))
 }
 
 /// What is looked at without the lock may change meanwhile: then there is no answer.
@@ -154,16 +136,14 @@ pub(crate) async fn find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Cl
 /// the holder may be about to do the same, and the name of the next segment is given once.
 async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Closing>> {
     let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
-    let file = ControlFile::open_to_read(disk, &dir).await?;
-    let file = file.ok_or_else(|| place.gone())?;
+    let file = place.control_file(&shard.id, Open::Read).await?;
     let control = file.read().await?;
     let Some((segment, is_named_only)) = newest(place, shard, control).await? else {
         return Ok(None);
     };
     // Who named it may have died before the name was durable; nor is the mark. Without one no process asks the manifest where the
     // shard ends, so it is durable before that says so.
-    let synced = disk.sync_dir(&dir).await;
-    synced.map_err(|e| Error::io("sync", &dir, e))?;
+    disk.sync_dir(&dir).await.or_cannot("sync", &dir)?;
     let (head, marks) = segment.marks(place.incarnation, shard.range).await?;
     let state = match control {
         Some(control) if !is_named_only => control,
@@ -176,35 +156,43 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
             ..said.unwrap_or_default()
         },
     };
-    let len = segment.file.len().await;
-    let len = len.map_err(|e| Error::io("read", &segment.path, e))?;
+    let len = segment.len().await?;
     let known = DurableState::replayed(place, shard, state, (&segment, head, marks)).await;
     if file.read().await? != control {
         return Ok(None);
     }
     let mut known = known?;
-    let mut tail = IntactTail::default();
-    let taken = tail
-        .take(place, shard, (&segment, &mut known), len, !is_named_only)
-        .await;
-    let copied = tail.copy.take();
-    if let Err(error) = taken {
-        if let Some(draft) = copied {
-            draft.remove(disk).await;
+    let next_head = (!is_named_only).then(|| known.next_head(place));
+    let mut tail = IntactTail::new(&segment, place.salt(), known.control, len);
+    let mut copied: Option<Draft> = None;
+    loop {
+        let (bytes, claim) = match tail.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(error) => {
+                if let Some(draft) = copied {
+                    draft.remove().await;
+                }
+                return Err(error);
+            }
+        };
+        if let Some((head, start)) = &next_head {
+            let draft = match &mut copied {
+                Some(draft) => draft,
+                none => {
+                    none.insert(Draft::begin(&place.ctx, &dir, head.clone(), start.clone()).await?)
+                }
+            };
+            draft.append(vec![bytes]).await?;
         }
-        return Err(error);
+        if let Some(claim) = &claim {
+            known.marks.apply(claim);
+        }
     }
-    let mut end = ShardEnd {
-        segment: state.active,
-        base: segment.base,
-        bytes: tail.at.unwrap_or(state.durable_bytes),
-        next_offset: tail.next_offset.unwrap_or(state.next_offset),
-        records: state.records + tail.records,
-        newest_arrival: tail.arrival.unwrap_or(state.newest_arrival),
-    };
+    let mut end = ShardEnd::at(&tail.end, segment.base);
     if let Some(draft) = copied {
         let bytes = draft.len();
-        match draft.publish_or_remove(disk).await {
+        match draft.publish().await {
             Ok(named) => {
                 (end.segment, end.base, end.bytes) = (named.number, named.base, bytes);
             }
@@ -235,8 +223,7 @@ async fn newest(
     shard: &Shard,
     control: Option<ControlSlot>,
 ) -> Result<Option<(Segment, bool)>> {
-    let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
-    let segments = segment::list(disk, &dir).await?;
+    let segments = place.segments(&shard.id, None).await?;
     let (listed, is_named_only) = match control {
         None => (segments.last(), false),
         Some(control) => {
@@ -253,65 +240,7 @@ async fn newest(
     let Some(listed) = listed else {
         return Ok(None);
     };
-    let (number, base) = (listed.number, listed.base);
-    let opened = Segment::open(disk, &dir, number, base, Open::Read).await?;
+    let opened = place.segment(&shard.id, listed.number, listed.base);
+    let opened = opened.await?;
     Ok(opened.map(|segment| (segment, is_named_only)))
-}
-
-/// Intact frames past a durable end.
-#[derive(Debug, Default)]
-struct IntactTail {
-    /// The byte after the last one.
-    at: Option<u64>,
-    next_offset: Option<u64>,
-    records: u64,
-    arrival: Option<i64>,
-    /// Where they are copied to.
-    copy: Option<Draft>,
-}
-
-impl IntactTail {
-    /// Takes the frames up to byte `len`, and their claims into the marks; `copies` has them in a draft as well.
-    async fn take(
-        &mut self,
-        place: &StreamDir,
-        shard: &Shard,
-        (active, known): (&Segment, &mut DurableState),
-        len: u64,
-        copies: bool,
-    ) -> Result<()> {
-        let (control, none) = (known.control, Skips::default());
-        let mut walk = FrameWalk::new(active, place.salt(), control.durable_bytes, len, &none);
-        while let Some(Ok((at, header))) = walk.next().await? {
-            if header.base != self.next_offset.unwrap_or(control.next_offset) {
-                break;
-            }
-            let bytes = active.read(at, header.frame_len() as usize).await?;
-            let Some(entry) = intact(&header, &bytes) else {
-                break;
-            };
-            if copies {
-                let copy = match &mut self.copy {
-                    Some(copy) => copy,
-                    none => none.insert(draft_after(place, shard, known).await?),
-                };
-                copy.append(vec![bytes]).await?;
-            }
-            if let Some(entry) = &entry {
-                known.marks.apply(&OriginInterval::from(entry));
-            }
-            self.at = Some(walk.at());
-            self.next_offset = Some(header.next_offset());
-            self.records += u64::from(header.records);
-            self.arrival = Some(header.arrival);
-        }
-        Ok(())
-    }
-}
-
-/// A draft of the segment after a durable end. Its temporary name is its own: the holder may be making the same segment.
-async fn draft_after(place: &StreamDir, shard: &Shard, known: &DurableState) -> Result<Draft> {
-    let (head, bytes) = known.next_head(place);
-    let (dir, nonce) = (place.shard_dir(&shard.id), place.ctx.random.identity());
-    Draft::begin_as(&place.ctx, &dir, &nonce, head, bytes).await
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use hydrant_core::disk::Open;
-use hydrant_core::{Error, Result, ShardId};
+use hydrant_core::error::OrCannot;
+use hydrant_core::{Result, ShardId};
 
 use crate::local::stream_dir::StreamDir;
 
@@ -15,7 +16,7 @@ fn path(place: &StreamDir, shard: &ShardId) -> PathBuf {
 pub(crate) async fn exists(place: &StreamDir, shard: &ShardId) -> Result<bool> {
     let path = path(place, shard);
     let found = place.ctx.disk.stat(&path).await;
-    Ok(found.map_err(|e| Error::io("look at", &path, e))?.is_some())
+    Ok(found.or_cannot("look at", &path)?.is_some())
 }
 
 /// Marks a shard as fenced. [`find_end`](super::fence::find_end) makes that durable.

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use hydrant_core::disk::{Disk, Lock, LockKind, Open};
+use hydrant_core::error::OrCannot;
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId};
 
 use crate::local::format::control::{ControlFile, ControlSlot};
@@ -44,10 +45,9 @@ pub(crate) async fn make_shard(place: &StreamDir, shard: &Shard, marks: &Marks) 
         ..ControlSlot::default()
     };
     let draft = Draft::begin(&place.ctx, &dir, head, bytes).await?;
-    draft.publish(disk).await?;
+    draft.publish().await?;
     ControlFile::create(disk, &dir, &control).await?;
-    let synced = disk.sync_dir(&dir).await;
-    synced.map_err(|e| Error::io("sync", &dir, e))
+    disk.sync_dir(&dir).await.or_cannot("sync", &dir)
 }
 
 /// Makes a shard under the first name that is not taken. Another process that makes one may stand still and go on
@@ -70,8 +70,7 @@ pub(crate) async fn make_child(
             closed: false,
         };
         let dir = place.shard_dir(&shard.id);
-        let made = disk.create_dir_all(&dir).await;
-        made.map_err(|e| Error::io("create", &dir, e))?;
+        disk.create_dir_all(&dir).await.or_cannot("create", &dir)?;
         let path = dir.join("lock");
         match disk.open(&path, Open::CreateNew).await {
             Ok(_) => {}
@@ -89,8 +88,7 @@ pub(crate) async fn make_child(
             continue;
         };
         // Another process may have filled the directory, and a manifest name it, since the lock file was made.
-        let names = disk.list(&dir).await;
-        if names.map_err(|e| Error::io("list", &dir, e))?.len() > 1 {
+        if disk.list(&dir).await.or_cannot("list", &dir)?.len() > 1 {
             number += 1;
             continue;
         }
@@ -120,8 +118,7 @@ async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
         Err(error) => return Err(Error::io("lock", &path, error)),
     };
     // The file that was locked may have been removed meanwhile, and be another one by now.
-    let stat = disk.stat(&path).await;
-    let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+    let stat = disk.stat(&path).await.or_cannot("look at", &path)?;
     Ok(stat
         .is_some_and(|stat| stat.identity == lock.identity())
         .then_some(lock))
@@ -132,8 +129,7 @@ async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
 async fn fill(place: &StreamDir, shard: &Shard, marks: &Marks) -> Result<()> {
     let disk = &*place.ctx.disk;
     for made in [place.shard_dir(&shard.id), place.shards_dir()] {
-        let synced = disk.sync_dir(&made).await;
-        synced.map_err(|e| Error::io("sync", &made, e))?;
+        disk.sync_dir(&made).await.or_cannot("sync", &made)?;
     }
     make_shard(place, shard, marks).await
 }
@@ -151,8 +147,7 @@ pub(crate) async fn forget(place: &StreamDir, children: &[ChildShard]) {
 /// Removes directories of shards that no manifest will name and whose makers are dead.
 pub(crate) async fn remove_unnamed(place: &StreamDir, manifest: &Manifest) -> Result<()> {
     let (disk, shards) = (&*place.ctx.disk, place.shards_dir());
-    let names = disk.list(&shards).await;
-    for listed in names.map_err(|e| Error::io("list", &shards, e))? {
+    for listed in disk.list(&shards).await.or_cannot("list", &shards)? {
         let is_past = |number: u64| number < manifest.next_shard;
         let is_unnamed = manifest.shards.get(&ShardId::new(&listed.name)).is_none();
         if !listed.is_dir || !listed.name.parse().is_ok_and(is_past) || !is_unnamed {
@@ -169,23 +164,15 @@ pub(crate) async fn remove_unnamed(place: &StreamDir, manifest: &Manifest) -> Re
 /// Removes the directory of a child whose lock the caller has. The lock file goes last: then the name is free, and what
 /// lies in the directory belongs to the process that took it.
 async fn remove_owned(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let names = disk.list(dir).await;
-    let names = names.map_err(|e| Error::io("list", dir, e))?;
+    let names = disk.list(dir).await.or_cannot("list", dir)?;
     let (lock, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| n.name == "lock");
     for listed in others.into_iter().chain(lock) {
         let path = dir.join(&listed.name);
-        let removed = disk.remove(&path).await;
-        removed.map_err(|e| Error::io("remove", &path, e))?;
+        disk.remove(&path).await.or_cannot("remove", &path)?;
     }
+    use ErrorKind::{DirectoryNotEmpty, NotFound};
     match disk.remove_dir(dir).await {
-        Err(error)
-            if !matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Err(Error::io("remove", dir, error))
-        }
-        _ => Ok(()),
+        Err(error) if matches!(error.kind(), NotFound | DirectoryNotEmpty) => Ok(()),
+        removed => removed.or_cannot("remove", dir),
     }
 }

@@ -1,13 +1,11 @@
 //! What is known of a shard at a durable end: how its segment begins that is appended to, and the marks.
 
 use bytes::Bytes;
-use hydrant_core::origin::OriginEntry;
-use hydrant_core::varint::Reader;
 use hydrant_core::{Error, Result, Shard, ShardId};
 
 use crate::local::format::control::ControlSlot;
 use crate::local::format::dedup_state::{Marks, OriginInterval};
-use crate::local::format::frame::{FrameFault, Header};
+use crate::local::format::frame::entry_of;
 use crate::local::format::segment::{self, FrameWalk, Head, Segment};
 use crate::local::format::skips::Skips;
 use crate::local::stream_dir::StreamDir;
@@ -45,7 +43,7 @@ impl DurableState {
         control: ControlSlot,
         (active, head, marks): (&Segment, Head, Marks),
     ) -> Result<Self> {
-        let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
+        let from = head.len;
         let mut known = DurableState {
             control,
             base: active.base,
@@ -56,8 +54,37 @@ impl DurableState {
             marks_room: 0,
             tainted: false,
         };
-        replay(&mut known, active, place.salt(), &skips, head.len).await?;
+        known.replay(place, shard, active, from).await?;
         Ok(known)
+    }
+
+    /// Takes the origin entries from byte `from` up to the durable end into the marks.
+    pub(crate) async fn replay(
+        &mut self,
+        place: &StreamDir,
+        shard: &Shard,
+        active: &Segment,
+        from: u64,
+    ) -> Result<()> {
+        let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
+        let end = self.control.durable_bytes;
+        let mut walk = FrameWalk::new(active, place.salt(), from, end, &skips);
+        while let Some(step) = walk.next().await? {
+            let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
+            if self.oldest == 0 {
+                self.oldest = header.arrival;
+            }
+            self.newest = self.newest.max(header.arrival);
+            if header.meta_len == 0 {
+                continue;
+            }
+            let meta = walk.meta(at, &header).await?;
+            let entry = meta.and_then(|meta| entry_of(&meta));
+            if let Some(entry) = entry.map_err(|fault| active.corrupt(at, fault))? {
+                self.marks.apply(&OriginInterval::from(&entry));
+            }
+        }
+        Ok(())
     }
 
     /// The head of the segment that begins at the durable end, and its bytes.
@@ -92,50 +119,4 @@ impl DurableState {
         self.marks_room -= added;
         Ok(())
     }
-}
-
-/// Takes the origin entries from byte `from` up to the durable end into the marks.
-pub(crate) async fn replay(
-    known: &mut DurableState,
-    active: &Segment,
-    salt: u64,
-    skips: &Skips,
-    from: u64,
-) -> Result<()> {
-    let DurableState {
-        control,
-        oldest,
-        newest,
-        marks,
-        ..
-    } = known;
-    let mut walk = FrameWalk::new(active, salt, from, control.durable_bytes, skips);
-    while let Some(step) = walk.next().await? {
-        let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
-        if *oldest == 0 {
-            *oldest = header.arrival;
-        }
-        *newest = (*newest).max(header.arrival);
-        if let Some(claim) = claim_at(&mut walk, active, at, &header).await? {
-            marks.apply(&claim);
-        }
-    }
-    Ok(())
-}
-
-/// What the frame at `at` says of its origin; `None` when it has none.
-pub(crate) async fn claim_at(
-    walk: &mut FrameWalk<'_>,
-    segment: &Segment,
-    at: u64,
-    header: &Header,
-) -> Result<Option<OriginInterval>> {
-    if header.meta_len == 0 {
-        return Ok(None);
-    }
-    let meta = walk.meta(at, header).await?;
-    let meta = meta.map_err(|fault| segment.corrupt(at, fault))?;
-    let entry = OriginEntry::decode(&mut Reader::new(&meta))
-        .map_err(|_| segment.corrupt(at, FrameFault("an origin entry is malformed")))?;
-    Ok(Some(OriginInterval::from(&entry)))
 }

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::Batch;
 use hydrant_core::batch::{AccountOf, AccountSpan, Entry, OriginSpan, Run, Step};
-use hydrant_core::origin::OriginEntry;
-use hydrant_core::varint::Reader;
 use hydrant_core::{Permit, Position, Sequence};
 
 use super::columns;
-use super::frame::{Codec, FrameFault, Header, position_before};
+use super::frame::{Codec, FrameFault, Header, entry_of, position_before};
 
 /// What a record takes in a batch's index beside its bytes.
 const ENTRY_BYTES: u64 = (size_of::<Entry>() + size_of::<u128>()) as u64;
@@ -122,24 +120,18 @@ fn decode_frame(
     segments: &mut Vec<Bytes>,
 ) -> Result<(), FrameFault> {
     let header = &frame.header;
-    let split = header.split(&frame.bytes);
-    let (meta, body) = split.ok_or(FrameFault("a frame is cut short"))?;
-    header.check_meta(&meta)?;
-    header.check_body(&body)?;
-    let entry = if meta.is_empty() {
-        None
-    } else {
-        let mut reader = Reader::new(&meta);
-        let entry = OriginEntry::decode(&mut reader);
-        let mut entry = entry.map_err(|_| FrameFault("an origin entry is malformed"))?;
-        let fits = reader.is_empty()
-            && entry.origins.len() == header.records
-            && entry.account.is_some() == header.account;
-        if !fits {
-            return Err(FrameFault("an origin entry does not fit its frame"));
+    let (meta, body) = header.parts(&frame.bytes)?;
+    let entry = match entry_of(&meta)? {
+        None => None,
+        Some(mut entry) => {
+            let fits =
+                entry.origins.len() == header.records && entry.account.is_some() == header.account;
+            if !fits {
+                return Err(FrameFault("an origin entry does not fit its frame"));
+            }
+            let account = entry.account.take();
+            Some((Arc::new(entry), account))
         }
-        let account = entry.account.take();
-        Some((Arc::new(entry), account))
     };
     let raw = columns::decompress(&body, header.codec, header.raw_len as usize)?;
     let skip = (decoded.next_offset - header.base.min(decoded.next_offset))

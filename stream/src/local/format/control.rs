@@ -5,12 +5,14 @@
 //! synced itself when a shard is made, gets a new segment, or is sealed, and else may fall behind in a power cut, which
 //! recovery makes good from the frames.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hydrant_core::Result;
 use hydrant_core::disk::{Disk, DiskFile, Open};
-use hydrant_core::{Error, Result};
+use hydrant_core::error::OrCannot;
 
 const MAGIC: [u8; 4] = *b"HYDc";
 const FORMAT: u32 = 1;
@@ -25,7 +27,7 @@ const FLAG_SEALED: u32 = 2;
 pub(crate) struct ControlSlot {
     /// Rises with each write.
     pub(crate) counter: u64,
-    /// The incarnation of the stream. Builds that know no [homes](super::home) compare it.
+    /// The incarnation of the stream, for people: what lies in its [home](super::home) is of no other one.
     pub(crate) incarnation: u128,
     /// A reshard has begun; the manifest says whether it happened.
     pub(crate) sealing: bool,
@@ -115,35 +117,24 @@ pub(crate) struct ControlFile {
 }
 
 impl ControlFile {
-    /// Opens the control file of a shard; `None` when it does not exist.
-    pub(crate) async fn open(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
-        Self::open_for(disk, dir, Open::Write).await
-    }
-
-    /// As [`ControlFile::open`], for reading only: a process that just looks needs no right to write.
-    pub(crate) async fn open_to_read(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>> {
-        Self::open_for(disk, dir, Open::Read).await
-    }
-
-    async fn open_for(disk: &dyn Disk, dir: &Path, how: Open) -> Result<Option<Self>> {
+    /// Opens the control file of the shard in `dir`.
+    pub(crate) async fn open(disk: &dyn Disk, dir: &Path, how: Open) -> io::Result<Self> {
         let path = ControlFile::path(dir);
-        match disk.open(&path, how).await {
-            Ok(file) => Ok(Some(ControlFile { file, path })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("open", &path, error)),
-        }
+        let file = disk.open(&path, how).await?;
+        Ok(ControlFile { file, path })
     }
 
     /// Makes the control file of a new shard, durably but for its name.
     pub(crate) async fn create(disk: &dyn Disk, dir: &Path, control: &ControlSlot) -> Result<()> {
         let path = ControlFile::path(dir);
-        let io = |error| Error::io("create", &path, error);
-        let file = disk.open(&path, Open::CreateNew).await.map_err(io)?;
+        let file = disk.open(&path, Open::CreateNew).await;
+        let file = file.or_cannot("create", &path)?;
         let mut both = vec![0; SLOT_STRIDE + SLOT_BYTES];
         let at = slot_at(control.counter);
         both[at..at + SLOT_BYTES].copy_from_slice(&control.encode());
-        file.write_at(0, vec![both.into()]).await.map_err(io)?;
-        file.sync().await.map_err(io)
+        let written = file.write_at(0, vec![both.into()]).await;
+        written.or_cannot("create", &path)?;
+        file.sync().await.or_cannot("create", &path)
     }
 
     /// Where that of the shard in `dir` is.
@@ -154,7 +145,7 @@ impl ControlFile {
     /// The newest intact slot; `None` when there is none.
     pub(crate) async fn read(&self) -> Result<Option<ControlSlot>> {
         let bytes = self.file.read_at(0, SLOT_STRIDE + SLOT_BYTES).await;
-        let bytes = bytes.map_err(|e| Error::io("read", &self.path, e))?;
+        let bytes = bytes.or_cannot("read", &self.path)?;
         let slots = [0, SLOT_STRIDE].map(|at| bytes.get(at..).and_then(ControlSlot::decode));
         Ok(slots.into_iter().flatten().max_by_key(|slot| slot.counter))
     }
@@ -164,13 +155,12 @@ impl ControlFile {
         let slot = Bytes::copy_from_slice(&control.encode());
         let at = slot_at(control.counter) as u64;
         let written = self.file.write_at(at, vec![slot]).await;
-        written.map_err(|e| Error::io("write", &self.path, e))
+        written.or_cannot("write", &self.path)
     }
 
     /// Makes what was written survive a power cut.
     pub(crate) async fn sync(&self) -> Result<()> {
-        let synced = self.file.sync().await;
-        synced.map_err(|e| Error::io("sync", &self.path, e))
+        self.file.sync().await.or_cannot("sync", &self.path)
     }
 }
 
@@ -209,7 +199,9 @@ mod tests {
         ControlFile::create(&disk, dir.path(), &control(1))
             .await
             .unwrap();
-        let file = ControlFile::open(&disk, dir.path()).await.unwrap().unwrap();
+        let file = ControlFile::open(&disk, dir.path(), Open::Write)
+            .await
+            .unwrap();
         assert_eq!(file.read().await.unwrap(), Some(control(1)));
         let sealed = ControlSlot {
             sealing: true,

@@ -46,14 +46,10 @@ impl Mark {
     }
 }
 
-/// The byte form of marks that is written.
+/// The byte form of marks.
 pub(crate) const FORMAT: u32 = 2;
-/// The byte form without starts: what was known was known from the beginning.
-const FORMAT_WITHOUT_STARTS: u32 = 1;
 /// A stored origin with one mark, but for the name of its shard.
 const ENTRY_BYTES_MAX: u64 = 112;
-/// The byte forms that are read.
-pub(crate) const FORMATS: std::ops::RangeInclusive<u32> = FORMAT_WITHOUT_STARTS..=FORMAT;
 
 /// What an append says of its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,11 +285,7 @@ impl Marks {
     }
 
     /// Reads a byte form of a shard that owns `range`.
-    pub(crate) fn decode(
-        reader: &mut Reader<'_>,
-        format: u32,
-        range: HashRange,
-    ) -> Result<Marks, Malformed> {
+    pub(crate) fn decode(reader: &mut Reader<'_>, range: HashRange) -> Result<Marks, Malformed> {
         let mut marks = Marks::new(range);
         for _ in 0..reader.u64()? {
             let writer: [u8; 16] = reader.take(16)?.try_into().map_err(|_| Malformed)?;
@@ -308,11 +300,7 @@ impl Marks {
                 if range.last < range.first {
                     return Err(Malformed);
                 }
-                let start = match format {
-                    FORMAT_WITHOUT_STARTS => Position::Begin,
-                    _ => reader.position()?,
-                };
-                let to = reader.position()?;
+                let (start, to) = (reader.position()?, reader.position()?);
                 list.push(Mark { range, start, to });
                 first = range.last.checked_add(1);
             }
@@ -524,7 +512,7 @@ mod tests {
                 for shard in &shards {
                     let mut out = Vec::new();
                     shard.encode(&mut out);
-                    let again = Marks::decode(&mut Reader::new(&out), FORMAT, shard.range);
+                    let again = Marks::decode(&mut Reader::new(&out), shard.range);
                     prop_assert_eq!(again.as_ref(), Ok(shard));
                 }
             }
@@ -532,9 +520,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_no_marks(bytes in any::<Vec<u8>>()) {
-            for format in FORMATS {
-                drop(Marks::decode(&mut Reader::new(&bytes), format, range(0, HASHES)));
-            }
+            drop(Marks::decode(&mut Reader::new(&bytes), range(0, HASHES)));
         }
     }
 
@@ -556,20 +542,5 @@ mod tests {
             marks.judge(&claim(1, 0, 9, 14), true),
             DedupVerdict::Partial(_)
         ));
-    }
-
-    #[test]
-    fn marks_without_starts_are_read_as_known_from_the_beginning() {
-        let mut marks = Marks::new(range(0, 7));
-        marks.apply(&claim(1, 0, 0, 9));
-        // One origin: writer, shard, one segment up to hash 7, known up to 9.
-        let mut bytes = vec![1];
-        bytes.extend_from_slice(&1u128.to_be_bytes());
-        varint::put_bytes(&mut bytes, b"s");
-        varint::put_u64(&mut bytes, 1);
-        varint::put_u128(&mut bytes, 7);
-        varint::put_position(&mut bytes, p(9));
-        let read = Marks::decode(&mut Reader::new(&bytes), 1, range(0, 7));
-        assert_eq!(read, Ok(marks));
     }
 }

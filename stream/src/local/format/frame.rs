@@ -60,6 +60,9 @@ impl Codec {
     }
 }
 
+/// A frame ends behind the end of what holds it.
+pub(crate) const CUT_SHORT: FrameFault = FrameFault("a frame is cut short");
+
 /// Why bytes are not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameFault(pub(crate) &'static str);
@@ -210,6 +213,15 @@ impl Header {
         }
     }
 
+    /// As [`Header::decode`], of a frame for which there are `room` bytes.
+    pub(crate) fn decode_before(bytes: &[u8], salt: u64, room: u64) -> Result<Header, FrameFault> {
+        let header = Header::decode(bytes, salt)?;
+        match header.frame_len() <= room {
+            true => Ok(header),
+            false => Err(CUT_SHORT),
+        }
+    }
+
     /// Checks the encoded origin entry.
     pub(crate) fn check_meta(&self, meta: &[u8]) -> Result<(), FrameFault> {
         if meta.len() == self.meta_len as usize && crc32c::crc32c(meta) == self.meta_crc {
@@ -219,26 +231,34 @@ impl Header {
         }
     }
 
-    /// Checks the stored body.
-    pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), FrameFault> {
-        if body.len() == self.body_len as usize && crc32c::crc32c(body) == self.body_crc {
-            Ok(())
-        } else {
-            Err(FrameFault("the checksum of a frame's body does not match"))
-        }
-    }
-
-    /// Splits the bytes after a header into origin entry and body, unchecked; `None` when they are too few.
-    pub(crate) fn split(&self, after_header: &Bytes) -> Option<(Bytes, Bytes)> {
+    /// The encoded origin entry and the stored body that follow a header, checked.
+    pub(crate) fn parts(&self, after_header: &Bytes) -> Result<(Bytes, Bytes), FrameFault> {
         let meta_len = self.meta_len as usize;
         let end = meta_len + self.body_len as usize;
-        (end <= after_header.len()).then(|| {
-            (
-                after_header.slice(..meta_len),
-                after_header.slice(meta_len..end),
-            )
-        })
+        if end > after_header.len() {
+            return Err(CUT_SHORT);
+        }
+        let meta = after_header.slice(..meta_len);
+        let body = after_header.slice(meta_len..end);
+        self.check_meta(&meta)?;
+        if crc32c::crc32c(&body) != self.body_crc {
+            return Err(FrameFault("the checksum of a frame's body does not match"));
+        }
+        Ok((meta, body))
     }
+}
+
+/// What an encoded origin entry says; `None` for a frame without one.
+pub(crate) fn entry_of(meta: &[u8]) -> Result<Option<OriginEntry>, FrameFault> {
+    if meta.is_empty() {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(meta);
+    let entry = OriginEntry::decode(&mut reader);
+    let entry = entry.ok().filter(|_| reader.is_empty());
+    entry
+        .map(Some)
+        .ok_or(FrameFault("an origin entry is malformed"))
 }
 
 /// The frame's origin entry, if the frame is intact; `None` when it is not.
@@ -250,13 +270,8 @@ pub(crate) fn intact(header: &Header, bytes: &Bytes) -> Option<Option<OriginEntr
     if bytes.len() < HEADER_BYTES {
         return None;
     }
-    let (meta, body) = header.split(&bytes.slice(HEADER_BYTES..))?;
-    header.check_meta(&meta).ok()?;
-    header.check_body(&body).ok()?;
-    if meta.is_empty() {
-        return Some(None);
-    }
-    OriginEntry::decode(&mut Reader::new(&meta)).ok().map(Some)
+    let (meta, _) = header.parts(&bytes.slice(HEADER_BYTES..)).ok()?;
+    entry_of(&meta).ok()
 }
 
 /// The position of an offset that is the first one after what is done.

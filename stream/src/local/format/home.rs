@@ -6,21 +6,19 @@
 //! lies the manifest alone, which is replaced and removed under its lock.
 //!
 //! The name holds 48 bits of the incarnation: of a million streams that follow one another under a name, two get the same
-//! one with a probability of 0.2 %, and that matters only to a process that slept through all those between. A stream that
-//! an older build made has no home: what it holds lies beside its manifest.
+//! one with a probability of 0.2 %, and that matters only to a process that slept through all those between.
 
 use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
 use std::path::Path;
 
-use hydrant_core::disk::Disk;
+use hydrant_core::disk::{Disk, remove_if_there};
+use hydrant_core::error::OrCannot;
 use hydrant_core::{Error, Result};
 
 /// How the name of a home begins.
 const PREFIX: &str = "stream-";
 /// The digits that follow.
 const DIGITS: usize = 12;
-/// What streams without a home hold.
-const WITHOUT: [&str; 4] = ["shards", "_apps", "_generations", "_runs"];
 /// How often one directory into which others still write is emptied again.
 const EMPTIED_MAX: u32 = 100;
 
@@ -38,21 +36,12 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 /// Removes the homes in `dir`; answers whether there was one. No stream is there, and the caller holds the manifest's lock.
 pub(crate) async fn remove_all(disk: &dyn Disk, dir: &Path) -> Result<bool> {
-    let names = disk.list(dir).await;
-    let mut homes = names.map_err(|e| Error::io("list", dir, e))?;
+    let mut homes = disk.list(dir).await.or_cannot("list", dir)?;
     homes.retain(|listed| listed.is_dir && is_name(&listed.name));
     for home in &homes {
         remove_tree(disk, &dir.join(&home.name)).await?;
     }
     Ok(!homes.is_empty())
-}
-
-/// Removes what a stream without a home held.
-pub(crate) async fn remove_parts(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    for part in WITHOUT {
-        remove_tree(disk, &dir.join(part)).await?;
-    }
-    Ok(())
 }
 
 /// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the
@@ -84,12 +73,9 @@ async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
                 open.push((path, 0, false));
                 continue;
             }
-            match disk.remove(&path).await {
-                Err(error) if error.kind() != NotFound => {
-                    return Err(Error::io("remove", &path, error));
-                }
-                _ => {}
-            }
+            remove_if_there(disk, &path)
+                .await
+                .or_cannot("remove", &path)?;
         }
     }
     Ok(())

@@ -9,21 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hydrant_core::disk::{self, Lock, LockKind};
+use hydrant_core::error::OrCannot;
 use hydrant_core::{Context, Error, Result, Shard, ShardId, ShardMap, StreamId, clock};
 use serde::{Deserialize, Serialize};
 
 use super::frame::Codec;
-use super::home;
+use super::json_file;
 use super::leftovers::remove_leftovers;
 use super::shard_end::ShardEnd;
 
-/// The version of the directory's format: what the stream holds lies in its [`home`].
+/// The version of the directory's format.
 pub(crate) const FORMAT: u32 = 3;
-/// The version of one without a home in which closed shards end where the manifest says: a build that does not know of
-/// that would append to a shard that is fenced.
-const FORMAT_WITH_ENDS: u32 = 2;
-/// The version of the first ones.
-const FORMAT_FIRST: u32 = 1;
 const NAME: &str = "manifest.json";
 /// A process that holds the manifest's lock for longer is taken to stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -96,70 +92,38 @@ impl Manifest {
         let Some(bytes) = bytes? else {
             return Ok(None);
         };
-        let corrupt = |error: serde_json::Error| Error::Corrupt {
-            path: path.clone(),
-            offset: 0,
-            detail: error.to_string(),
-        };
-        let FormatOnly { format } = serde_json::from_slice(&bytes).map_err(corrupt)?;
-        if !(FORMAT_FIRST..=FORMAT).contains(&format) {
+        let FormatOnly { format } = json_file::parse(&bytes, &path)?;
+        if format != FORMAT {
             return Err(Error::refused(format!(
-                "`{}` has format {format}, this build reads {FORMAT_FIRST} to {FORMAT}: use the version of hydrant that made it",
+                "`{}` has format {format}, this build reads {FORMAT}: use the version of hydrant that made it",
                 path.display()
             )));
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(corrupt)
+        json_file::parse(&bytes, &path).map(Some)
     }
 
     /// Replaces it; the caller holds [`lock`].
     pub(crate) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
         self.version += 1;
-        if !self.ends.is_empty() {
-            self.format = self.format.max(FORMAT_WITH_ENDS);
-        }
         remove_leftovers(&*ctx.disk, dir, NAME).await?;
-        let path = Manifest::path(dir);
-        let body = serde_json::to_vec_pretty(self)
-            .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
-        let nonce = ctx.random.identity();
-        let replaced = disk::replace_file(&*ctx.disk, &path, body.into(), &nonce).await;
-        replaced.map_err(|e| Error::io("replace", &path, e))
+        json_file::replace(ctx, &Manifest::path(dir), self).await
     }
 
     /// The incarnation as a number.
     pub(crate) fn incarnation(&self) -> Result<u128> {
-        let text = &*self.stream.incarnation;
-        let number = u128::from_str_radix(text, 16).ok();
-        number
-            .filter(|_| text.len() == 32 && !text.starts_with('+'))
+        of_hex(&self.stream.incarnation)
             .ok_or_else(|| Error::fatal("the manifest's incarnation is not 32 hex digits"))
-    }
-
-    /// Whether what the stream holds lies in a home of its own.
-    pub(crate) fn has_home(&self) -> bool {
-        self.format > FORMAT_WITH_ENDS
-    }
-
-    /// Where what the stream in `dir` holds lies.
-    pub(crate) fn home(&self, dir: &Path) -> Result<PathBuf> {
-        Ok(match self.has_home() {
-            true => dir.join(home::name(self.incarnation()?)),
-            false => dir.to_owned(),
-        })
     }
 
     /// The routing secret as bytes.
     pub(crate) fn secret(&self) -> Result<[u8; 32]> {
+        let halves = self.routing_secret.split_at_checked(32);
+        let halves = halves.and_then(|(high, low)| Some([of_hex(high)?, of_hex(low)?]));
+        let halves = halves
+            .ok_or_else(|| Error::fatal("the manifest's routing secret is not 64 hex digits"))?;
         let mut secret = [0; 32];
-        let text = self.routing_secret.as_bytes();
-        let digits = text.as_chunks::<2>().0;
-        let bad = || Error::fatal("the manifest's routing secret is not 64 hex digits");
-        if text.len() != 64 || !text.iter().all(u8::is_ascii_hexdigit) {
-            return Err(bad());
-        }
-        for (byte, digits) in secret.iter_mut().zip(digits) {
-            let digits = std::str::from_utf8(digits).map_err(|_| bad())?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| bad())?;
+        for (part, half) in secret.as_chunks_mut::<16>().0.iter_mut().zip(halves) {
+            *part = half.to_be_bytes();
         }
         Ok(secret)
     }
@@ -175,6 +139,12 @@ impl Manifest {
             message: format!("stream `{}` has no shard `{id}`", self.stream.name),
         })
     }
+}
+
+/// The number of 32 hex digits.
+fn of_hex(text: &str) -> Option<u128> {
+    let number = u128::from_str_radix(text, 16).ok();
+    number.filter(|_| text.len() == 32 && !text.starts_with('+'))
 }
 
 /// Takes the lock that guards the manifest's replacement.
@@ -194,14 +164,14 @@ pub(crate) async fn lock(ctx: &Context, dir: &Path) -> Result<Box<dyn Lock>> {
             lock.await
         }
     };
-    taken.map_err(|e| Error::io("lock", &path, e))
+    taken.or_cannot("lock", &path)
 }
 
 /// Takes that lock if it is free.
 pub(crate) async fn try_lock(ctx: &Context, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
     let path = lock_path(dir);
     let lock = ctx.disk.try_lock(&path, LockKind::Exclusive).await;
-    lock.map_err(|e| Error::io("lock", &path, e))
+    lock.or_cannot("lock", &path)
 }
 
 fn lock_path(dir: &Path) -> PathBuf {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::disk::{Disk, DiskFile, Open};
+use hydrant_core::error::OrCannot;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, HashRange, Result};
 
 use super::dedup_state::{self, Marks};
 use super::frame::{FrameFault, HEADER_BYTES, Header};
-use super::home;
 use super::skips::Skips;
 
 const MAGIC: [u8; 4] = *b"HYDs";
@@ -51,8 +51,7 @@ pub(crate) fn parse(text: &str) -> Option<(u64, u64)> {
 
 /// The segments of a shard, oldest first.
 pub(crate) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<ListedSegment>> {
-    let names = disk.list(dir).await;
-    let names = names.map_err(|e| Error::io("list", dir, e))?;
+    let names = disk.list(dir).await.or_cannot("list", dir)?;
     let mut segments: Vec<ListedSegment> = names
         .into_iter()
         .filter_map(|listed| {
@@ -120,8 +119,8 @@ impl Head {
         out.into()
     }
 
-    /// The head, and format and checksum of the marks that follow it.
-    pub(crate) fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32, u32), FrameFault> {
+    /// The head, and the checksum of the marks that follow it.
+    pub(crate) fn decode(bytes: &[u8], incarnation: u128) -> Result<(Head, u32), FrameFault> {
         let bytes = bytes
             .first_chunk::<FIXED_BYTES>()
             .ok_or(FrameFault("the head of a segment is cut short"))?;
@@ -136,8 +135,7 @@ impl Head {
                 "the checksum of a segment's head does not match",
             ));
         }
-        let format = u32_at(4);
-        if !dedup_state::FORMATS.contains(&format) {
+        if u32_at(4) != dedup_state::FORMAT {
             return Err(FrameFault(
                 "a segment has a format that this build does not read",
             ));
@@ -161,7 +159,7 @@ impl Head {
             records_before: number(4),
             len: FIXED_BYTES as u64 + u64::from(marks_len),
         };
-        Ok((head, format, u32_at(76)))
+        Ok((head, u32_at(76)))
     }
 }
 
@@ -170,22 +168,14 @@ pub(crate) fn corrupt(path: &Path, at: u64, fault: FrameFault) -> Error {
     // `DIR/HOME/shards/SHARD/SEGMENT`
     let mut above = path.ancestors().skip(1);
     let shard = above.next().and_then(Path::file_name).unwrap_or_default();
-    let home = above.nth(1).unwrap_or(Path::new("."));
-    let name = home.file_name().and_then(|name| name.to_str());
-    let stream = match name.is_some_and(home::is_name) {
-        true => home.parent().unwrap_or(home),
-        false => home,
-    };
-    Error::Corrupt {
-        path: path.to_owned(),
-        offset: at,
-        detail: format!(
-            "{}: restore the file, or give up what is damaged with `hydrant stream repair local:{} {} --skip`",
-            fault.0,
-            stream.display(),
-            shard.display()
-        ),
-    }
+    let stream = above.nth(2).unwrap_or(Path::new("."));
+    let detail = format!(
+        "{}: restore the file, or give up what is damaged with `hydrant stream repair local:{} {} --skip`",
+        fault.0,
+        stream.display(),
+        shard.display()
+    );
+    Error::corrupt(path, at, detail)
 }
 
 /// An open segment.
@@ -225,9 +215,7 @@ impl Segment {
 
     /// The head without its marks.
     pub(crate) async fn head(&self, incarnation: u128) -> Result<Head> {
-        let bytes = self.read(0, FIXED_BYTES).await?;
-        let (head, ..) =
-            Head::decode(&bytes, incarnation).map_err(|fault| self.corrupt_head(0, fault))?;
+        let (head, _) = self.fixed_head(incarnation).await?;
         if (head.number, head.base) != (self.number, self.base) {
             return Err(self.corrupt_head(
                 0,
@@ -237,18 +225,21 @@ impl Segment {
         Ok(head)
     }
 
+    async fn fixed_head(&self, incarnation: u128) -> Result<(Head, u32)> {
+        let bytes = self.read(0, FIXED_BYTES).await?;
+        Head::decode(&bytes, incarnation).map_err(|fault| self.corrupt_head(0, fault))
+    }
+
     /// The head and the marks that hold at the segment's base, in a shard that owns `range`.
     pub(crate) async fn marks(&self, incarnation: u128, range: HashRange) -> Result<(Head, Marks)> {
-        let bytes = self.read(0, FIXED_BYTES).await?;
-        let (head, format, crc) =
-            Head::decode(&bytes, incarnation).map_err(|f| self.corrupt_head(0, f))?;
+        let (head, crc) = self.fixed_head(incarnation).await?;
         let len = (head.len - FIXED_BYTES as u64) as usize;
         let bytes = self.read(FIXED_BYTES as u64, len).await?;
         if bytes.len() != len || crc32c::crc32c(&bytes) != crc {
             let fault = FrameFault("the checksum of a segment's marks does not match");
             return Err(self.corrupt_head(FIXED_BYTES as u64, fault));
         }
-        let marks = Marks::decode(&mut Reader::new(&bytes), format, range).map_err(|_| {
+        let marks = Marks::decode(&mut Reader::new(&bytes), range).map_err(|_| {
             self.corrupt_head(
                 FIXED_BYTES as u64,
                 FrameFault("a segment's marks are malformed"),
@@ -259,8 +250,15 @@ impl Segment {
 
     /// Reads up to `len` bytes.
     pub(crate) async fn read(&self, at: u64, len: usize) -> Result<Bytes> {
-        let bytes = self.file.read_at(at, len).await;
-        bytes.map_err(|e| Error::io("read", &self.path, e))
+        self.file
+            .read_at(at, len)
+            .await
+            .or_cannot("read", &self.path)
+    }
+
+    /// Bytes of the file.
+    pub(crate) async fn len(&self) -> Result<u64> {
+        self.file.len().await.or_cannot("read", &self.path)
     }
 
     /// As [`corrupt`].
@@ -270,23 +268,16 @@ impl Segment {
 
     /// Offsets below the durable end stand in the segment before this one as well.
     pub(crate) fn begins_too_early(&self, durable_end: u64) -> Error {
-        Error::Corrupt {
-            path: self.path.clone(),
-            offset: 0,
-            detail: format!(
-                "the segment begins at offset {}, below the durable end {durable_end} of the control file: restore the shard's directory from a copy",
-                self.base
-            ),
-        }
+        let detail = format!(
+            "the segment begins at offset {}, below the durable end {durable_end} of the control file: restore the shard's directory from a copy",
+            self.base
+        );
+        Error::corrupt(&self.path, 0, detail)
     }
 
     /// The head at `at` is not what was written; without it nothing in the segment can be distinguished from garbage.
     fn corrupt_head(&self, at: u64, fault: FrameFault) -> Error {
-        Error::Corrupt {
-            path: self.path.clone(),
-            offset: at,
-            detail: format!("{}: restore the file", fault.0),
-        }
+        Error::corrupt(&self.path, at, format!("{}: restore the file", fault.0))
     }
 }
 
@@ -352,14 +343,11 @@ impl<'a> FrameWalk<'a> {
         }
         let at = self.at;
         let bytes = self.bytes(at, HEADER_BYTES).await?;
-        Ok(Some(match Header::decode(&bytes, self.salt) {
-            Ok(header) if at + header.frame_len() <= self.end => {
-                self.at += header.frame_len();
-                Ok((at, header))
-            }
-            Ok(_) => Err(FrameFault("a frame is cut short")),
-            Err(fault) => Err(fault),
-        }))
+        let header = Header::decode_before(&bytes, self.salt, self.end - at);
+        Ok(Some(header.map(|header| {
+            self.at += header.frame_len();
+            (at, header)
+        })))
     }
 
     /// The origin entry's bytes of the frame at `at`, checked.

@@ -1,17 +1,22 @@
 //! A segment that has no name yet: it gets one when its first bytes are durable.
+//!
+//! Its temporary name is its own: a holder of the shard's lock and a process that fences the shard may be making the same
+//! segment. A draft that fails removes its file; what cannot be removed is a leftover.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::disk::{Disk, DiskFile, Open};
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::disk::{DiskFile, Open, SharedDisk};
+use hydrant_core::error::OrCannot;
+use hydrant_core::{Context, Result};
 
 use super::segment::{Head, Segment, name};
 
 /// A segment file under a temporary name.
 #[derive(Debug)]
 pub(crate) struct Draft {
+    disk: SharedDisk,
     file: Arc<dyn DiskFile>,
     dir: PathBuf,
     temporary: PathBuf,
@@ -20,50 +25,20 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A file with a head; the caller holds the lock under which segments are made.
+    /// A file with a head.
     pub(crate) async fn begin(ctx: &Context, dir: &Path, head: Head, bytes: Bytes) -> Result<Self> {
-        let temporary = dir.join(format!(".{}.tmp", name(head.number, head.base)));
-        Self::begin_at(ctx, dir, temporary, head, bytes).await
-    }
-
-    /// As [`Draft::begin`], beside others who make the same segment without a lock.
-    pub(crate) async fn begin_as(
-        ctx: &Context,
-        dir: &Path,
-        nonce: &str,
-        head: Head,
-        bytes: Bytes,
-    ) -> Result<Self> {
-        let temporary = dir.join(format!(".{}.{nonce}.tmp", name(head.number, head.base)));
-        Self::begin_at(ctx, dir, temporary, head, bytes).await
-    }
-
-    async fn begin_at(
-        ctx: &Context,
-        dir: &Path,
-        temporary: PathBuf,
-        head: Head,
-        bytes: Bytes,
-    ) -> Result<Self> {
-        let io = |error| Error::io("create", &temporary, error);
-        let file = ctx.disk.open(&temporary, Open::Create).await.map_err(io)?;
-        let len = bytes.len() as u64;
-        let written = async {
-            file.truncate(0).await?;
-            file.write_at(0, vec![bytes]).await
-        };
-        let written = written.await.map_err(io);
-        let draft = Draft {
-            file,
+        let name = name(head.number, head.base);
+        let temporary = dir.join(format!(".{name}.{}.tmp", ctx.random.identity()));
+        let file = ctx.disk.open(&temporary, Open::Create).await;
+        let mut draft = Draft {
+            disk: SharedDisk::clone(&ctx.disk),
+            file: file.or_cannot("create", &temporary)?,
             dir: dir.to_owned(),
             temporary,
             head,
-            len,
+            len: 0,
         };
-        if let Err(error) = written {
-            draft.remove(&*ctx.disk).await;
-            return Err(error);
-        }
+        draft.append(vec![bytes]).await?;
         Ok(draft)
     }
 
@@ -81,36 +56,36 @@ impl Draft {
     pub(crate) async fn append(&mut self, parts: Vec<Bytes>) -> Result<()> {
         let len: usize = parts.iter().map(Bytes::len).sum();
         let written = self.file.write_at(self.len, parts).await;
-        written.map_err(|e| Error::io("write", &self.temporary, e))?;
+        if written.is_err() {
+            self.remove().await;
+        }
+        written.or_cannot("write", &self.temporary)?;
         self.len += len as u64;
         Ok(())
     }
 
-    /// As [`Draft::publish`], for those who are not followed by one that [removes leftovers](remove_leftovers).
-    pub(crate) async fn publish_or_remove(self, disk: &dyn Disk) -> Result<Segment> {
-        let temporary = self.temporary.clone();
-        let published = self.publish(disk).await;
-        if published.is_err() {
-            // It is not there any more when only its name could not be made durable.
-            drop(disk.remove(&temporary).await);
-        }
-        published
-    }
-
-    /// Gives it up. What cannot be removed is a leftover.
-    pub(crate) async fn remove(self, disk: &dyn Disk) {
-        drop(disk.remove(&self.temporary).await);
+    /// Gives it up.
+    pub(crate) async fn remove(&self) {
+        drop(self.disk.remove(&self.temporary).await);
     }
 
     /// Makes the bytes durable, then the name.
-    pub(crate) async fn publish(self, disk: &dyn Disk) -> Result<Segment> {
+    pub(crate) async fn publish(self) -> Result<Segment> {
         let path = self.dir.join(name(self.head.number, self.head.base));
-        let synced = self.file.sync().await;
-        synced.map_err(|e| Error::io("sync", &self.temporary, e))?;
-        let named = disk.rename_new(&self.temporary, &path).await;
-        named.map_err(|e| Error::io("name", &path, e))?;
-        let synced = disk.sync_dir(&self.dir).await;
-        synced.map_err(|e| Error::io("sync", &self.dir, e))?;
+        let publish = async {
+            self.file.sync().await.or_cannot("sync", &self.temporary)?;
+            let named = self.disk.rename_new(&self.temporary, &path).await;
+            named.or_cannot("name", &path)?;
+            self.disk
+                .sync_dir(&self.dir)
+                .await
+                .or_cannot("sync", &self.dir)
+        };
+        if let Err(error) = publish.await {
+            // It is not there any more when only its name could not be made durable.
+            self.remove().await;
+            return Err(error);
+        }
         Ok(Segment {
             file: self.file,
             path,

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use hydrant_core::disk;
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::{Context, Result};
 use serde::{Deserialize, Serialize};
+
+use super::json_file;
 
 /// Corrupt bytes and the offsets that were lost with them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,32 +32,22 @@ pub(crate) struct Skips {
 }
 
 impl Skips {
+    /// Nothing was skipped.
+    pub(crate) const NONE: &Skips = &Skips { skips: Vec::new() };
+
     fn path(dir: &Path) -> PathBuf {
         dir.join("skips.json")
     }
 
     /// Those of the shard in `dir`.
     pub(crate) async fn read(ctx: &Context, dir: &Path) -> Result<Self> {
-        let path = Skips::path(dir);
-        let bytes = disk::read_file(&*ctx.disk, &path).await;
-        match bytes.map_err(|e| Error::io("read", &path, e))? {
-            None => Ok(Skips::default()),
-            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt {
-                path,
-                offset: 0,
-                detail: error.to_string(),
-            }),
-        }
+        let skips = json_file::read(&*ctx.disk, &Skips::path(dir)).await?;
+        Ok(skips.unwrap_or_default())
     }
 
     /// Replaces those of the shard in `dir`.
     pub(crate) async fn replace(&self, ctx: &Context, dir: &Path) -> Result<()> {
-        let path = Skips::path(dir);
-        let body = serde_json::to_vec_pretty(self)
-            .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
-        let nonce = ctx.random.identity();
-        let replaced = disk::replace_file(&*ctx.disk, &path, body.into(), &nonce).await;
-        replaced.map_err(|e| Error::io("replace", &path, e))
+        json_file::replace(ctx, &Skips::path(dir), self).await
     }
 
     /// The skip that starts at this byte.

@@ -14,6 +14,7 @@ use hydrant_core::disk;
 use hydrant_core::lease::{Generations, Reprocess};
 use hydrant_core::{Error, Result};
 
+use crate::local::format::json_file;
 use crate::local::stream_dir::StreamDir;
 
 fn dir(place: &StreamDir) -> PathBuf {
@@ -26,16 +27,8 @@ fn path(place: &StreamDir, app: &str) -> PathBuf {
 
 /// The generations of `app`.
 pub(crate) async fn read(place: &StreamDir, app: &str) -> Result<Generations> {
-    let path = path(place, app);
-    let bytes = disk::read_file(&*place.ctx.disk, &path).await;
-    let Some(bytes) = bytes.map_err(|e| Error::io("read", &path, e))? else {
-        return Ok(Generations::default());
-    };
-    serde_json::from_slice(&bytes).map_err(|error| Error::Corrupt {
-        path,
-        offset: 0,
-        detail: error.to_string(),
-    })
+    let read = json_file::read(&*place.ctx.disk, &path(place, app)).await?;
+    Ok(read.unwrap_or_default())
 }
 
 /// Moves the generations of `app`. The caller holds the app's lock, and no worker of it lives.
@@ -46,18 +39,12 @@ pub(crate) async fn reprocess(
 ) -> Result<Generations> {
     let (dir, path) = (dir(place), path(place, app));
     let next = read(place, app).await?.after(what);
-    let next = next.ok_or_else(|| Error::Corrupt {
-        path: path.clone(),
-        offset: 0,
-        detail: format!("generation {} is the last one: restore the file", u64::MAX),
+    let next = next.ok_or_else(|| {
+        let detail = format!("generation {} is the last one: restore the file", u64::MAX);
+        Error::corrupt(&path, 0, detail)
     })?;
-    let disk = &*place.ctx.disk;
     place.make_dir(&dir).await?;
-    let body = serde_json::to_vec(&next)
-        .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
-    let nonce = place.ctx.random.identity();
-    let replaced = disk::replace_file(disk, &path, body.into(), &nonce).await;
-    replaced.map_err(|e| Error::io("replace", &path, e))?;
+    json_file::replace(&place.ctx, &path, &next).await?;
     Ok(next)
 }
 

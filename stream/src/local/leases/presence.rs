@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hydrant_core::disk::{Lock, LockKind};
+use hydrant_core::disk::{Lock, LockKind, remove_if_there};
+use hydrant_core::error::OrCannot;
 use hydrant_core::lease::Enlisted;
 use hydrant_core::{Error, Result, clock};
 
@@ -30,14 +31,6 @@ pub(crate) struct WorkerLocks {
     /// The name that this process was enlisted by.
     me: Arc<OnceLock<String>>,
 }
-
-/// A worker's lock.
-#[derive(Debug)]
-struct WorkerPresence {
-    _lock: Box<dyn Lock>,
-}
-
-impl Enlisted for WorkerPresence {}
 
 impl WorkerLocks {
     /// Those of the app whose rows are in this directory.
@@ -64,7 +57,7 @@ impl WorkerLocks {
     pub(crate) async fn is_gone(&self, worker: &str) -> Result<bool> {
         let path = self.path(worker);
         let stat = self.place.ctx.disk.stat(&path).await;
-        if stat.map_err(|e| Error::io("look at", &path, e))?.is_none() {
+        if stat.or_cannot("look at", &path)?.is_none() {
             return Ok(true);
         }
         Ok(self.try_lock(worker, LockKind::Shared).await?.is_some())
@@ -98,12 +91,12 @@ impl WorkerLocks {
         for _ in 0..ENLIST_TRIES {
             if let Some(lock) = self.try_lock(worker, LockKind::Exclusive).await? {
                 let stat = self.place.ctx.disk.stat(&path).await;
-                let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+                let stat = stat.or_cannot("look at", &path)?;
                 // A file without its name is that of a worker that was just cleared away.
                 if stat.is_some_and(|stat| stat.identity == lock.identity()) {
                     // A process has one worker; should there be more, what they leave goes by the first one's name.
                     drop(self.me.set(worker.to_owned()));
-                    return Ok(Box::new(WorkerPresence { _lock: lock }));
+                    return Ok(Box::new(lock));
                 }
             }
             clock::sleep(ENLIST_PAUSE).await;
@@ -143,13 +136,10 @@ impl WorkerLocks {
             }
         }
         for path in left {
-            match disk.remove(&path).await {
-                // Another worker cleared it away.
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &path, error));
-                }
-                _ => {}
-            }
+            // Another worker may have cleared it away.
+            remove_if_there(disk, &path)
+                .await
+                .or_cannot("remove", &path)?;
         }
         Ok(())
     }

@@ -15,8 +15,6 @@
 //!
 //! The row of a shard that is gone for good is removed with all of its names, in ascending order: a link that was on its way
 //! meanwhile does not count, since what it follows is gone. It leaves a row that is removed again; a shard never comes back.
-//!
-//! Rows without a counter in their names are those of an earlier form, one row in a file; they come before all others.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -24,10 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use hydrant_core::disk::{self, Open, Stat};
+use hydrant_core::disk::{Open, Stat, remove_if_there};
+use hydrant_core::error::OrCannot;
 use hydrant_core::lease::{Lease, Swap};
 use hydrant_core::{Error, Result, ShardId};
 
+use crate::local::format::json_file;
 use crate::local::stream_dir::StreamDir;
 
 /// The digits of a counter in a name.
@@ -49,9 +49,6 @@ pub(crate) struct LeaseRows {
 
 type AllKnown = BTreeMap<ShardId, KnownRow>;
 
-/// A version of a row: its counter; `None` for the earlier form.
-type Version = Option<u64>;
-
 /// Identifies a file among all that have had its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RowFileId {
@@ -71,35 +68,25 @@ impl RowFileId {
 /// The newest version of a row when it was looked at last.
 #[derive(Clone, Debug)]
 struct KnownRow {
-    version: Version,
+    version: u64,
     file: RowFileId,
     row: Lease,
 }
 
 /// The versions of each row, ascending.
-type Names = BTreeMap<ShardId, BTreeMap<Version, RowFileId>>;
+type Names = BTreeMap<ShardId, BTreeMap<u64, RowFileId>>;
 
-/// A name of a row's version.
-fn name_of(shard: &ShardId, version: Version) -> String {
-    match version {
-        Some(counter) => format!("{shard}.{counter:0DIGITS$}.json"),
-        None => format!("{shard}.json"),
-    }
+/// The name of a row's version, which is its counter.
+fn name_of(shard: &ShardId, version: u64) -> String {
+    format!("{shard}.{version:0DIGITS$}.json")
 }
 
 /// The row and version of a name.
-fn version_of(name: &str) -> Option<(ShardId, Version)> {
-    let name = name
-        .strip_suffix(".json")
-        .filter(|name| !name.starts_with('.'))?;
-    if let Some((shard, counter)) = name.rsplit_once('.')
-        && counter.len() == DIGITS
-        && counter.bytes().all(|byte| byte.is_ascii_digit())
-        && let Ok(counter) = counter.parse()
-    {
-        return Some((shard.into(), Some(counter)));
-    }
-    Some((name.into(), None))
+fn version_of(name: &str) -> Option<(ShardId, u64)> {
+    let (shard, counter) = name.strip_suffix(".json")?.rsplit_once('.')?;
+    let (shard, version) = (ShardId::new(shard), counter.parse().ok()?);
+    // Numbers may be written in other ways, names may not.
+    (name_of(&shard, version) == name).then_some((shard, version))
 }
 
 /// The worker that left rows on their way under this name.
@@ -132,7 +119,7 @@ impl LeaseRows {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    fn path(&self, shard: &ShardId, version: Version) -> PathBuf {
+    fn path(&self, shard: &ShardId, version: u64) -> PathBuf {
         self.dir.join(name_of(shard, version))
     }
 
@@ -200,7 +187,8 @@ impl LeaseRows {
                 }
                 let path = self.path(shard, *version);
                 if !files.contains_key(file) {
-                    let Some(rows) = self.read(&path).await? else {
+                    let disk = &*self.place.ctx.disk;
+                    let Some(rows) = json_file::read::<Vec<Lease>>(disk, &path).await? else {
                         // A newer version took its place.
                         continue 'again;
                     };
@@ -209,7 +197,7 @@ impl LeaseRows {
                 let rows = files.get(file).map_or(&[][..], Vec::as_slice);
                 let Some(row) = rows.iter().find(|row| row.shard == *shard) else {
                     let detail = format!("it does not hold the lease of shard `{shard}`");
-                    return Err(corrupt(&path, detail));
+                    return Err(Error::corrupt(&path, 0, detail));
                 };
                 let new = KnownRow {
                     version: *version,
@@ -231,26 +219,13 @@ impl LeaseRows {
         synced.map_err(|e| self.place.failed("sync", &self.dir, e))
     }
 
-    async fn read(&self, path: &Path) -> Result<Option<Vec<Lease>>> {
-        let bytes = disk::read_file(&*self.place.ctx.disk, path).await;
-        let Some(bytes) = bytes.map_err(|e| Error::io("read", path, e))? else {
-            return Ok(None);
-        };
-        let rows = match bytes.first() {
-            Some(b'[') => serde_json::from_slice(&bytes),
-            _ => serde_json::from_slice(&bytes).map(|row| vec![row]),
-        };
-        rows.map(Some)
-            .map_err(|error| corrupt(path, error.to_string()))
-    }
-
     /// Swaps rows, of different shards, each for itself.
     pub(crate) async fn swap(&self, swaps: &[(Option<Lease>, Lease)]) -> Vec<Result<Swap>> {
         let mut results: Vec<Option<Result<Swap>>> = Vec::new();
         results.resize_with(swaps.len(), || None);
         if let Err(error) = self.try_swap(swaps, &mut results).await {
             let open = results.iter_mut().filter(|result| result.is_none());
-            open.for_each(|result| *result = Some(Err(copy_of(&error))));
+            open.for_each(|result| *result = Some(Err(error.clone())));
         }
         let unanswered = || Err(Error::fatal("a swap of leases was left without an answer"));
         let answers = results.into_iter();
@@ -318,7 +293,7 @@ impl LeaseRows {
             if let Some(versions) = names.get(&row.shard) {
                 self.remove_old(&row.shard, versions).await;
             }
-            let version = Some(row.counter);
+            let version = row.counter;
             let new = KnownRow { version, file, row };
             Arc::make_mut(&mut known).insert(new.row.shard.clone(), new);
             results[n] = Some(Ok(Swap::Swapped));
@@ -337,12 +312,8 @@ impl LeaseRows {
         }
         for version in names.get(shard).into_iter().flat_map(BTreeMap::keys) {
             let path = self.path(shard, *version);
-            match self.place.ctx.disk.remove(&path).await {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(Error::io("remove", &path, error));
-                }
-                _ => {}
-            }
+            let removed = remove_if_there(&*self.place.ctx.disk, &path).await;
+            removed.or_cannot("remove", &path)?;
         }
         self.sync_names().await?;
         // A swap that was under way has followed what was removed: its row is there, though it may count as a conflict.
@@ -400,7 +371,7 @@ impl LeaseRows {
         let mut linked = Vec::new();
         for n in fit {
             let next = &swaps[*n].1;
-            let path = self.path(&next.shard, Some(next.counter));
+            let path = self.path(&next.shard, next.counter);
             match self.place.ctx.disk.link_new(file, &path).await {
                 Ok(()) => linked.push(*n),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -417,60 +388,19 @@ impl LeaseRows {
     async fn is_there(&self, shard: &ShardId, known: &KnownRow) -> Result<bool> {
         let path = self.path(shard, known.version);
         let stat = self.place.ctx.disk.stat(&path).await;
-        let stat = stat.map_err(|e| Error::io("look at", &path, e))?;
+        let stat = stat.or_cannot("look at", &path)?;
         Ok(stat.is_some_and(|stat| RowFileId::of(&stat) == known.file))
     }
 
     /// Removes the versions before the newest of these, which the version that was just made follows.
-    async fn remove_old(&self, shard: &ShardId, versions: &BTreeMap<Version, RowFileId>) {
+    async fn remove_old(&self, shard: &ShardId, versions: &BTreeMap<u64, RowFileId>) {
         for version in versions.keys().take(versions.len().saturating_sub(1)) {
             let path = self.path(shard, *version);
-            match self.place.ctx.disk.remove(&path).await {
+            if let Err(error) = remove_if_there(&*self.place.ctx.disk, &path).await {
                 // The order matters: what comes after it stays as long as it does.
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::debug!(path = %path.display(), %error, "cannot remove an old lease");
-                    return;
-                }
-                _ => {}
+                tracing::debug!(path = %path.display(), %error, "cannot remove an old lease");
+                return;
             }
         }
-    }
-}
-
-fn corrupt(path: &Path, detail: String) -> Error {
-    Error::Corrupt {
-        path: path.to_owned(),
-        offset: 0,
-        detail,
-    }
-}
-
-/// The same failure for another swap of its batch.
-fn copy_of(error: &Error) -> Error {
-    match error {
-        Error::Full { path } => Error::Full { path: path.clone() },
-        Error::Io {
-            action,
-            path,
-            source,
-        } => Error::io(
-            action,
-            path,
-            std::io::Error::new(source.kind(), source.to_string()),
-        ),
-        Error::Corrupt {
-            path,
-            offset,
-            detail,
-        } => Error::Corrupt {
-            path: path.clone(),
-            offset: *offset,
-            detail: detail.clone(),
-        },
-        Error::Unavailable { message, after } => Error::Unavailable {
-            message: message.clone(),
-            after: *after,
-        },
-        other => Error::fatal(other.report()),
     }
 }

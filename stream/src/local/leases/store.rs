@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hydrant_core::disk::{self, DiskFile, Open};
+use hydrant_core::error::OrCannot;
 use hydrant_core::lease::{
     Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap, rows_that_count,
 };
@@ -71,7 +72,7 @@ impl FileLeases {
         place.make_dir(&workers).await?;
         let changes = dir.join("changes");
         let signal = place.ctx.disk.open(&changes, Open::Create).await;
-        let signal = signal.map_err(|e| Error::io("create", &changes, e))?;
+        let signal = signal.or_cannot("create", &changes)?;
         let me = Arc::new(OnceLock::new());
         let rows = Arc::new(LeaseRows::new(place, dir.clone(), Arc::clone(&me)));
         let (swaps, requests) = mpsc::channel(QUEUED_MAX);
@@ -99,8 +100,7 @@ impl FileLeases {
         check_name("app", app)?;
         let dir = app_dir(place, app);
         let found = place.ctx.disk.stat(&dir).await;
-        let found = found.map_err(|e| Error::io("look at", &dir, e))?;
-        if found.is_none() {
+        if found.or_cannot("look at", &dir)?.is_none() {
             return Ok(Vec::new());
         }
         let generations = generations::read(place, app).await?;
@@ -113,7 +113,7 @@ impl FileLeases {
         let Some(watch) = watch.as_mut() else {
             let disk = &self.place.ctx.disk;
             let new = disk.watch(&self.changes).await;
-            *watch = Some(new.map_err(|e| Error::io("watch", &self.changes, e))?);
+            *watch = Some(new.or_cannot("watch", &self.changes)?);
             // What happened before the watch counts as a change.
             return Ok(());
         };

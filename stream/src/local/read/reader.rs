@@ -16,7 +16,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use hydrant_core::disk::{Watch, at_once};
+use hydrant_core::disk::{Open, Watch, at_once};
+use hydrant_core::error::OrCannot;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
@@ -28,10 +29,9 @@ use crate::local::format::chunk::{DecodedChunk, Frame, FrameChunk};
 use crate::local::format::control::{ControlFile, ControlSlot};
 use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_before};
 use crate::local::format::segment;
-use crate::local::format::shard_end::ShardEnd;
 use crate::local::metrics::ReadMetrics;
 use crate::local::stream_dir::{HOLDER_CHECK, StreamDir};
-use crate::local::write::observe::{ShardObservation, observe, written};
+use crate::local::write::observe::{Sight, observe, written};
 
 /// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
 /// is larger.
@@ -65,17 +65,6 @@ struct ReaderWatches {
     manifest: Box<dyn Watch>,
 }
 
-/// What became of the control file since it was read last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refreshed {
-    /// It was written.
-    Moved,
-    /// Nothing.
-    Same,
-    /// It cannot be read now.
-    Torn,
-}
-
 /// What is done next.
 enum ReadStep {
     /// Everything is read.
@@ -106,13 +95,10 @@ impl TailReader {
         // Watched before they are read, so that no change is missed.
         let mut watches = ReaderWatches::of(place, &path).await?;
         let found = source.look(&mut watches, after).await;
-        let (control, end) = place.unless_gone(found).await?;
+        let Durable { control, end, .. } = place.unless_gone(found).await?;
         let Some(control) = control else {
-            return Err(Error::Corrupt {
-                path,
-                offset: 0,
-                detail: "no slot is intact: appending to the shard mends it".to_owned(),
-            });
+            let detail = "no slot is intact: appending to the shard mends it";
+            return Err(Error::corrupt(&path, 0, detail));
         };
         let next = match after {
             Position::End => Some(control.next_offset),
@@ -174,23 +160,7 @@ impl TailReader {
 
     /// Waits for a change.
     async fn wait(&mut self) -> Result<()> {
-        let (watches, opened) = (&mut self.watches, &mut self.opened);
-        let (source, control) = (&self.source, opened.control);
-        if control.sealing && !control.sealed {
-            // A reshard is under way, or died; the manifest says whether it happened. It is looked at below, so that what was
-            // told of it before is of no use.
-            watches.manifest = watch(&source.place, &source.place.dir).await?;
-            let manifest = source.place.manifest().await?;
-            if manifest.shard(&source.shard.id)?.closed {
-                // What was appended between the last look and this reshard is read first: the reshard under way then
-                // may have been another one, which died.
-                let stale = mutant::is(Mutant::EndedOnStaleControl);
-                if stale || source.refresh(opened).await? != Refreshed::Torn {
-                    opened.ended = opened.next >= opened.control.next_offset;
-                    return Ok(());
-                }
-            }
-        }
+        let (source, watches, opened) = (&self.source, &mut self.watches, &self.opened);
         let undecided = opened.is_undecided;
         let written = source.wait_for_writes(opened.cursor.as_ref());
         // All arms only wait.
@@ -240,8 +210,7 @@ impl ShardSource {
         };
         let path = self.dir.join(segment::name(at.number, at.base));
         let watched = self.place.ctx.disk.watch(&path).await;
-        let mut segment = watched.map_err(|e| Error::io("watch", &path, e))?;
-        segment.changed().await;
+        watched.or_cannot("watch", &path)?.changed().await;
         Ok(())
     }
 
@@ -251,7 +220,7 @@ impl ShardSource {
         self: &Arc<Self>,
         watches: &mut ReaderWatches,
         after: Position,
-    ) -> Result<(Option<ControlSlot>, Option<ShardEnd>)> {
+    ) -> Result<Durable> {
         loop {
             let source = Arc::clone(self);
             let looking = async move { source.try_look(after).await };
@@ -268,33 +237,25 @@ impl ShardSource {
     }
 
     /// As [`ShardSource::look`]; `None` when a writer has to be waited for.
-    async fn try_look(
-        &self,
-        after: Position,
-    ) -> Result<Option<(Option<ControlSlot>, Option<ShardEnd>)>> {
-        let covers = |control: &ControlSlot| {
+    async fn try_look(&self, after: Position) -> Result<Option<Durable>> {
+        let covers = |found: &Durable| {
+            let known = found.control.filter(|_| !found.is_undecided);
             let next = after.next_offset();
-            after == Position::End || next.is_some_and(|next| next <= control.next_offset)
+            found.end.is_some()
+                || known.is_some_and(|control| {
+                    after == Position::End || next.is_some_and(|next| next <= control.next_offset)
+                })
         };
         let file = self.control_file().await?;
         match observe(&self.place, &self.shard, &file, |_| false).await {
-            Ok(ShardObservation::Settled(control)) => Ok(Some((control, None))),
-            Ok(ShardObservation::Ended(control, end)) => Ok(Some((Some(control), Some(end)))),
-            Ok(
-                ShardObservation::Busy(Some(control))
-                | ShardObservation::Unrecovered(Some(control)),
-            ) if covers(&control) => Ok(Some((Some(control), None))),
-            Ok(ShardObservation::Busy(_)) => Ok(None),
-            Ok(ShardObservation::Unrecovered(_)) => Err(self.place.unrecovered(&self.shard.id)),
+            Ok((found, Sight::Settled)) if !found.is_undecided => Ok(Some(found)),
+            Ok((found, _)) if covers(&found) => Ok(Some(found)),
+            Ok((_, Sight::Unrecovered)) => Err(self.place.unrecovered(&self.shard.id)),
+            Ok(_) => Ok(None),
             // A full disk takes no new segment and is read up to where that is certain.
             Err(full @ Error::Full { .. }) => {
-                match durable(&self.place, &self.shard, &file).await? {
-                    Durable::Moving(Some(control)) if covers(&control) => {
-                        Ok(Some((Some(control), None)))
-                    }
-                    Durable::Final(control, end) => Ok(Some((Some(control), Some(end)))),
-                    _ => Err(full),
-                }
+                let found = durable(&self.place, &self.shard, &file).await?;
+                covers(&found).then_some(Some(found)).ok_or(full)
             }
             Err(error) => Err(error),
         }
@@ -302,32 +263,31 @@ impl ShardSource {
 
     /// The control file, open for one look.
     async fn control_file(&self) -> Result<ControlFile> {
-        let file = ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await?;
-        file.ok_or_else(|| self.place.gone())
+        self.place.control_file(&self.shard.id, Open::Read).await
     }
 
-    /// Reads the control file again, and looks for a fence after that.
-    async fn refresh(&self, opened: &mut OpenedShard) -> Result<Refreshed> {
+    /// Reads the control file again, and looks for a fence after that; whether more is known than before. Torn while it is
+    /// written, or by a power cut: the writer or a recovery makes it good.
+    async fn refresh(&self, opened: &mut OpenedShard) -> Result<bool> {
         let file = self.control_file().await?;
         let found = durable(&self.place, &self.shard, &file).await?;
-        opened.is_undecided = matches!(found, Durable::Undecided);
-        let (control, end) = match found {
-            Durable::Moving(Some(control)) => (control, None),
-            Durable::Final(control, end) => (control, Some(end)),
-            // What is known is certain; it may be all.
-            Durable::Undecided => return Ok(Refreshed::Same),
-            // Torn while it is written, or by a power cut: the writer or a recovery makes it good.
-            Durable::Moving(None) => return Ok(Refreshed::Torn),
+        opened.is_undecided = found.is_undecided;
+        // What is known is certain; it may be all.
+        let Some(mut control) = found.control.filter(|_| !found.is_undecided) else {
+            return Ok(false);
         };
-        let moved = control.counter != opened.control.counter || end != opened.end;
-        (opened.control, opened.end) = (control, end);
-        if mutant::is(Mutant::ReadersPastDurableEnd) {
-            opened.control = written(&self.place, &self.dir, control).await?;
+        if mutant::is(Mutant::EndedOnStaleControl) && found.end.is_some() {
+            control = ControlSlot {
+                sealed: true,
+                ..opened.control
+            };
         }
-        Ok(match moved {
-            true => Refreshed::Moved,
-            false => Refreshed::Same,
-        })
+        let moved = control.counter != opened.control.counter || found.end != opened.end;
+        (opened.control, opened.end) = (control, found.end);
+        if mutant::is(Mutant::ReadersPastDurableEnd) {
+            opened.control = written(&self.place, &self.shard, control).await?;
+        }
+        Ok(moved)
     }
 
     /// Decides where a fenced shard ends, if no other process is about to.
@@ -344,9 +304,9 @@ impl ShardSource {
     async fn step(&self, opened: &mut OpenedShard, room: u64) -> Result<ReadStep> {
         loop {
             if opened.next >= opened.control.next_offset {
-                let refreshed = self.refresh(opened).await?;
+                let moved = self.refresh(opened).await?;
                 if opened.next >= opened.control.next_offset {
-                    opened.ended = refreshed != Refreshed::Moved && opened.control.sealed;
+                    opened.ended = !moved && opened.control.sealed;
                     // Nothing is new: what woke this reader may be that the stream is gone.
                     self.place.manifest().await?;
                     return Ok(ReadStep::Wait);
@@ -359,12 +319,9 @@ impl ShardSource {
             match self.next_frame(opened).await? {
                 NextFrame::Removed => {
                     opened.cursor = None;
-                    if self.refresh(opened).await? != Refreshed::Moved {
-                        return Err(Error::Corrupt {
-                            path: self.dir.clone(),
-                            offset: 0,
-                            detail: format!("no segment holds offset {}", opened.next),
-                        });
+                    if !self.refresh(opened).await? {
+                        let detail = format!("no segment holds offset {}", opened.next);
+                        return Err(Error::corrupt(&self.dir, 0, detail));
                     }
                 }
                 NextFrame::Lost(next, why) => return Ok(ReadStep::Lost(next, why)),
@@ -492,7 +449,7 @@ impl ShardReader for TailReader {
             let (cursor, decoded) = match step {
                 ReadStep::Wait => continue,
                 ReadStep::Lost(next, why) => {
-                    self.metrics.gap();
+                    self.metrics.gaps.increment(1);
                     return Ok(opened.lose(next, why));
                 }
                 ReadStep::Decoded(cursor, decoded, _) => (cursor, *decoded),
@@ -515,7 +472,10 @@ impl ShardReader for TailReader {
             });
             let lag = opened.control.next_offset.saturating_sub(opened.next);
             let records = decoded.batch.len() as u64;
-            self.metrics.read(records, decoded.stored_bytes, lag);
+            let metrics = &self.metrics;
+            metrics.records.increment(records);
+            metrics.bytes.increment(decoded.stored_bytes);
+            metrics.lag.set(lag as f64);
             return Ok(Read::Batch(decoded.batch));
         }
     }

@@ -7,12 +7,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use hydrant_core::disk::Open;
 use hydrant_core::{Budget, Result, Shard};
 
 use crate::local::format::control::ControlSlot;
 use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header};
-use crate::local::format::segment::{self, FrameWalk, ListedSegment, Segment};
+use crate::local::format::segment::{FrameWalk, Segment};
 use crate::local::format::shard_end::ShardEnd;
 use crate::local::format::skips::{Skip, Skips};
 use crate::local::stream_dir::StreamDir;
@@ -68,23 +67,15 @@ pub(crate) enum NextFrame {
 }
 
 impl ShardSource {
-    /// The segments of the shard, as far as they are of it.
-    async fn segments(&self, opened: &OpenedShard) -> Result<Vec<ListedSegment>> {
-        let mut segments = segment::list(&*self.place.ctx.disk, &self.dir).await?;
-        segments.retain(|listed| opened.end.is_none_or(|end| end.includes(listed)));
-        Ok(segments)
-    }
-
-    /// Opens a segment to read it; `None` when it was removed.
+    /// Opens a segment; `None` when it was removed.
     pub(crate) async fn segment(&self, number: u64, base: u64) -> Result<Option<Segment>> {
-        let disk = &*self.place.ctx.disk;
-        Segment::open(disk, &self.dir, number, base, Open::Read).await
+        self.place.segment(&self.shard.id, number, base).await
     }
 
     /// Finds the frame that holds the next offset.
     async fn locate(&self, opened: &OpenedShard) -> Result<Option<(Segment, LogCursor)>> {
         let next = opened.next;
-        let segments = self.segments(opened).await?;
+        let segments = self.place.segments(&self.shard.id, opened.end).await?;
         let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
             return Ok(None);
         };
@@ -134,7 +125,7 @@ impl ShardSource {
 
     /// The segment after this one; `None` when it was removed.
     async fn follower(&self, opened: &OpenedShard, cursor: &LogCursor) -> Result<Option<Segment>> {
-        let segments = self.segments(opened).await?;
+        let segments = self.place.segments(&self.shard.id, opened.end).await?;
         let follower = segments.iter().find(|s| s.number == cursor.number + 1);
         match follower {
             Some(s) => self.segment(s.number, s.base).await,
@@ -163,16 +154,8 @@ impl ShardSource {
             };
             if cursor.at < end {
                 let bytes = segment.read(cursor.at, HEADER_BYTES).await?;
-                let header = Header::decode(&bytes, self.place.salt());
-                let header = header.and_then(|header| {
-                    let cut = cursor.at + header.frame_len() > end;
-                    if cut {
-                        Err(FrameFault("a frame is cut short"))
-                    } else {
-                        Ok(header)
-                    }
-                });
-                let header = match header {
+                let header = match Header::decode_before(&bytes, self.place.salt(), end - cursor.at)
+                {
                     Ok(header) => header,
                     Err(fault) => {
                         // Corrupt bytes stop the reader, unless an operator has skipped them meanwhile.

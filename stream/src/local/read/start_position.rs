@@ -9,33 +9,29 @@ use hydrant_core::stream::Start;
 use hydrant_core::{Position, Result, Shard};
 
 use crate::local::end::closing::Haste;
-use crate::local::end::durable_end::{Durable, durable};
+use crate::local::end::durable_end::durable;
 use crate::local::end::fence;
-use crate::local::format::control::ControlFile;
 use crate::local::format::frame::position_before;
-use crate::local::format::segment::{self, FrameWalk, Segment};
+use crate::local::format::segment::FrameWalk;
 use crate::local::format::skips::Skips;
 use crate::local::stream_dir::StreamDir;
-use crate::local::write::observe::{ShardObservation, observe};
+use crate::local::write::observe::observe;
 
 /// The position to read after.
 pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) -> Result<Position> {
-    let disk = &*place.ctx.disk;
-    let dir = place.shard_dir(&shard.id);
-    let file = ControlFile::open_to_read(disk, &dir).await?;
-    let file = file.ok_or_else(|| place.gone())?;
+    let file = place.control_file(&shard.id, Open::Read).await?;
     let (control, end) = loop {
-        match durable(place, shard, &file).await? {
-            Durable::Moving(Some(control)) => break (control, None),
-            Durable::Moving(None) => match observe(place, shard, &file, |_| false).await? {
-                ShardObservation::Settled(Some(control)) => break (control, None),
-                ShardObservation::Ended(control, end) => break (control, Some(end)),
-                _ => return Err(place.unrecovered(&shard.id)),
-            },
-            Durable::Final(control, end) => break (control, Some(end)),
-            Durable::Undecided => {
-                fence::settle(place, shard, Haste::Waits).await?;
-            }
+        let mut found = durable(place, shard, &file).await?;
+        if found.is_undecided {
+            fence::settle(place, shard, Haste::Waits).await?;
+            continue;
+        }
+        if found.control.is_none() {
+            (found, _) = observe(place, shard, &file, |_| false).await?;
+        }
+        match found.control.filter(|_| !found.is_undecided) {
+            Some(control) => break (control, found.end),
+            None => return Err(place.unrecovered(&shard.id)),
         }
     };
     let time = match start {
@@ -43,15 +39,14 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
         Start::Latest => return Ok(position_before(control.next_offset)),
         Start::At(time) => time,
     };
-    let mut segments = segment::list(disk, &dir).await?;
-    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
-    let skips = Skips::read(&place.ctx, &dir).await?;
+    let segments = place.segments(&shard.id, end).await?;
+    let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
     let mut follower = None;
     for (n, listed) in segments.iter().enumerate() {
         let (number, base) = (listed.number, listed.base);
         let opened = match follower.take() {
             Some(opened) => Some(opened),
-            None => Segment::open(disk, &dir, number, base, Open::Read).await?,
+            None => place.segment(&shard.id, number, base).await?,
         };
         let Some(segment) = opened else {
             continue;
@@ -62,8 +57,7 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
             let Some(next) = segments.get(n + 1) else {
                 break;
             };
-            let next = Segment::open(disk, &dir, next.number, next.base, Open::Read).await?;
-            let Some(next) = next else {
+            let Some(next) = place.segment(&shard.id, next.number, next.base).await? else {
                 continue;
             };
             let head = next.head(place.incarnation).await?;

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use hydrant_core::disk::real::RealDisk;
-use hydrant_core::disk::{Disk, Open};
+use hydrant_core::disk::Disk;
 use hydrant_core::lease::{Lease, LeaseStore, Progress, Swap};
-use hydrant_core::{Position, ShardId, clock};
+use hydrant_core::{Position, clock};
 use hydrant_testing::conformance_lease;
 use hydrant_testing::disk::{Breakpoint, Death, Fault, Loss, Moment, Op, SimWorld};
 use tokio::time::timeout;
@@ -401,41 +400,6 @@ async fn only_what_concerns_others_wakes_them_and_only_what_is_new_is_read() {
         seen = changed;
         assert!(wakes(soon).await, "{seen:?}");
     }
-}
-
-#[tokio::test]
-async fn rows_of_the_earlier_form_go_on() {
-    let dir = tempfile::tempdir().unwrap();
-    let stream = create(&url(&dir), options(1), &context(1)).await.unwrap();
-    let store = leases(&stream).await;
-    let old = Lease {
-        progress: Some(Progress {
-            to: Position::offset(7),
-            ..Progress::default()
-        }),
-        ..next(&Lease::new("000000".into()), "a")
-    };
-    let disk = RealDisk::new();
-    let home = home(&disk, dir.path().join("events")).await;
-    let path = home.join("_apps/app");
-    let file = disk
-        .open(&path.join("000000.json"), Open::CreateNew)
-        .await
-        .unwrap();
-    let body = serde_json::to_vec(&old).unwrap();
-    file.write_at(0, vec![body.into()]).await.unwrap();
-    assert_eq!(row(&*store).await, old);
-    assert_eq!(
-        store
-            .swap(None, &Lease::new(ShardId::from("000000")))
-            .await
-            .unwrap(),
-        Swap::Conflict(Some(old.clone()))
-    );
-    let seen = take(&*store, old, "b").await;
-    take(&*store, seen, "c").await;
-    assert_eq!(row(&*store).await.counter, 3);
-    assert!(!path.join("000000.json").exists());
 }
 
 /// Between a worker's lock and its look at it the file may be cleared away, and another one be made in its place.

@@ -231,8 +231,8 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
         .collect();
     let caught = world.set_breakpoint(breakpoint(
         "observer",
-        Op::Watch,
-        "events",
+        Op::Stat,
+        "manifest.json",
         Moment::Before,
         STANDS_STILL,
     ));
@@ -247,6 +247,13 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
             }
         }
     });
+    // It looks at the control file again, which says the same.
+    let other = world.process("other").shared();
+    let shard = home(&*other, "/data/events").await.join("shards/000000");
+    let control = other.open(&shard.join("control"), Open::Write).await;
+    let control = control.unwrap();
+    let bytes = control.read_at(0, 1024).await.unwrap();
+    control.write_at(0, vec![bytes]).await.unwrap();
     caught.await.unwrap();
     append(&writer, &first(), interval("w", 0, 3, 6))
         .await

@@ -9,44 +9,31 @@ use hydrant_core::disk::Open;
 use hydrant_core::stream::Begun;
 use hydrant_core::{Error, Result, Shard};
 
-use super::observe::{ShardObservation, observe};
+use super::observe::observe;
 use crate::local::end::closing::Haste;
-use crate::local::end::shard_state::claim_at;
-use crate::local::end::{fence, fence_mark};
-use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::end::durable_end::durable;
+use crate::local::end::fence;
+use crate::local::end::shard_state::DurableState;
+use crate::local::format::control::ControlSlot;
 use crate::local::format::dedup_state::Marks;
-use crate::local::format::segment::{self, FrameWalk, Segment};
 use crate::local::format::shard_end::ShardEnd;
-use crate::local::format::skips::Skips;
 use crate::local::stream_dir::StreamDir;
 
 /// The origins that began in `shard` beyond the beginning of their upstream shard.
 pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Begun>> {
-    let disk = &*place.ctx.disk;
-    let file = ControlFile::open_to_read(disk, &place.shard_dir(&shard.id)).await?;
-    let file = file.ok_or_else(|| place.gone())?;
+    let file = place.control_file(&shard.id, Open::Read).await?;
     loop {
         let seen = match observe(place, shard, &file, |_| false).await {
             // What is durable can be read; appends are refused with the same words.
-            Err(Error::Full { .. } | Error::Io { .. }) => {
-                ShardObservation::Busy(file.read().await?)
-            }
-            seen => seen?,
+            Err(Error::Full { .. } | Error::Io { .. }) => durable(place, shard, &file).await?,
+            seen => seen?.0,
         };
-        let (control, end) = match seen {
-            ShardObservation::Settled(control)
-            | ShardObservation::Busy(control)
-            | ShardObservation::Unrecovered(control) => (control, None),
-            ShardObservation::Ended(control, end) => (Some(control), Some(end)),
-        };
-        let Some(control) = control else {
-            if fence_mark::exists(place, &shard.id).await? {
-                fence::settle(place, shard, Haste::Waits).await?;
-                continue;
-            }
-            return Err(place.unrecovered(&shard.id));
-        };
-        if let Some(marks) = marks(place, shard, &control, end).await? {
+        if seen.is_undecided {
+            fence::settle(place, shard, Haste::Waits).await?;
+            continue;
+        }
+        let control = seen.control.ok_or_else(|| place.unrecovered(&shard.id))?;
+        if let Some(marks) = marks(place, shard, control, seen.end).await? {
             return Ok(marks.begun());
         }
     }
@@ -56,30 +43,19 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Be
 async fn marks(
     place: &StreamDir,
     shard: &Shard,
-    control: &ControlSlot,
+    control: ControlSlot,
     end: Option<ShardEnd>,
 ) -> Result<Option<Marks>> {
-    let disk = &*place.ctx.disk;
-    let dir = place.shard_dir(&shard.id);
-    let mut segments = segment::list(disk, &dir).await?;
-    segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
+    let segments = place.segments(&shard.id, end).await?;
     let Some(listed) = segments.iter().find(|one| one.number == control.active) else {
         // Retention leaves a closed shard nothing; its children know what it knew.
         return Ok((control.sealed || segments.is_empty()).then(|| Marks::new(shard.range)));
     };
-    let opened = Segment::open(disk, &dir, listed.number, listed.base, Open::Read).await?;
-    let Some(segment) = opened else {
+    let opened = place.segment(&shard.id, listed.number, listed.base);
+    let Some(segment) = opened.await? else {
         return Ok(None);
     };
-    let (head, mut marks) = segment.marks(place.incarnation, shard.range).await?;
-    let skips = Skips::read(&place.ctx, &dir).await?;
-    let end = control.durable_bytes;
-    let mut walk = FrameWalk::new(&segment, place.salt(), head.len, end, &skips);
-    while let Some(step) = walk.next().await? {
-        let (at, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
-        if let Some(claim) = claim_at(&mut walk, &segment, at, &header).await? {
-            marks.apply(&claim);
-        }
-    }
-    Ok(Some(marks))
+    let (head, marks) = segment.marks(place.incarnation, shard.range).await?;
+    let known = DurableState::replayed(place, shard, control, (&segment, head, marks)).await?;
+    Ok(Some(known.marks))
 }

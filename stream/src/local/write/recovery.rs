@@ -5,13 +5,11 @@
 //! a torn rest is cut. Then come the marks, then the durable end.
 
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::{Error, Result};
+use hydrant_core::{Result, error::OrCannot};
 
 use super::shard_log::{AppendGroup, LockedShard};
+use crate::local::end::intact_tail::IntactTail;
 use crate::local::format::dedup_state::OriginInterval;
-use crate::local::format::frame::intact;
-use crate::local::format::segment::FrameWalk;
-use crate::local::format::skips::Skips;
 
 impl LockedShard<'_> {
     /// Rewrites or cuts what lies past the durable end.
@@ -19,53 +17,42 @@ impl LockedShard<'_> {
         let salt = self.log.place.salt();
         let active = self.active()?;
         let known = self.known()?;
-        let end = known.control.durable_bytes;
-        let len = active.file.len().await;
-        let len = len.map_err(|e| Error::io("read", &active.path, e))?;
+        let control = known.control;
+        let end = control.durable_bytes;
+        let len = active.len().await?;
         if len <= end {
             return Ok(());
         }
-        let mut group = AppendGroup {
-            next_offset: known.control.next_offset,
-            arrival: known.control.newest_arrival,
-            ..AppendGroup::default()
-        };
         let mut claims = Vec::new();
         let mut draft = None;
-        let none = Skips::default();
-        let mut walk = FrameWalk::new(&active, salt, end, len, &none);
-        while let Some(Ok((at, header))) = walk.next().await? {
-            if header.base != group.next_offset {
-                break;
-            }
-            let bytes = active.read(at, header.frame_len() as usize).await?;
-            let Some(entry) = intact(&header, &bytes) else {
-                break;
-            };
+        let mut tail = IntactTail::new(&active, salt, control, len);
+        while let Some((bytes, claim)) = tail.next().await? {
             if draft.is_none() && !mutant::is(Mutant::TailSyncedInPlace) {
                 draft = Some(self.draft().await?);
             }
             if let Some(draft) = &mut draft {
                 draft.append(vec![bytes]).await?;
             }
-            claims.extend(entry.as_ref().map(OriginInterval::from));
-            group.bytes += header.frame_len();
-            group.next_offset = header.next_offset();
-            group.records += u64::from(header.records);
-            group.arrival = header.arrival;
+            claims.extend(claim);
         }
-        let kept = group.bytes;
+        let kept = tail.end.durable_bytes - end;
+        let group = AppendGroup {
+            parts: Vec::new(),
+            bytes: kept,
+            next_offset: tail.end.next_offset,
+            records: tail.end.records - control.records,
+            arrival: tail.end.newest_arrival,
+        };
         match draft {
             Some(draft) => self.adopt(draft, Some(&group)).await?,
             // What recovery must never do.
             None if kept > 0 && mutant::is(Mutant::TailSyncedInPlace) => {
-                let synced = active.file.sync().await;
-                synced.map_err(|e| Error::io("sync", &active.path, e))?;
+                active.file.sync().await.or_cannot("sync", &active.path)?;
                 self.count(&group).await?;
             }
             None => {
                 let cut = active.file.truncate(end).await;
-                cut.map_err(|e| Error::io("cut", &active.path, e))?;
+                cut.or_cannot("cut", &active.path)?;
             }
         }
         let known = self.known()?;
@@ -73,7 +60,7 @@ impl LockedShard<'_> {
         for claim in claims.iter().filter(is_counted) {
             known.marks.apply(claim);
         }
-        self.log.metrics.recovered();
+        self.log.metrics.recoveries.increment(1);
         tracing::warn!(
             stream = %self.log.place.stream.name,
             shard = %self.log.shard.id,

@@ -9,19 +9,19 @@
 //! [stream's time](crate::local::stream_time), not by the wall clock.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::admin::Trim;
 use hydrant_core::disk::{LockKind, Open};
-use hydrant_core::{Error, Result, Shard, ShardId, clock};
+use hydrant_core::error::OrCannot;
+use hydrant_core::{Error, Position, Result, Shard, ShardId, clock};
 
 use super::shard_log::{LockedShard, ShardLog};
-use crate::local::end::durable_end::{Durable, durable};
-use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::end::durable_end::durable;
+use crate::local::format::control::ControlSlot;
 use crate::local::format::manifest::StreamSettings;
-use crate::local::format::segment::{self, Head, ListedSegment, Segment};
+use crate::local::format::segment::{self, Head, ListedSegment};
 use crate::local::stream_dir::StreamDir;
 use crate::local::stream_time::CLOCK_IS_SET;
 
@@ -102,8 +102,8 @@ async fn look(place: &Arc<StreamDir>, step: Duration) -> Result<()> {
         let mut limits = TrimLimits::of(&place.settings, now);
         limits.bytes = bytes.map(|bytes| bytes.saturating_sub(after));
         let trimmed = async {
-            limits.undated = found.undated(place, shard, limits).await?;
-            trim_one(place, shard, &found, limits).await
+            limits.undated = found.undated(limits).await?;
+            found.trim(limits).await
         };
         if let Err(error) = trimmed.await {
             cannot_remove(shard, &error);
@@ -116,36 +116,27 @@ fn cannot_remove(shard: &Shard, error: &Error) {
     tracing::warn!(shard = %shard.id, error = %error.report(), "cannot remove old segments");
 }
 
-fn older_than(settings: &StreamSettings, now: Option<i64>) -> Option<i64> {
-    let age = i64::try_from(settings.retention_micros?).unwrap_or(i64::MAX);
-    Some(now?.saturating_sub(age))
-}
-
 /// A shard as it is found without its lock.
-struct ShardSegments {
-    dir: PathBuf,
+struct ShardSegments<'a> {
+    place: &'a Arc<StreamDir>,
+    shard: &'a Shard,
     control: ControlSlot,
     segments: Vec<ListedSegment>,
 }
 
-impl ShardSegments {
+impl<'a> ShardSegments<'a> {
     /// `None` while the control file cannot be read.
-    async fn new(place: &StreamDir, shard: &Shard) -> Result<Option<Self>> {
-        let disk = &*place.ctx.disk;
-        let dir = place.shard_dir(&shard.id);
-        let file = ControlFile::open_to_read(disk, &dir).await?;
-        let file = file.ok_or_else(|| place.gone())?;
-        let (control, end) = match durable(place, shard, &file).await? {
-            Durable::Moving(control) => (control, None),
-            Durable::Final(control, end) => (Some(control), Some(end)),
-            Durable::Undecided => return Ok(None),
+    async fn new(place: &'a Arc<StreamDir>, shard: &'a Shard) -> Result<Option<Self>> {
+        let file = place.control_file(&shard.id, Open::Read).await?;
+        let found = durable(place, shard, &file).await?;
+        let Some(control) = found.control.filter(|_| !found.is_undecided) else {
+            return Ok(None);
         };
-        let mut segments = segment::list(disk, &dir).await?;
-        segments.retain(|listed| end.is_none_or(|end| end.includes(listed)));
-        Ok(control.map(|control| ShardSegments {
-            dir,
+        Ok(Some(ShardSegments {
+            place,
+            shard,
             control,
-            segments,
+            segments: place.segments(&shard.id, found.end).await?,
         }))
     }
 
@@ -154,24 +145,20 @@ impl ShardSegments {
     }
 
     /// The offset after what is as old as data may become, of the data without date at the shard's end.
-    async fn undated(
-        &self,
-        place: &StreamDir,
-        shard: &Shard,
-        limits: TrimLimits,
-    ) -> Result<Option<u64>> {
-        let Some(age) = place.settings.retention_micros.map(Duration::from_micros) else {
+    async fn undated(&self, limits: TrimLimits) -> Result<Option<u64>> {
+        let age = self.place.settings.retention_micros;
+        let Some(age) = age.map(Duration::from_micros) else {
             return Ok(None);
         };
-        let is_dated = self.stamps(place, limits).arrived(0).await?.is_some();
+        let is_dated = self.stamps(limits).arrived(0).await?.is_some();
         let next = (!is_dated).then_some(self.control.next_offset);
-        Ok(place.age.undated(&shard.id, next, age))
+        Ok(self.place.age.undated(&self.shard.id, next, age))
     }
 
-    fn stamps<'a>(&'a self, place: &'a StreamDir, limits: TrimLimits) -> Stamps<'a> {
+    fn stamps(&self, limits: TrimLimits) -> Stamps<'_> {
         Stamps {
-            place,
-            dir: &self.dir,
+            place: self.place,
+            shard: &self.shard.id,
             segments: &self.segments,
             newest: self.control.newest_arrival,
             times: limits.times,
@@ -179,7 +166,7 @@ impl ShardSegments {
     }
 
     /// Whether the oldest segment goes, as far as can be said.
-    async fn is_due(&self, place: &StreamDir, limits: TrimLimits) -> Result<bool> {
+    async fn is_due(&self, limits: TrimLimits) -> Result<bool> {
         let Some(oldest) = self.segments.first() else {
             return Ok(false);
         };
@@ -187,23 +174,39 @@ impl ShardSegments {
         if may_go && limits.bytes.is_some_and(|most| self.bytes() > most) {
             return Ok(true);
         }
-        if place.settings.retention_micros.is_none() {
+        if !limits.are_of_age() {
             return Ok(false);
         }
-        let Some(head) = head(place, &self.dir, oldest).await? else {
+        let stamps = self.stamps(limits);
+        let Some(head) = stamps.head(0).await? else {
             return Ok(false);
         };
-        let arrived = self.stamps(place, limits).arrived(0).await?;
         let holds_frames = oldest.len > head.len;
         let next = self.segments.get(1).map(|next| next.base);
         let next = next.unwrap_or(self.control.next_offset);
-        Ok((may_go || holds_frames) && limits.are_passed(next, arrived))
+        Ok((may_go || holds_frames) && limits.are_passed(next, stamps.arrived(0).await?))
+    }
+
+    /// Removes what is too much. The lock is not taken for nothing, and not waited for: the process that appends now removes
+    /// what is old when it starts its next segment, or the next look does.
+    async fn trim(&self, limits: TrimLimits) -> Result<()> {
+        if !self.is_due(limits).await? {
+            return Ok(());
+        }
+        let path = self.place.shard_dir(&self.shard.id).join("lock");
+        let lock = self.place.ctx.disk.try_lock(&path, LockKind::Exclusive);
+        let Some(lock) = lock.await.or_cannot("lock", &path)? else {
+            return Ok(());
+        };
+        let mut log = ShardLog::new(self.place, self.shard);
+        log.take_under(lock).await?.trim_to(limits).await.map(drop)
     }
 }
 
-/// What a shard may keep.
+/// What a shard may keep: what passes one of these goes.
 #[derive(Clone, Copy, Debug)]
 struct TrimLimits {
+    up_to: Option<Position>,
     older_than: Option<i64>,
     bytes: Option<u64>,
     /// Between these a stamp says something: from when clocks were set, to the stream's time.
@@ -214,27 +217,38 @@ struct TrimLimits {
 
 impl TrimLimits {
     /// Of an operator, who believes stamps.
-    const NONE: TrimLimits = TrimLimits {
-        older_than: None,
-        bytes: None,
-        times: (i64::MIN, i64::MAX),
-        undated: None,
-    };
+    fn by_hand(what: Trim) -> Self {
+        let mut limits = TrimLimits {
+            up_to: None,
+            older_than: None,
+            bytes: None,
+            times: (i64::MIN, i64::MAX),
+            undated: None,
+        };
+        match what {
+            Trim::After(position) => limits.up_to = Some(position),
+            Trim::OlderThan(time) => limits.older_than = Some(time),
+            Trim::ToBytes(bytes) => limits.bytes = Some(bytes),
+        }
+        limits
+    }
 
     /// What the stream's retention keeps at this time of it.
     fn of(settings: &StreamSettings, now: Option<i64>) -> Self {
+        let age = settings.retention_micros;
+        let age = age.map(|age| i64::try_from(age).unwrap_or(i64::MAX));
         TrimLimits {
-            older_than: older_than(settings, now),
+            up_to: None,
+            older_than: age.and_then(|age| Some(now?.saturating_sub(age))),
             bytes: settings.retention_bytes,
             times: (CLOCK_IS_SET, now.unwrap_or(i64::MAX)),
             undated: None,
         }
     }
 
-    /// What goes by age.
-    fn age(&self) -> Option<Trim> {
-        let undated = self.undated.map(|_| i64::MIN);
-        self.older_than.or(undated).map(Trim::OlderThan)
+    /// Whether something goes by age.
+    fn are_of_age(&self) -> bool {
+        self.older_than.is_some() || self.undated.is_some()
     }
 
     /// Whether a segment that ends before this offset, with this newest arrival, is too old.
@@ -244,49 +258,18 @@ impl TrimLimits {
             None => self.undated.is_some_and(|end| next_base <= end),
         }
     }
-}
 
-/// Removes what is too much of a shard. The lock is not taken for nothing, and not waited for: the process that appends
-/// now removes what is old when it starts its next segment, or the next look does.
-async fn trim_one(
-    place: &Arc<StreamDir>,
-    shard: &Shard,
-    found: &ShardSegments,
-    limits: TrimLimits,
-) -> Result<()> {
-    if !found.is_due(place, limits).await? {
-        return Ok(());
-    }
-    let (disk, dir) = (&*place.ctx.disk, &found.dir);
-    let path = dir.join("lock");
-    let lock = disk.try_lock(&path, LockKind::Exclusive).await;
-    let Some(lock) = lock.map_err(|e| Error::io("lock", &path, e))? else {
-        return Ok(());
-    };
-    let mut log = ShardLog::new(place, shard);
-    let mut held = log.take_under(lock).await?;
-    if let Some(age) = limits.age() {
-        held.trim_by(age, limits).await?;
-    }
-    if let Some(bytes) = limits.bytes {
-        held.remove(Trim::ToBytes(bytes), limits).await?;
-    }
-    Ok(())
-}
-
-/// The head of a segment; `None` when it was removed.
-async fn head(place: &StreamDir, dir: &Path, listed: &ListedSegment) -> Result<Option<Head>> {
-    let disk = &*place.ctx.disk;
-    match Segment::open(disk, dir, listed.number, listed.base, Open::Read).await? {
-        Some(segment) => segment.head(place.incarnation).await.map(Some),
-        None => Ok(None),
+    /// Whether everything before this offset goes.
+    fn are_behind(&self, next_base: u64) -> bool {
+        let next = self.up_to.map(Position::next_offset);
+        next.is_some_and(|next| next.is_none_or(|next| next_base <= next))
     }
 }
 
 /// When the frames of a shard's segments were appended.
 struct Stamps<'a> {
     place: &'a StreamDir,
-    dir: &'a Path,
+    shard: &'a ShardId,
     segments: &'a [ListedSegment],
     /// When the newest frame of all was appended; 0 when the newest segment has none.
     newest: i64,
@@ -321,9 +304,14 @@ impl Stamps<'_> {
         Ok(None)
     }
 
+    /// The head of segment `n`; `None` when it was removed.
     async fn head(&self, n: usize) -> Result<Option<Head>> {
-        match self.segments.get(n) {
-            Some(listed) => head(self.place, self.dir, listed).await,
+        let Some(listed) = self.segments.get(n) else {
+            return Ok(None);
+        };
+        let opened = self.place.segment(self.shard, listed.number, listed.base);
+        match opened.await? {
+            Some(segment) => segment.head(self.place.incarnation).await.map(Some),
             None => Ok(None),
         }
     }
@@ -335,68 +323,53 @@ impl LockedShard<'_> {
         let place = &self.log.place;
         let now = place.age.now(place.ctx.clock.wall_micros());
         let limits = TrimLimits::of(&place.settings, now);
-        let mut freed = 0;
-        if let Some(age) = limits.age() {
-            freed += self.remove(age, limits).await?;
-        }
-        if let Some(bytes) = limits.bytes {
-            freed += self.remove(Trim::ToBytes(bytes), limits).await?;
-        }
-        Ok(freed)
+        self.remove(limits).await
     }
 
     /// Removes what an operator names, which may be all that the shard holds.
     pub(crate) async fn trim(&mut self, what: Trim) -> Result<u64> {
-        self.trim_by(what, TrimLimits::NONE).await
+        self.trim_to(TrimLimits::by_hand(what)).await
     }
 
-    async fn trim_by(&mut self, what: Trim, limits: TrimLimits) -> Result<u64> {
+    async fn trim_to(&mut self, limits: TrimLimits) -> Result<u64> {
         let mut freed = 0;
         if let Some(known) = self.known_if_any() {
             let control = known.control;
-            let everything = match what {
-                Trim::After(position) => position
-                    .next_offset()
-                    .is_none_or(|next| next >= control.next_offset),
-                Trim::OlderThan(time) => {
-                    let (set, now) = limits.times;
-                    let is_dated = (set..=now).contains(&known.newest);
-                    let undated = limits.undated.filter(|_| !is_dated);
-                    is_dated && known.newest < time
-                        || undated.is_some_and(|end| control.next_offset <= end)
-                }
-                Trim::ToBytes(bytes) => bytes == 0,
-            };
+            let (set, now) = limits.times;
+            let newest = Some(known.newest).filter(|newest| (set..=now).contains(newest));
+            let everything = limits.are_behind(control.next_offset)
+                || limits.are_passed(control.next_offset, newest)
+                || limits.bytes == Some(0);
             let holds_frames = control.durable_bytes > known.head_len;
             if everything && holds_frames && !control.sealed {
-                match self.start_segment(Vec::new(), None).await {
+                match self.start_segment(None).await {
                     // There is room for the next segment once the older ones are gone.
                     Err(Error::Full { path }) => {
-                        freed = self.remove(what, limits).await?;
+                        freed = self.remove(limits).await?;
                         if freed == 0 {
                             return Err(Error::Full { path });
                         }
-                        self.start_segment(Vec::new(), None).await?;
+                        self.start_segment(None).await?;
                     }
                     started => started?,
                 }
             }
         }
-        Ok(freed + self.remove(what, limits).await?)
+        Ok(freed + self.remove(limits).await?)
     }
 
-    async fn remove(&mut self, what: Trim, limits: TrimLimits) -> Result<u64> {
+    async fn remove(&mut self, limits: TrimLimits) -> Result<u64> {
         let place = Arc::clone(&self.log.place);
         let disk = &*place.ctx.disk;
         let Some(known) = self.known_if_any() else {
             return Ok(0);
         };
         let (control, newest) = (known.control, known.newest);
-        let dir = self.log.dir.clone();
-        let segments = segment::list(disk, &dir).await?;
+        let (dir, shard) = (self.log.dir.clone(), self.log.shard.id.clone());
+        let segments = place.segments(&shard, None).await?;
         let stamps = Stamps {
             place: &place,
-            dir: &dir,
+            shard: &shard,
             segments: &segments,
             newest,
             times: limits.times,
@@ -410,19 +383,9 @@ impl LockedShard<'_> {
                 None if control.sealed => control.next_offset,
                 None => break,
             };
-            let goes = match what {
-                Trim::After(position) => {
-                    position.next_offset().is_none_or(|next| next_base <= next)
-                }
-                Trim::OlderThan(time) => {
-                    let limits = TrimLimits {
-                        older_than: Some(time),
-                        ..limits
-                    };
-                    limits.are_passed(next_base, stamps.arrived(n).await?)
-                }
-                Trim::ToBytes(bytes) => left > bytes,
-            };
+            let goes = limits.are_behind(next_base)
+                || limits.bytes.is_some_and(|most| left > most)
+                || limits.are_of_age() && limits.are_passed(next_base, stamps.arrived(n).await?);
             if !goes {
                 break;
             }
@@ -441,11 +404,10 @@ impl LockedShard<'_> {
         let mut freed = 0;
         for listed in going {
             let path = dir.join(segment::name(listed.number, listed.base));
-            let removed = disk.remove(&path).await;
-            removed.map_err(|e| Error::io("remove", &path, e))?;
+            disk.remove(&path).await.or_cannot("remove", &path)?;
             freed += listed.len;
         }
-        if segment::list(disk, &dir).await?.is_empty() {
+        if place.segments(&shard, None).await?.is_empty() {
             self.forget();
         }
         Ok(freed)

@@ -14,21 +14,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::disk::{Lock, Open};
+use hydrant_core::error::OrCannot;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Error, Result, Shard, clock};
 
 use super::pulse::Pulse;
 use crate::local::end::closing::Haste;
-use crate::local::end::fence::{self, Settled};
-use crate::local::end::fence_mark;
-use crate::local::end::shard_state::{DurableState, replay};
+use crate::local::end::shard_state::DurableState;
+use crate::local::end::{fence, fence_mark};
 use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::format::dedup_state::Marks;
 use crate::local::format::frame::FrameFault;
 use crate::local::format::leftovers::remove_leftovers;
 use crate::local::format::segment::{self, Head, ListedSegment, Segment};
 use crate::local::format::segment_draft::Draft;
 use crate::local::format::shard_end::ShardEnd;
-use crate::local::format::skips::Skips;
 use crate::local::metrics::ShardMetrics;
 use crate::local::stream_dir::StreamDir;
 
@@ -154,13 +154,10 @@ impl ShardLog {
 
     /// Has the shard closed that was found fenced, or is to be; answers where it ends.
     pub(crate) async fn fence(&mut self) -> Result<Option<ShardEnd>> {
-        let settled = fence::settle(&self.place, &self.shard, Haste::Waits).await?;
+        let end = fence::settle(&self.place, &self.shard, Haste::Waits).await?;
         self.known = None;
         self.is_over = true;
-        match settled {
-            Settled::Closed(end) => Ok(end),
-            Settled::Busy => Ok(None),
-        }
+        Ok(end)
     }
 
     /// The same error, unless it is about a shard that was found fenced: that takes no appends anyway.
@@ -202,52 +199,36 @@ impl LockedShard<'_> {
 
     async fn learn(&mut self) -> Result<()> {
         let place = Arc::clone(&self.log.place);
-        let disk = &*place.ctx.disk;
-        let file = ControlFile::open(disk, &self.log.dir).await?;
-        let file = file.ok_or_else(|| place.gone())?;
+        let file = place.control_file(&self.log.shard.id, Open::Write).await?;
         let control = file.read().await?;
         self.control = Some(file);
-        let caught_up = match (&self.log.known, control) {
-            (Some(known), Some(control)) => {
-                let before = known.control;
-                let same = before.counter == control.counter;
-                let near = before.active == control.active && before.counter <= control.counter;
-                let (dir, base) = (&self.log.dir, known.base);
-                self.active = match same || near {
-                    true => Segment::open(disk, dir, before.active, base, Open::Write).await?,
-                    false => None,
-                };
-                if self.active.is_some() && !same {
-                    self.catch_up(control).await?;
-                }
-                let overlooked = mutant::is(Mutant::LeftoverOverlooked);
-                let end = if overlooked { before } else { control };
-                self.active.is_some() && !self.is_followed(end).await?
-            }
-            _ => false,
-        };
-        if !caught_up {
+        if !self.catch_up(control).await? {
             if let Some(end) = self.end().await? {
                 return self.load_closed(control, end).await;
             }
             self.load(control).await?;
         }
-        if self.log.known.is_some() {
-            self.recover_tail().await?;
-            self.settle_sealing().await?;
+        self.recover_tail().await?;
+        if self.known()?.control.sealing {
+            // A reshard that died has left its intention.
+            self.set_control(true, |control| control.sealing = false)
+                .await?;
         }
         Ok(())
     }
 
-    /// Where the shard ends, if it is fenced; this sees to it that it is decided.
+    /// Where the shard ends, if it is closed or fenced; this sees to it that it is decided.
     async fn end(&mut self) -> Result<Option<ShardEnd>> {
         let place = Arc::clone(&self.log.place);
-        if !fence_mark::exists(&place, &self.log.shard.id).await? {
-            return Ok(None);
+        if fence_mark::exists(&place, &self.log.shard.id).await? {
+            return self.log.fence().await;
         }
-        let end = self.log.fence().await?;
-        self.log.shard.closed = true;
-        Ok(end)
+        Ok(place
+            .manifest()
+            .await?
+            .ends
+            .get(&self.log.shard.id)
+            .copied())
     }
 
     /// Refuses to make a segment in a shard that is fenced.
@@ -264,34 +245,40 @@ impl LockedShard<'_> {
         Some((known.control, known.base))
     }
 
-    /// Reads a fenced shard up to its end. What lies beyond goes: its holder has let the lock go or died.
+    /// Reads a closed shard up to its end. What lies beyond goes: its holder has let the lock go or died.
     async fn load_closed(&mut self, said: Option<ControlSlot>, end: ShardEnd) -> Result<()> {
         let place = Arc::clone(&self.log.place);
         let (disk, dir) = (&*place.ctx.disk, self.log.dir.clone());
         remove_leftovers(disk, &dir, "").await?;
-        let mut kept = Vec::new();
-        for listed in segment::list(disk, &dir).await? {
-            if end.includes(&listed) {
-                kept.push(listed);
-                continue;
-            }
+        let mut kept = segment::list(disk, &dir).await?;
+        for listed in kept.extract_if(.., |listed| !end.includes(listed)) {
             let path = dir.join(segment::name(listed.number, listed.base));
-            let removed = disk.remove(&path).await;
-            removed.map_err(|e| Error::io("remove", &path, e))?;
+            disk.remove(&path).await.or_cannot("remove", &path)?;
         }
         let Some(last) = kept.last().filter(|last| last.number == end.segment) else {
             // Retention has removed everything.
+            self.log.known = None;
             return Ok(());
         };
-        let opened = Segment::open(disk, &dir, last.number, last.base, Open::Read);
+        let opened = place.segment(&self.log.shard.id, last.number, last.base);
         let active = opened.await?.ok_or_else(|| place.gone())?;
-        let (head, marks) = active
-            .marks(place.incarnation, self.log.shard.range)
-            .await?;
+        let marks = active.marks(place.incarnation, self.log.shard.range);
+        let (head, marks) = marks.await?;
         let control = end.control(said, &kept, place.incarnation);
-        let found = (&active, head, marks);
-        self.log.known =
-            Some(DurableState::replayed(&place, &self.log.shard, control, found).await?);
+        self.know(control, active, (head, marks)).await
+    }
+
+    /// Notes what is known at a durable end, in a segment that begins like this.
+    async fn know(
+        &mut self,
+        control: ControlSlot,
+        active: Segment,
+        (head, marks): (Head, Marks),
+    ) -> Result<()> {
+        let ShardLog { place, shard, .. } = &*self.log;
+        let known = DurableState::replayed(place, shard, control, (&active, head, marks)).await?;
+        self.log.metrics.origins.set(known.marks.len() as f64);
+        self.log.known = Some(known);
         self.active = Some(active);
         Ok(())
     }
@@ -301,18 +288,36 @@ impl LockedShard<'_> {
         let name = segment::name(end.active + 1, end.next_offset);
         let path = self.log.dir.join(name);
         let left = self.log.place.ctx.disk.stat(&path).await;
-        Ok(left.map_err(|e| Error::io("look at", &path, e))?.is_some())
+        Ok(left.or_cannot("look at", &path)?.is_some())
     }
 
-    /// Reads the frames that other processes appended to the segment known.
-    async fn catch_up(&mut self, control: ControlSlot) -> Result<()> {
+    /// Reads the frames that other processes appended to the segment known; `false` if all has to be read again.
+    async fn catch_up(&mut self, control: Option<ControlSlot>) -> Result<bool> {
+        let (Some(known), Some(control)) = (&self.log.known, control) else {
+            return Ok(false);
+        };
+        let (before, base) = (known.control, known.base);
+        let same = before.counter == control.counter;
+        let near = before.active == control.active && before.counter <= control.counter;
+        if control.sealing || !same && !near {
+            return Ok(false);
+        }
         let place = Arc::clone(&self.log.place);
-        let skips = Skips::read(&place.ctx, &self.log.dir).await?;
-        let active = self.active()?;
-        let known = self.known()?;
-        let from = known.control.durable_bytes;
-        known.control = control;
-        replay(known, &active, place.salt(), &skips, from).await
+        let (disk, dir) = (&*place.ctx.disk, &self.log.dir);
+        self.active = Segment::open(disk, dir, before.active, base, Open::Write).await?;
+        let Some(active) = self.active.clone() else {
+            return Ok(false);
+        };
+        if !same {
+            let shard = self.log.shard.clone();
+            let known = self.known()?;
+            known.control = control;
+            let from = before.durable_bytes;
+            known.replay(&place, &shard, &active, from).await?;
+        }
+        let overlooked = mutant::is(Mutant::LeftoverOverlooked);
+        let end = if overlooked { before } else { control };
+        Ok(!self.is_followed(end).await?)
     }
 
     /// Reads everything again.
@@ -323,17 +328,12 @@ impl LockedShard<'_> {
         remove_leftovers(disk, &self.log.dir, "").await?;
         let segments = segment::list(disk, &self.log.dir).await?;
         let Some(newest) = segments.last() else {
-            return match control {
-                // Retention has removed everything of a shard that takes no more appends.
-                Some(control) if control.sealed => Ok(()),
-                _ => Err(self.missing("all segments of the shard are missing")),
-            };
+            return Err(self.missing("all segments of the shard are missing"));
         };
         let opened = Segment::open(disk, &self.log.dir, newest.number, newest.base, Open::Write);
         let active = opened.await?.ok_or_else(|| place.gone())?;
-        let (head, marks) = active
-            .marks(place.incarnation, self.log.shard.range)
-            .await?;
+        let marks = active.marks(place.incarnation, self.log.shard.range);
+        let (head, marks) = marks.await?;
         let control = match control {
             Some(control) if control.active == newest.number => control,
             Some(control) if control.active > newest.number => {
@@ -353,12 +353,7 @@ impl LockedShard<'_> {
                 FrameFault("durable bytes are missing at the end"),
             ));
         }
-        let found = (&active, head, marks);
-        let known = DurableState::replayed(&place, &self.log.shard, control, found).await?;
-        self.log.metrics.origins(known.marks.len());
-        self.log.known = Some(known);
-        self.active = Some(active);
-        Ok(())
+        self.know(control, active, (head, marks)).await
     }
 
     /// The control file fell behind its newest segment, or is torn: the segment's head says what was durable.
@@ -371,16 +366,14 @@ impl LockedShard<'_> {
         // Who made the segment may have died before its name was durable.
         let dir = &self.log.dir;
         let synced = self.log.place.ctx.disk.sync_dir(dir).await;
-        synced.map_err(|e| Error::io("sync", dir, e))?;
-        let manifest = self.log.place.manifest().await?;
-        let closed = manifest.shard(&self.log.shard.id)?.closed;
+        synced.or_cannot("sync", dir)?;
         // A power cut may bring back some segments that were removed, of which the head knows nothing.
         let kept = segment::kept_from(segments).unwrap_or(head.base);
         let control = ControlSlot {
             counter: older.map_or(0, |older| older.counter) + 1,
             incarnation: self.log.place.incarnation,
             sealing: older.is_some_and(|older| older.sealing),
-            sealed: closed,
+            sealed: false,
             active: head.number,
             durable_bytes: head.len,
             next_offset: head.base,
@@ -393,11 +386,7 @@ impl LockedShard<'_> {
     }
 
     fn missing(&self, detail: &str) -> Error {
-        Error::Corrupt {
-            path: self.log.dir.clone(),
-            offset: 0,
-            detail: detail.to_owned(),
-        }
+        Error::corrupt(&self.log.dir, 0, detail)
     }
 
     /// Writes a slot; `durably` syncs it.
@@ -426,73 +415,69 @@ impl LockedShard<'_> {
         Ok(())
     }
 
-    /// A reshard that died has left its intention: the manifest says whether it happened.
-    async fn settle_sealing(&mut self) -> Result<()> {
-        let control = self.known()?.control;
-        if control.sealed || !control.sealing && !self.log.shard.closed {
-            return Ok(());
-        }
-        let manifest = self.log.place.manifest().await?;
-        let closed = manifest.shard(&self.log.shard.id)?.closed;
-        self.set_control(true, |control| {
-            control.sealing = closed;
-            control.sealed = closed;
-        })
-        .await
-    }
-
     /// Refused when the shard takes no more appends.
-    pub(crate) fn refuse_if_sealed(&mut self) -> Result<()> {
-        let sealed = match &self.log.known {
-            Some(known) => known.control.sealed,
-            None => true,
-        };
-        if sealed {
-            return Err(Error::Sealed {
-                shard: self.log.shard.id.clone(),
-            });
+    pub(crate) fn refuse_if_sealed(&self) -> Result<()> {
+        let known = self.log.known.as_ref();
+        match known.is_none_or(|known| known.control.sealed) {
+            true => Err(self.log.sealed()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Appends a group durably. On [`Error::Full`] nothing was appended and the shard can be used further; after any
     /// other error it cannot.
     pub(crate) async fn commit(&mut self, group: AppendGroup) -> Result<()> {
-        let segment_bytes = self.log.place.settings.segment_bytes;
+        let place = Arc::clone(&self.log.place);
         let known = self.known()?;
         let at = known.control.durable_bytes;
         let holds_frames = at > known.head_len;
-        let large = holds_frames && at + group.bytes > segment_bytes;
+        let large = holds_frames && at + group.bytes > place.settings.segment_bytes;
         let (tainted, oldest) = (known.tainted, known.oldest);
-        if tainted || large || holds_frames && self.is_old(oldest) {
-            return self.commit_in_new_segment(group).await;
+        let is_new = tainted || large || holds_frames && self.is_old(oldest);
+        let appended = match is_new {
+            true => self.start_segment(Some(&group)).await,
+            false => self.append(at, &group).await,
+        };
+        match place.unless_gone(appended).await {
+            Ok(()) => {}
+            Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
+            Err(first) => {
+                tracing::warn!(shard = %self.log.shard.id, error = %first.report(),
+                    "an append failed; trying once more in a new segment");
+                let started = self.start_segment(Some(&group)).await;
+                match place.unless_gone(started).await {
+                    Err(second) if !matches!(second, Error::Full { .. } | Error::Fatal { .. }) => {
+                        return Err(self.poisoned(&second));
+                    }
+                    started => started?,
+                }
+            }
         }
+        if is_new && let Err(error) = self.retain().await {
+            tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot remove old segments");
+        }
+        Ok(())
+    }
+
+    /// Appends a group at byte `at`, where the segment ends.
+    async fn append(&mut self, at: u64, group: &AppendGroup) -> Result<()> {
         let Segment { file, path, .. } = self.active()?;
         let started = clock::now();
-        let mut failed = file.write_at(at, group.parts.clone()).await.err();
-        let written = failed.is_none();
-        if written {
-            failed = file.sync().await.err();
-            self.log.metrics.synced(started.elapsed());
+        let mut written = file.write_at(at, group.parts.clone()).await;
+        let mut action = "write";
+        if written.is_ok() {
+            (written, action) = (file.sync().await, "sync");
+            let metrics = &self.log.metrics;
+            metrics.syncs.increment(1);
+            metrics.sync_seconds.record(started.elapsed());
+            self.known()?.tainted = written.is_err();
         }
-        if let Some(error) = failed {
-            let error = Error::io(if written { "sync" } else { "write" }, &path, error);
-            self.known()?.tainted |= written;
+        if written.is_err() {
             // What was written does not count. If it cannot be cut, the next holder does it.
-            let cut = file.truncate(at).await;
-            if matches!(error, Error::Full { .. }) {
-                return Err(error);
-            }
-            tracing::warn!(shard = %self.log.shard.id, error = %error.report(), cut = cut.is_ok(),
-                "an append failed; trying once in a new segment");
-            let parts = group.parts.clone();
-            return match self.start_segment(parts, Some(&group)).await {
-                Err(second @ Error::Full { .. }) => Err(second),
-                Err(second) => Err(self.poisoned(&second)),
-                Ok(()) => Ok(()),
-            };
+            drop(file.truncate(at).await);
         }
-        if let Err(error) = self.count(&group).await {
+        written.or_cannot(action, &path)?;
+        if let Err(error) = self.count(group).await {
             return Err(self.poisoned(&error));
         }
         let known = self.known()?;
@@ -523,31 +508,6 @@ impl LockedShard<'_> {
         .await
     }
 
-    /// The frames are born with their segment: its head holds the marks that they make, and a head without them would
-    /// turn records that were never stored into duplicates.
-    async fn commit_in_new_segment(&mut self, group: AppendGroup) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
-        let started = self.start_segment(group.parts.clone(), Some(&group)).await;
-        match place.unless_gone(started).await {
-            Ok(()) => {}
-            Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
-            Err(first) => {
-                tracing::warn!(shard = %self.log.shard.id, error = %first.report(),
-                    "a new segment failed; trying once more");
-                let started = self.start_segment(group.parts.clone(), Some(&group)).await;
-                match place.unless_gone(started).await {
-                    Ok(()) => {}
-                    Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
-                    Err(second) => return Err(self.poisoned(&second)),
-                }
-            }
-        }
-        if let Err(error) = self.retain().await {
-            tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot remove old segments");
-        }
-        Ok(())
-    }
-
     fn poisoned(&self, error: &Error) -> Error {
         Error::fatal(format!(
             "shard `{}` could not make appends durable, twice: {}: check the disk and start again",
@@ -556,30 +516,12 @@ impl LockedShard<'_> {
         ))
     }
 
-    /// Starts the next segment at the durable end, with `parts` as its first frames, which `group` describes.
-    pub(crate) async fn start_segment(
-        &mut self,
-        parts: Vec<Bytes>,
-        group: Option<&AppendGroup>,
-    ) -> Result<()> {
-        let started = self.try_start_segment(parts, group).await;
-        if started.is_err() {
-            let disk = &*self.log.place.ctx.disk;
-            if let Err(error) = remove_leftovers(disk, &self.log.dir, "").await {
-                tracing::debug!(error = %error.report(), "cannot remove an unfinished segment");
-            }
-        }
-        started
-    }
-
-    async fn try_start_segment(
-        &mut self,
-        parts: Vec<Bytes>,
-        group: Option<&AppendGroup>,
-    ) -> Result<()> {
+    /// Starts the next segment at the durable end. The frames are born with it: its head holds the marks that they make, and
+    /// a head without them would turn records that were never stored into duplicates.
+    pub(crate) async fn start_segment(&mut self, group: Option<&AppendGroup>) -> Result<()> {
         let mut draft = self.draft().await?;
-        if !parts.is_empty() {
-            draft.append(parts).await?;
+        if let Some(group) = group {
+            draft.append(group.parts.clone()).await?;
         }
         self.adopt(draft, group).await
     }
@@ -598,7 +540,7 @@ impl LockedShard<'_> {
     /// Publishes a draft and appends to it from now on; `group` describes the frames that it was born with.
     pub(crate) async fn adopt(&mut self, draft: Draft, group: Option<&AppendGroup>) -> Result<()> {
         let (head_len, len) = (draft.head_len(), draft.len());
-        let active = draft.publish(&*self.log.place.ctx.disk).await?;
+        let active = draft.publish().await?;
         let (number, base) = (active.number, active.base);
         let old = self.active.replace(active);
         let known = self.known()?;

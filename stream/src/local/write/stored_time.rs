@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use hydrant_core::{Error, Result, disk};
+use hydrant_core::disk::{self, Open};
+use hydrant_core::error::OrCannot;
+use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::local::format::control::ControlFile;
 use crate::local::stream_dir::StreamDir;
 use crate::local::stream_time::CLOCK_IS_SET;
 
@@ -25,7 +26,7 @@ impl StreamDir {
         }
         let path = self.shards_dir().join("time.json");
         let stored = disk::read_file(&*self.ctx.disk, &path).await;
-        let stored = stored.map_err(|e| Error::io("read", &path, e))?;
+        let stored = stored.or_cannot("read", &path)?;
         // What is not legible was not written by this program: the arrivals count.
         let stored: StoredTime = stored
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -53,16 +54,14 @@ impl StreamDir {
         // One temporary name for all, so that the dead leave no more than one. What two write at once may be torn, and
         // counts as absent.
         let replaced = disk::replace_file(&*self.ctx.disk, &path, body.into(), "new").await;
-        replaced.map_err(|e| Error::io("replace", &path, e))
+        replaced.or_cannot("replace", &path)
     }
 
     /// The newest arrival in any shard; 0 when there is none.
     async fn newest_arrival(&self) -> Result<i64> {
         let mut newest = 0;
         for shard in self.manifest().await?.shards.all() {
-            let dir = self.shard_dir(&shard.id);
-            let file = ControlFile::open_to_read(&*self.ctx.disk, &dir).await?;
-            let file = file.ok_or_else(|| self.gone())?;
+            let file = self.control_file(&shard.id, Open::Read).await?;
             newest = newest.max(file.read().await?.unwrap_or_default().newest_arrival);
         }
         Ok(newest)

@@ -11,13 +11,12 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use hydrant_core::disk::{Lock, LockKind};
+use hydrant_core::disk::{Lock, LockKind, Open};
 use hydrant_core::{Result, clock};
 
 use super::pulse;
 use super::shard_log::ShardLog;
 use crate::local::end::fence_mark;
-use crate::local::format::control::ControlFile;
 
 /// The time between two looks at the shard: an append takes much less.
 const GLANCE: Duration = Duration::from_millis(250);
@@ -114,8 +113,8 @@ impl ShardLog {
         if fence_mark::exists(&self.place, &self.shard.id).await? {
             return Ok(true);
         }
-        let file = ControlFile::open_to_read(&*self.place.ctx.disk, &self.dir).await?;
-        let control = file.ok_or_else(|| self.place.gone())?.read().await?;
+        let file = self.place.control_file(&self.shard.id, Open::Read).await?;
+        let control = file.read().await?;
         Ok(glances.stands_still(Glance {
             counter: control.map(|control| control.counter),
             is_up: pulse::is_up(&self.place, &self.dir).await,

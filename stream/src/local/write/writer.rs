@@ -303,7 +303,7 @@ impl Committer {
                 bytes += next.bytes;
                 group.push(next);
             }
-            self.log.metrics.queued(bytes);
+            self.log.metrics.queued_bytes.set(bytes as f64);
             let ready = encoded(group).await;
             // From the lock to the control file it is a row of short calls around one sync.
             let disk = Arc::clone(&self.place.ctx.disk);
@@ -381,7 +381,7 @@ impl Committer {
             _ => {}
         }
         for pending in failed {
-            answer(pending, Err(copy_of(error)));
+            answer(pending, Err(error.clone()));
         }
     }
 }
@@ -491,34 +491,26 @@ async fn write(
             },
         });
     }
-    if group.bytes == 0 {
-        held.log.metrics.appended(outcomes.len(), 0, 0, duplicates);
-        return (outcomes, Ok(()));
-    }
     let (records, bytes) = (group.records, group.bytes);
-    match held.commit(group).await {
-        Ok(()) => {
-            let appends = outcomes.len();
-            held.log
-                .metrics
-                .appended(appends, records, bytes, duplicates);
-            (outcomes, Ok(()))
-        }
-        Err(error) => {
-            if mutant::is(Mutant::MarksKeptAfterFailure) {
-                return (outcomes, Err(error));
+    if bytes > 0
+        && let Err(error) = held.commit(group).await
+    {
+        match (&error, held.known()) {
+            _ if mutant::is(Mutant::MarksKeptAfterFailure) => {}
+            (Error::Full { .. }, Ok(known)) => {
+                let undos = undos.into_iter().rev();
+                undos.for_each(|undo| known.marks.undo(undo));
             }
-            if let (Error::Full { .. }, Ok(known)) = (&error, held.known()) {
-                undos
-                    .into_iter()
-                    .rev()
-                    .for_each(|undo| known.marks.undo(undo));
-            } else {
-                held.forget();
-            }
-            (outcomes, Err(error))
+            _ => held.forget(),
         }
+        return (outcomes, Err(error));
     }
+    let metrics = &held.log.metrics;
+    metrics.bytes.increment(bytes);
+    metrics.records.increment(records);
+    metrics.duplicates.increment(duplicates);
+    metrics.group_appends.record(outcomes.len() as f64);
+    (outcomes, Ok(()))
 }
 
 impl CommitOutcome {
@@ -537,24 +529,4 @@ impl CommitOutcome {
 fn answer(pending: Pending, outcome: Result<Appended>) {
     // Its submitter may have stopped waiting.
     drop(pending.answer.send(outcome));
-}
-
-/// The same outcome for another ticket.
-fn copy_of(error: &Error) -> Error {
-    match error {
-        Error::Full { path } => Error::Full { path: path.clone() },
-        Error::Sealed { shard } => Error::Sealed {
-            shard: shard.clone(),
-        },
-        Error::Corrupt {
-            path,
-            offset,
-            detail,
-        } => Error::Corrupt {
-            path: path.clone(),
-            offset: *offset,
-            detail: detail.clone(),
-        },
-        other => Error::fatal(other.report()),
-    }
 }

@@ -155,7 +155,7 @@ async fn a_power_cut_at_any_call_of_a_fence_loses_and_doubles_nothing() {
 }
 
 /// The mark of a fence may be lost although it was synced twice: a sync that failed once says nothing the second time.
-/// The manifest has the end, and who opens the stream settles it.
+/// The manifest has the end, and who opens the stream goes by it.
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_was_closed_ends_there_also_without_its_mark() {
     let Stopped {
