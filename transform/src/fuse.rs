@@ -18,7 +18,7 @@ use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
-use hydrant_core::{Batch, Context, Overdraft, Permit, Result, ShardId, StreamId};
+use hydrant_core::{Batch, Context, Overdraft, Permit, Result, StreamId};
 
 /// A stage whose records go through a transform first.
 pub struct FusedStage {
@@ -87,12 +87,13 @@ impl Stage for FusedStage {
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
-        let writer = WriterId::of_app(&self.shared.app, claim.generation, &self.shared.input);
-        let shard = claim.shard.id.clone();
+        let of = AccountOf {
+            writer: WriterId::of_app(&self.shared.app, claim.generation, &self.shared.input),
+            shard: claim.shard.id.clone(),
+        };
         Ok(Box::new(FusedShard {
             shared: Arc::clone(&self.shared),
-            writer,
-            shard,
+            of,
             inner: self.inner.open(claim).await?,
         }))
     }
@@ -141,8 +142,7 @@ fn growth_bytes(batch: &Batch) -> u64 {
 
 struct FusedShard {
     shared: Arc<FusedContext>,
-    writer: WriterId,
-    shard: ShardId,
+    of: AccountOf,
     inner: Box<dyn ShardStage>,
 }
 
@@ -155,10 +155,7 @@ impl ShardStage for FusedShard {
         };
         let room = self.shared.room(growth_bytes(&batch)).await;
         let shared = Arc::clone(&self.shared);
-        let of = AccountOf {
-            writer: self.writer,
-            shard: self.shard.clone(),
-        };
+        let of = self.of.clone();
         let now = shared.context.clock.wall_micros();
         let workers = shared.context.workers.clone();
         let job = move || -> Result<_> {
@@ -216,7 +213,7 @@ mod tests {
     use bytes::Bytes;
     use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
     use hydrant_core::subscription::ClaimId;
-    use hydrant_core::{HashRange, Position, Sequence, clock};
+    use hydrant_core::{HashRange, Position, Sequence, ShardId, clock};
     use hydrant_pii::Policy;
 
     use super::*;

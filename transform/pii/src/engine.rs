@@ -68,15 +68,6 @@ pub struct Engine {
     scanned: usize,
 }
 
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Engine")
-            .field("policy", &self.policy.name())
-            .finish_non_exhaustive()
-    }
-}
-
 /// A scalar or key on its way through the detectors.
 #[derive(Clone, Copy)]
 struct Scalar<'a> {

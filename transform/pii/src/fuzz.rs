@@ -39,8 +39,8 @@ fn walks_end_within_their_text() {
                     Err(error) => break Some(error),
                 }
             };
-            assert!((at..=input.len()).contains(&walker.event_end()));
-            assert!(text.is_char_boundary(walker.event_end()));
+            assert!((at..=input.len()).contains(&walker.event_end));
+            assert!(text.is_char_boundary(walker.event_end));
             assert!(ended.is_some() || depth == 0);
             assert!(ended != Some(QuarantineReason::TooDeep) || depth >= 64);
         }

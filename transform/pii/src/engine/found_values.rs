@@ -7,6 +7,7 @@ use crate::class::Class;
 use crate::detect::class_of;
 use crate::text::byte_classes::{self, ESCAPE, HIGH, PERCENT};
 use crate::text::fold::{FoldReading, Notation, OffsetMap, Shadow};
+use crate::text::windows::leading;
 
 /// Fewest characters of a value that count in the middle of a word of the key. Fewer have to be
 /// words of it, and a single one all of it.
@@ -138,13 +139,10 @@ fn letters(written: &[u8], out: &mut Vec<u8>) {
         out.truncate(end);
         return;
     }
-    for character in String::from_utf8_lossy(written).chars() {
-        if character.is_alphanumeric() {
-            for lower in character.to_lowercase() {
-                out.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-    }
+    let text = String::from_utf8_lossy(written);
+    let characters = text.chars().filter(|character| character.is_alphanumeric());
+    let lower: String = characters.flat_map(char::to_lowercase).collect();
+    out.extend_from_slice(lower.as_bytes());
 }
 
 /// A key as values are compared with it, and the way back to its bytes.
@@ -161,7 +159,7 @@ impl PlainKey {
         let mut shadow = Shadow::default();
         let (bytes, map): (&[u8], Option<&OffsetMap>) = if may_fold(key) {
             shadow.cast(key, 0, Notation::Plain, reading);
-            (&shadow.text, Some(shadow.map()))
+            (&shadow.text, Some(&shadow.map))
         } else {
             (key, None)
         };
@@ -173,16 +171,11 @@ impl PlainKey {
         let mut before = b' ';
         let mut at = 0;
         while at < bytes.len() {
-            let width = match bytes[at] {
-                ..0x80 => 1,
-                _ => {
-                    bytes[at + 1..]
-                        .iter()
-                        .take_while(|&&byte| byte & 0xc0 == 0x80)
-                        .count()
-                        .min(3)
-                        + 1
-                }
+            let continued = leading(&bytes[at + 1..], |byte| byte & 0xc0 == 0x80).len();
+            let width = if bytes[at] < 0x80 {
+                1
+            } else {
+                1 + continued.min(3)
             };
             let start = plain.text.len();
             letters(&bytes[at..at + width], &mut plain.text);

@@ -60,7 +60,7 @@ impl Engine {
             if part.is_empty() {
                 return Ok(false);
             }
-            let written = engine.levels[level].map().source(part);
+            let written = engine.levels[level].map.source(part);
             let part = Scalar {
                 token: Token::of(scalar.bytes, written),
                 part: true,
@@ -168,8 +168,8 @@ impl Engine {
         let stack = std::mem::take(&mut self.stacks[level]);
         let mut walker = Walker::within(text, at, self.policy.limits().depth, stack);
         let walked = self.events(&mut walker, text, level, root);
-        let mut end = walker.event_end();
-        self.stacks[level] = walker.into_stack();
+        let mut end = walker.event_end;
+        self.stacks[level] = walker.open;
         if let Err(Stop::Quarantine(QuarantineReason::Malformed)) = walked {
             let removed = self.trail.frames[floor..]
                 .iter()
@@ -309,7 +309,7 @@ fn holds_json(text: &[u8], depth_max: usize) -> bool {
                 Ok(_) => {}
             }
         }
-        from = walker.event_end().max(at + 1);
+        from = walker.event_end.max(at + 1);
     }
     false
 }

@@ -64,7 +64,7 @@ impl Engine {
             shadow.cast(written, start, writing, reading);
             let earlier = before..self.findings.len();
             let classes = byte_classes::of(&shadow.text);
-            let map = Some(shadow.map());
+            let map = Some(&shadow.map);
             let found = self.look(scalar, &shadow.text, map, classes, member, earlier);
             shown = match (shown, found) {
                 (shown, Ok(None)) => shown,
@@ -81,7 +81,7 @@ impl Engine {
             if shown.is_err() {
                 break;
             }
-            doubts = doubts.or(Some(shadow.doubts()));
+            doubts = doubts.or(Some(shadow.doubts));
             // The next reading asks for them in the order of the text.
             self.findings[before..].sort_by_key(|finding| finding.offset);
         }

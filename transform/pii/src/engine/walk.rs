@@ -24,7 +24,7 @@ impl Engine {
         let stack = std::mem::take(&mut self.stacks[level]);
         let mut walker = Walker::new(bytes, self.policy.limits().depth, stack);
         let walked = self.events(&mut walker, bytes, level, root);
-        self.stacks[level] = walker.into_stack();
+        self.stacks[level] = walker.open;
         walked
     }
 
@@ -41,7 +41,7 @@ impl Engine {
             let event = walker.advance()?;
             let at = match event {
                 JsonEvent::Key(token) => {
-                    self.key(&mut member, bytes, level, token, walker.comma_before())?;
+                    self.key(&mut member, bytes, level, token, walker.comma_before)?;
                     continue;
                 }
                 JsonEvent::End(end) => {
@@ -66,7 +66,7 @@ impl Engine {
             };
             let contained = self.trail.frames.len() > floor;
             if contained {
-                self.element(&mut member, at, walker.comma_before());
+                self.element(&mut member, at, walker.comma_before);
             } else {
                 member.start = at;
             }
@@ -176,7 +176,7 @@ impl Engine {
     pub(super) fn in_record(&self, level: usize, range: Range<usize>) -> Range<usize> {
         (1..=level)
             .rev()
-            .fold(range, |range, level| self.levels[level].map().source(range))
+            .fold(range, |range, level| self.levels[level].map.source(range))
     }
 
     /// Makes the member that starts at a key.

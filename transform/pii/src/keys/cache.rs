@@ -10,7 +10,7 @@ const GROUP_KEYS: usize = 4;
 const CACHED_KEY_BYTES_MAX: usize = 32;
 
 /// What is remembered of a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct KeyFacts {
     pub(crate) evidence: Evidence,
     /// The whole-value rule of the policy that names this key.
@@ -85,10 +85,7 @@ impl KeyCache {
     pub(crate) fn new() -> Self {
         let empty = CacheSlot {
             key: Packed::NONE,
-            known: KeyFacts {
-                evidence: Evidence::NONE,
-                rule: None,
-            },
+            known: KeyFacts::default(),
         };
         Self {
             groups: vec![[empty; GROUP_KEYS]; GROUPS],

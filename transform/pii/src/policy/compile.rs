@@ -213,7 +213,7 @@ fn classes(names: &OneOrMany, problems: &mut ProblemsAt<'_>) -> ClassSet {
     let mut set = ClassSet::default();
     for name in names.names() {
         match Class::by_name(name) {
-            Some(class) => set.insert(class),
+            Some(class) => set.join(ClassSet::of(class)),
             None => {
                 let known: Vec<_> = Class::all().map(Class::name).collect();
                 problems.add(
@@ -318,14 +318,13 @@ fn action(raw: &RawRule, problems: &mut ProblemsAt<'_>) -> Option<Action> {
     let action = match raw.action.as_str() {
         "keep" => Action::Keep,
         "label" => {
-            if let Some(label) = &raw.label
-                && (label.is_empty()
-                    || label.len() > LABEL_BYTES_MAX
-                    || label
-                        .bytes()
-                        .any(|byte| !(b' '..=b'~').contains(&byte) || matches!(byte, b'"' | b'\\')))
-            {
-                problems.add(format!("`label = {label:?}` is not allowed"),
+            let shown = |byte| (b' '..=b'~').contains(&byte) && !matches!(byte, b'"' | b'\\');
+            let fits = |label: &String| {
+                (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(shown)
+            };
+            if let Some(label) = raw.label.as_ref().filter(|label| !fits(label)) {
+                problems.add(
+                    format!("`label = {label:?}` is not allowed"),
                     format!("use 1 to {LABEL_BYTES_MAX} printable ASCII characters without `\"` and `\\`"),
                 );
             }

@@ -46,10 +46,6 @@ impl ClassSet {
         Self(1 << class as u16)
     }
 
-    pub(crate) fn insert(&mut self, class: Class) {
-        self.0 |= 1 << class as u16;
-    }
-
     pub(crate) fn has(self, class: Class) -> bool {
         self.0 & 1 << class as u16 != 0
     }

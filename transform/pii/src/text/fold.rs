@@ -43,8 +43,10 @@ const DECODED: usize = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Shadow {
     pub(crate) text: Vec<u8>,
-    map: OffsetMap,
-    doubts: Doubts,
+    /// The way back to the source.
+    pub(crate) map: OffsetMap,
+    /// Why other readings may be other texts.
+    pub(crate) doubts: Doubts,
 }
 
 /// From offsets in a shadow to ranges of its source and of the decoded value.
@@ -196,20 +198,10 @@ impl Shadow {
         );
     }
 
-    /// Why other readings may be other texts.
-    pub(crate) fn doubts(&self) -> Doubts {
-        self.doubts
-    }
-
     fn put(&mut self, text: &[u8], source: usize, decoded: usize, widths: [usize; 2]) {
         let starts = [self.text.len(), source, decoded];
         self.map.push(starts, [text.len(), widths[0], widths[1]]);
         self.text.extend_from_slice(text);
-    }
-
-    /// The way back to the source.
-    pub(crate) fn map(&self) -> &OffsetMap {
-        &self.map
     }
 
     /// Gives memory beyond `bytes_max` back.
@@ -272,7 +264,7 @@ mod tests {
             let start = String::from_utf8_lossy(&shadow.text).find(text).unwrap();
             start..start + text.len()
         };
-        let map = shadow.map();
+        let map = &shadow.map;
         for (shown, written) in [
             ("x", "x"),
             ("42", "４２"),
@@ -295,7 +287,7 @@ mod tests {
     fn bytes_that_are_no_utf8_separate() {
         let shadow = cast(b"a\xff\xc3b", Notation::Plain);
         assert_eq!(shadow.text, b"a\x1a\x1ab");
-        assert_eq!(shadow.map().source(3..4), 3..4);
+        assert_eq!(shadow.map.source(3..4), 3..4);
     }
 
     #[test]
@@ -308,7 +300,7 @@ mod tests {
             FoldReading::Exact,
         );
         assert_eq!(String::from_utf8_lossy(&shadow.text), "\"４\u{200b}/");
-        assert_eq!(shadow.map().source(0..1), 7..9);
+        assert_eq!(shadow.map.source(0..1), 7..9);
     }
 
     #[test]
@@ -339,7 +331,7 @@ mod tests {
         ] {
             shadow.cast(source.as_bytes(), 0, Notation::Plain, FoldReading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{source}");
-            let differs = shadow.doubts().concern(FoldReading::Written);
+            let differs = shadow.doubts.concern(FoldReading::Written);
             assert_eq!(differs, decoded != source, "{source}");
             shadow.cast(source.as_bytes(), 0, Notation::Plain, FoldReading::Written);
             assert_eq!(String::from_utf8_lossy(&shadow.text), written, "{source}");
@@ -348,7 +340,7 @@ mod tests {
             let inside = &json.as_bytes()[1..json.len() - 1];
             shadow.cast(inside, 0, Notation::Escaped, FoldReading::Decoded);
             assert_eq!(String::from_utf8_lossy(&shadow.text), decoded, "{json}");
-            let (all, map) = (0..shadow.text.len(), shadow.map());
+            let (all, map) = (0..shadow.text.len(), &shadow.map);
             assert_eq!(map.source(all.clone()), 0..inside.len());
             assert_eq!(map.decoded(all), 0..source.len());
         }

@@ -83,13 +83,15 @@ pub(crate) struct Walker<'a> {
     bytes: &'a [u8],
     at: usize,
     expect: Expect,
-    /// One entry per open container: whether it is an object.
-    open: Vec<bool>,
+    /// One entry per open container: whether it is an object. The next walk may use it again.
+    pub(crate) open: Vec<bool>,
     depth_max: usize,
-    comma: Option<usize>,
+    /// The offset of the comma in front of the present key or element, if there is one.
+    pub(crate) comma_before: Option<usize>,
     /// Whether the value may be cut off, and other text may follow it.
     lenient: bool,
-    event_end: usize,
+    /// The offset behind the last event.
+    pub(crate) event_end: usize,
 }
 
 impl<'a> Walker<'a> {
@@ -102,7 +104,7 @@ impl<'a> Walker<'a> {
             expect: Expect::Value,
             open,
             depth_max,
-            comma: None,
+            comma_before: None,
             lenient: false,
             event_end: 0,
         }
@@ -119,29 +121,10 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// The offset behind the last event.
-    pub(crate) fn event_end(&self) -> usize {
-        self.event_end
-    }
-
-    /// Gives the stack back for the next walk.
-    pub(crate) fn into_stack(self) -> Vec<bool> {
-        self.open
-    }
-
-    /// The offset of the comma in front of the present key or element, if there is one.
-    pub(crate) fn comma_before(&self) -> Option<usize> {
-        self.comma
-    }
-
     /// The offset behind the comma that follows the value that was just yielded, if there is one.
     pub(crate) fn comma_after(&self) -> Option<usize> {
-        let at = self.skip_space(self.at);
+        let at = lexer::skip_space(self.bytes, self.at);
         (self.bytes.get(at) == Some(&b',')).then_some(at + 1)
-    }
-
-    fn skip_space(&self, at: usize) -> usize {
-        lexer::skip_space(self.bytes, at)
     }
 
     /// The next event. This and what makes events is inlined: an event that is returned through
@@ -157,7 +140,7 @@ impl<'a> Walker<'a> {
 
     #[inline(always)]
     fn step(&mut self) -> Result<JsonEvent, QuarantineReason> {
-        self.at = self.skip_space(self.at);
+        self.at = lexer::skip_space(self.bytes, self.at);
         if self.expect == Expect::Separator {
             let Some(&object) = self.open.last() else {
                 return if self.lenient || self.at == self.bytes.len() {
@@ -168,8 +151,8 @@ impl<'a> Walker<'a> {
             };
             match self.bytes.get(self.at) {
                 Some(b',') => {
-                    self.comma = Some(self.at);
-                    self.at = self.skip_space(self.at + 1);
+                    self.comma_before = Some(self.at);
+                    self.at = lexer::skip_space(self.bytes, self.at + 1);
                     self.expect = if object {
                         Expect::NextKey
                     } else {
@@ -185,7 +168,7 @@ impl<'a> Walker<'a> {
             (Expect::FirstKey, Some(b'}')) | (Expect::FirstElement, Some(b']')) => Ok(self.close()),
             (Expect::FirstKey | Expect::NextKey, Some(b'"')) => {
                 let key = self.name()?;
-                self.at = self.skip_space(self.at);
+                self.at = lexer::skip_space(self.bytes, self.at);
                 if self.bytes.get(self.at) != Some(&b':') {
                     return Err(QuarantineReason::Malformed);
                 }
@@ -210,7 +193,7 @@ impl<'a> Walker<'a> {
             return Err(QuarantineReason::TooDeep);
         }
         self.open.push(object);
-        self.comma = None;
+        self.comma_before = None;
         self.expect = if object {
             Expect::FirstKey
         } else {
@@ -249,7 +232,7 @@ impl<'a> Walker<'a> {
         let start = self.at;
         let at = lexer::number(self.bytes, start)?.end;
         if self.lenient {
-            let next = self.bytes.get(self.skip_space(at));
+            let next = self.bytes.get(lexer::skip_space(self.bytes, at));
             if !matches!(next, None | Some(b',' | b']' | b'}')) {
                 return Err(QuarantineReason::Malformed);
             }

@@ -328,23 +328,8 @@ fn verb_of_change(rest: &mut &[u8]) -> bool {
 
 /// Takes the last word off `rest`, with what separates words behind it and what `more` names.
 fn last_word<'a>(rest: &mut &'a [u8], more: &str) -> Option<&'a [u8]> {
-    let separates = |byte: &u8| {
-        matches!(
-            byte,
-            b' ' | b':'
-                | b'='
-                | b'"'
-                | b'\''
-                | b'('
-                | b')'
-                | b'['
-                | b'-'
-                | b'>'
-                | b'\\'
-                | b'\t'
-                | b'~'
-        ) || more.as_bytes().contains(byte)
-    };
+    let separates =
+        |byte: &u8| b" :=\"'()[->\\\t~".contains(byte) || more.as_bytes().contains(byte);
     let end = rest.len() - trailing(rest, separates).len();
     let named = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
     let word = trailing(&rest[..end], named);
