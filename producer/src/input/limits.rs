@@ -79,15 +79,16 @@ fn is_followed_by_a_colon(rest: &[u8]) -> bool {
     rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
 }
 
+/// The first limit that it breaks; none where a string of it cannot be read, wherever that stands.
 fn read(record: &[u8]) -> Option<Refusal> {
-    let (mut at, mut depth) = (0, 0usize);
+    let (mut at, mut depth, mut broken) = (0, 0usize, None);
     while let Some(&byte) = record.get(at) {
         at += 1;
         match byte {
             b'{' | b'[' => {
                 depth += 1;
                 if depth > DEPTH_MAX {
-                    return Some(Refusal::TooDeep);
+                    broken.get_or_insert(Refusal::TooDeep);
                 }
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
@@ -95,13 +96,13 @@ fn read(record: &[u8]) -> Option<Refusal> {
                 let text = json::string(record, at - 1).ok()?;
                 at = text.end + 1;
                 if is_followed_by_a_colon(&record[at..]) && length(record, text)? > NAME_BYTES_MAX {
-                    return Some(Refusal::NameTooLong);
+                    broken.get_or_insert(Refusal::NameTooLong);
                 }
             }
             _ => {}
         }
     }
-    None
+    broken
 }
 
 /// The bytes of a string as UTF-8, without its escapes.
@@ -167,6 +168,30 @@ mod tests {
             (format!("said: {}", named(NAME_BYTES_MAX + 1)), None),
         ] {
             assert_eq!(broken(text.as_bytes()), wanted, "{:.80}", text);
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_leaves_a_record_to_its_readers_wherever_it_stands() {
+        let nested = format!("{}1{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
+        let name = "k".repeat(NAME_BYTES_MAX + 1);
+        for (beyond, wanted) in [
+            (format!("\"a\":{nested}"), Refusal::TooDeep),
+            (format!("\"{name}\":1"), Refusal::NameTooLong),
+        ] {
+            assert_eq!(
+                broken(format!("{{{beyond}}}").as_bytes()),
+                Some(wanted),
+                "{beyond}"
+            );
+            for half in [r#""s":"\ud83d""#, r#""\ude00":1"#] {
+                for text in [
+                    format!("{{{beyond},{half}}}"),
+                    format!("{{{half},{beyond}}}"),
+                ] {
+                    assert_eq!(broken(text.as_bytes()), None, "{text}");
+                }
+            }
         }
     }
 
