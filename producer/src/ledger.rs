@@ -8,7 +8,7 @@
 //! Promises: the file is replaced atomically and synced, so that a crash leaves the old or the new one; two producers
 //! never work from one ledger (`FILE.lock` is held while one runs, and freed by the kernel when it dies); the ledger's
 //! own identity, made with it, is part of the origins, so that records of another ledger are never taken for
-//! repetitions of this one's; ledgers of version 1 are read.
+//! repetitions of this one's.
 //!
 //! Refuses: a ledger of another name, stream, incarnation or kind of input, and one that it cannot read. Whether a
 //! file is the one that it was is not decided here: see `input::files`.
@@ -30,7 +30,7 @@ mod path;
 pub(crate) mod writer;
 
 use body::{Body, VERSION, misfit, parse};
-pub use entry::{FileEntry, Former};
+pub use entry::FileEntry;
 pub use identity::InputIdentity;
 
 /// How often progress is written down: often enough that little is sent again after a crash, and far

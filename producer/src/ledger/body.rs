@@ -1,13 +1,12 @@
-//! The JSON of a ledger, and how ledgers of older versions are read.
+//! The JSON of a ledger.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hydrant_core::{Error, Result, StreamId};
 use serde::{Deserialize, Serialize};
 
-use super::entry::{FileEntry, Former};
+use super::entry::FileEntry;
 use super::identity::InputIdentity;
-use crate::input::RecordFormat;
 
 /// The version of the file that is written.
 pub(super) const VERSION: u32 = 2;
@@ -44,92 +43,6 @@ struct AnyVersion {
     version: u32,
 }
 
-/// Version 1: one input, and a count of lines.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BodyOfVersion1 {
-    #[serde(rename = "version")]
-    _version: u32,
-    name: String,
-    id: String,
-    stream: StreamId,
-    input: InputOfVersion1,
-    next_index: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum InputOfVersion1 {
-    Simulator {
-        seed: u64,
-        devices: u64,
-        fleet: String,
-        key: Option<String>,
-    },
-    File {
-        path: PathBuf,
-        first_line: Option<String>,
-        key: Option<String>,
-    },
-    Stdin {
-        first_line: Option<String>,
-        key: Option<String>,
-    },
-}
-
-impl From<BodyOfVersion1> for Body {
-    fn from(was: BodyOfVersion1) -> Self {
-        let (input, file) = match was.input {
-            InputOfVersion1::Simulator {
-                seed,
-                devices,
-                fleet,
-                key,
-            } => (
-                InputIdentity::Simulator {
-                    seed,
-                    devices,
-                    fleet,
-                    key,
-                },
-                None,
-            ),
-            InputOfVersion1::File {
-                path,
-                first_line,
-                key,
-            } => (
-                InputIdentity::Records {
-                    key,
-                    format: RecordFormat::Auto,
-                },
-                Some((path, first_line)),
-            ),
-            InputOfVersion1::Stdin { first_line, key } => (
-                InputIdentity::Records {
-                    key,
-                    format: RecordFormat::Auto,
-                },
-                Some((PathBuf::from("-"), first_line)),
-            ),
-        };
-        let file = file.map(|(path, first_line)| FileEntry {
-            index: was.next_index,
-            former: Some(Former { first_line }),
-            ..FileEntry::new(0, path, None)
-        });
-        Body {
-            version: VERSION,
-            name: was.name,
-            id: was.id,
-            stream: was.stream,
-            input,
-            next_index: was.next_index,
-            files: file.into_iter().collect(),
-        }
-    }
-}
-
 pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Body> {
     let refuse = |why: String| {
         Err(Error::refused(format!(
@@ -138,15 +51,12 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Body> {
             path.display()
         )))
     };
-    let read = match serde_json::from_slice::<AnyVersion>(text) {
-        Ok(AnyVersion { version: 1 }) => {
-            serde_json::from_slice::<BodyOfVersion1>(text).map(Body::from)
+    match serde_json::from_slice::<AnyVersion>(text) {
+        Ok(any) if any.version != VERSION => {
+            refuse(format!("its version is {}, not {VERSION}", any.version))
         }
-        Ok(AnyVersion { version: VERSION }) => serde_json::from_slice(text),
-        Ok(any) => return refuse(format!("its version is {}, not {VERSION}", any.version)),
-        Err(error) => Err(error),
-    };
-    read.or_else(|error| refuse(error.to_string()))
+        _ => serde_json::from_slice(text).or_else(|error| refuse(error.to_string())),
+    }
 }
 
 pub(super) fn misfit(path: &Path, why: &str) -> Error {

@@ -7,23 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::input::files::file::FileIdentity;
 use crate::input::{Digest, InputPosition, PrefixDigest};
 
-/// What a ledger of version 1 knew of its input beside the index, which counted lines.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Former {
-    /// A digest of the first line that was not empty.
-    pub first_line: Option<String>,
-}
-
 /// A file, or standard input, and how far it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileEntry {
     /// Part of the origins of its records: never used again by this ledger.
     pub number: u32,
-    /// The other part, since an older copy of this ledger may use the number again. Older entries have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drawn: Option<u32>,
+    /// The other part, since an older copy of this ledger may use the number again.
+    pub drawn: u32,
     /// Where it was seen last, without links; `-` is standard input.
     #[serde(with = "super::path")]
     pub path: PathBuf,
@@ -64,9 +55,6 @@ pub struct FileEntry {
     /// Its size then: one that has grown is read on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Where bytes and digest are not known yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub former: Option<Former>,
 }
 
 impl FileEntry {
@@ -93,11 +81,7 @@ impl FileEntry {
 
     /// The part of its records' origins that no other file of this ledger has.
     pub fn origin(&self) -> String {
-        match (self.number, self.drawn) {
-            (0, None) => String::new(),
-            (number, None) => format!("-{number}"),
-            (number, Some(drawn)) => format!("-{number}-{drawn:08x}"),
-        }
+        format!("-{}-{:08x}", self.number, self.drawn)
     }
 
     /// The path at which an input led to it.
@@ -127,6 +111,5 @@ impl FileEntry {
         self.line = place.line;
         self.bytes = place.bytes;
         self.digest = place.digest;
-        self.former = None;
     }
 }

@@ -295,70 +295,6 @@ fn of_a_file_that_was_truncated_again_and_again_the_oldest_entries_are_forgotten
     assert_eq!((files.len(), files[0].number), (ENDED_MAX, 4));
 }
 
-/// Ledgers as version 1 wrote them.
-#[tokio::test]
-async fn a_ledger_of_version_1_is_read() {
-    let world = world(1).await;
-    let context = context(&world, "p");
-    let text = |input: &str| {
-        format!(
-            "{{\"version\": 1, \"name\": \"edge\", \"id\": \"i0\", \"stream\": {{\"name\": \"raw\", \
-             \"incarnation\": \"i1\"}}, \"input\": {input}, \"next_index\": 7}}"
-        )
-    };
-    let put = async |input: &str| {
-        let body = Bytes::from(text(input));
-        disk::replace_file(&*context.disk, Path::new(PATH), body, "t")
-            .await
-            .unwrap();
-    };
-    put("{\"kind\": \"simulator\", \"seed\": 1, \"devices\": 10, \"fleet\": \"f\", \"key\": null}")
-        .await;
-    let ledger = open(&context).await.unwrap();
-    assert_eq!(
-        (ledger.next_index(), ledger.id(), ledger.files().len()),
-        (7, "i0", 0)
-    );
-    drop(ledger);
-    for (input, path) in [
-        (
-            "{\"kind\": \"file\", \"path\": \"/in\", \"first_line\": \"ab\", \"key\": \"k\"}",
-            "/in",
-        ),
-        (
-            "{\"kind\": \"stdin\", \"first_line\": \"ab\", \"key\": \"k\"}",
-            "-",
-        ),
-    ] {
-        put(input).await;
-        let mut ledger = open_as(&context, "edge", records(Some("k"))).await.unwrap();
-        let [file] = ledger.files() else {
-            panic!("{ledger:?}");
-        };
-        assert_eq!(
-            (file.path.to_str(), file.number, file.index),
-            (Some(path), 0, 7)
-        );
-        assert_eq!(
-            file.former.as_ref().unwrap().first_line.as_deref(),
-            Some("ab")
-        );
-        let mut file = file.clone();
-        file.advance(entry(0, 8).position());
-        let files = [(0, file.clone())].into();
-        ledger
-            .advance(&LedgerProgress {
-                files,
-                ..LedgerProgress::default()
-            })
-            .await
-            .unwrap();
-        drop(ledger);
-        let ledger = open_as(&context, "edge", records(Some("k"))).await.unwrap();
-        assert_eq!(ledger.files(), [file]);
-    }
-}
-
 #[tokio::test]
 async fn what_is_no_ledger_is_refused_with_a_remedy() {
     let world = world(1).await;
@@ -367,7 +303,7 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
         ("", "EOF"),
         ("[]", "version"),
         ("{\"version\": 9, \"shape\": \"new\"}", "version is 9"),
-        ("{\"version\": 1, \"name\": \"edge\"}", "missing field"),
+        ("{\"version\": 1, \"name\": \"edge\"}", "version is 1"),
         ("{\"version\": 2, \"name\": \"edge\"}", "missing field"),
     ] {
         let body = Bytes::from(text);

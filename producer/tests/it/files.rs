@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::process::{fails, produce, produce_piped, produce_saying};
+use crate::process::{fails, produce, produce_saying};
 use crate::stored::{counts, records};
 
 pub(crate) const LEDGER: &[&str] = &[
@@ -528,52 +528,4 @@ fn a_limit_is_reported_with_file_and_line_before_a_record_is_accepted() {
             "{said}"
         );
     }
-}
-
-/// A ledger as version 1 wrote it, for the stream that is there.
-fn put_version_1(dir: &Path, input: &Value, next_index: u64) {
-    let path = dir.join("ledger.json");
-    let mut ledger: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let body = ledger.as_object_mut().unwrap();
-    body.remove("files");
-    body.insert("version".to_owned(), json!(1));
-    body.insert("input".to_owned(), input.clone());
-    body.insert("next_index".to_owned(), json!(next_index));
-    fs::write(path, serde_json::to_vec(&ledger).unwrap()).unwrap();
-}
-
-#[test]
-fn a_ledger_of_version_1_continues_where_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("g");
-    append(&path, "");
-    run(dir.path(), &["--input", "g"]);
-    let real = path.canonicalize().unwrap();
-    // Nothing is stored yet: the records get the origins of version 1.
-    let file = json!({ "kind": "file", "path": real, "first_line": null, "key": null });
-    put_version_1(dir.path(), &file, 0);
-    append(&path, "\n{\"n\":1}\r\n{\"n\":2}\n");
-    run(dir.path(), &["--input", "g"]);
-    let digest = hydrant_core::hash::identity(&[b"line", b"{\"n\":1}"]);
-    let first_line = format!("{digest:032x}");
-    // The last record was stored and not noted: it is sent again and dropped.
-    let file = json!({ "kind": "file", "path": real, "first_line": first_line, "key": null });
-    put_version_1(dir.path(), &file, 2);
-    append(&path, "{\"n\":3}\n");
-    let report = produce(dir.path(), &[LEDGER, &["--input", "g"]].concat());
-    assert_eq!(counts(&report), (2, 1, 1, 4));
-    assert_eq!(stored(dir.path()), ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}"]);
-
-    let stdin = json!({ "kind": "stdin", "first_line": first_line, "key": null });
-    put_version_1(dir.path(), &stdin, 3);
-    let text = b"\n{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n{\"n\":4}\n";
-    let report = produce_piped(dir.path(), &[LEDGER, &["--input", "-"]].concat(), text);
-    assert_eq!(counts(&report), (2, 1, 1, 5));
-    assert_eq!(stored(dir.path()).len(), 4);
-
-    put_version_1(dir.path(), &file, 4);
-    fs::write(&path, "{\"n\":7}\n").unwrap();
-    let said = run(dir.path(), &["--input", "g"]);
-    assert!(said.contains("read from its start"), "{said}");
-    assert_eq!(stored(dir.path()).last().unwrap(), "{\"n\":7}");
 }

@@ -192,7 +192,7 @@ impl<R: io::Read> OpenFile<R> {
         self.entry.ended = false;
         let place = self.reader.position();
         let opens = (!self.is_opened).then(|| {
-            if self.entry.first.is_none() && self.entry.former.is_none() {
+            if self.entry.first.is_none() {
                 self.entry.first = self.reader.beginning();
             }
             Box::new(self.entry.clone())

@@ -232,12 +232,8 @@ impl InputWalk {
         let mut listings = BTreeMap::new();
         for mut entry in open {
             entry.ended = false;
-            let is_pipe = entry.id.is_none() && entry.former.is_none();
             let is_given = |input: &PathBuf| glob::covers(input, entry.input());
-            let is_given = self.inputs.iter().any(is_given)
-                // Where it was renamed from is not known of old ones.
-                || entry.moved && entry.input.is_none();
-            if is_pipe || !is_given {
+            if entry.id.is_none() || !self.inputs.iter().any(is_given) {
                 continue;
             }
             match self.rest_of(&entry, &led, &mut listings) {
@@ -271,7 +267,7 @@ impl InputWalk {
     ) -> Result<Rest> {
         let there = FileIdentity::look(&entry.path)
             .map_err(|error| Error::io("look at", &entry.path, error))?;
-        let same = there.filter(|id| entry.id.is_none_or(|known| known == *id));
+        let same = there.filter(|id| entry.id == Some(*id));
         if let Some(id) = same {
             if led.contains(&id) && !entry.moved {
                 return Ok(Rest::Follows);
@@ -345,11 +341,9 @@ impl InputWalk {
     fn read_stdin(&mut self) -> Result<(), ConsumerGone> {
         let mut reader = stdin::open(self.reading);
         let known = self.known.at(Path::new(STDIN)).next().cloned();
-        let entry = known
-            .clone()
-            .unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None, None));
-        match self.resume_pipe(&mut reader, entry) {
-            Ok(entry) => {
+        let entry = known.unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None, None));
+        match self.resume_pipe(&mut reader, &entry) {
+            Ok(()) => {
                 let mut live = OpenFile::new(entry, Arc::from(stdin::NAME), reader);
                 if let ReadOutcome::Failed(error) = self.read_live(&mut live)? {
                     self.fail(error.into());
@@ -364,10 +358,10 @@ impl InputWalk {
     fn resume_pipe<R: io::Read>(
         &self,
         reader: &mut LineReader<R>,
-        mut entry: FileEntry,
-    ) -> Result<FileEntry> {
-        if skip_taken(reader, &mut entry)? {
-            return Ok(entry);
+        entry: &FileEntry,
+    ) -> Result<()> {
+        if skip_taken(reader, entry)? {
+            return Ok(());
         }
         Err(Error::refused(format!(
             "`{}` does not begin with the lines that its ledger records (lines: {}): give the same input from its \
@@ -386,7 +380,7 @@ impl InputWalk {
         let number = self.next_number;
         self.next_number += 1;
         FileEntry {
-            drawn: Some(self.sender.draw()),
+            drawn: self.sender.draw(),
             input,
             seen: id.map(|_| self.sender.wall_micros()),
             ..FileEntry::new(number, path, id)
@@ -429,7 +423,7 @@ impl InputWalk {
             let entry = self.known.at(&real).next().cloned();
             let entry = entry.unwrap_or_else(|| self.new_entry(real, input, None));
             let mut reader = LineReader::new(path.display().to_string(), tail, self.reading);
-            let entry = self.resume_pipe(&mut reader, entry)?;
+            self.resume_pipe(&mut reader, &entry)?;
             let name = Arc::from(path.display().to_string());
             found.push(OpenFile::new(entry, name, reader));
             return Ok(());
@@ -549,7 +543,7 @@ impl InputWalk {
         entry.id = Some(id);
         entry.path = path.to_owned();
         let mut reader = LineReader::new(&*name, tail, self.reading);
-        match skip_taken(&mut reader, &mut entry) {
+        match skip_taken(&mut reader, &entry) {
             Ok(true) => Ok(Some(OpenFile::new(entry, name, reader))),
             Err(error) if !is_truncated(&error) => Err(error),
             Ok(false) | Err(_) => Ok(None),
@@ -573,20 +567,11 @@ impl InputWalk {
 /// Passes over what was taken of the file of `entry`; `false` when `reader` begins with something else.
 fn skip_taken<R: io::Read>(
     reader: &mut LineReader<R>,
-    entry: &mut FileEntry,
+    entry: &FileEntry,
 ) -> Result<bool, InputError> {
-    let place = match &entry.former {
-        Some(former) => reader.skip_lines(entry.index, former.first_line.as_deref())?,
-        None => {
-            let place = entry.position();
-            let first = entry.first.filter(|first| first.bytes <= place.bytes);
-            reader.resume(&place, first)?.then_some(place)
-        }
-    };
-    if let Some(place) = place {
-        entry.advance(place);
-    }
-    Ok(place.is_some())
+    let place = entry.position();
+    let first = entry.first.filter(|first| first.bytes <= place.bytes);
+    reader.resume(&place, first)
 }
 
 /// What a file turns out to be that is not known.

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::decode::{self, Decompressor, SourceFailure};
 use super::digest::{Digest, PrefixDigest, hash};
-use super::shape::{BYTE_ORDER_MARK, is_blank};
+use super::shape::is_blank;
 use super::split::{Extent, Replay, Replayed, Splitter};
 use super::text::TextSource;
 use super::{LineBlock, RecordFormat};
@@ -306,7 +306,12 @@ impl<R: Read> LineReader<R> {
             total, place.bytes,
             "what was taken is read, and nothing behind it"
         );
-        self.stand_at(place, digest);
+        self.splitter.index = place.index;
+        self.splitter.line = place.line;
+        self.done = place.bytes;
+        if self.hasher.is_some() {
+            self.hasher = Some(digest);
+        }
         Ok(true)
     }
 
@@ -319,67 +324,6 @@ impl<R: Read> LineReader<R> {
         }
         self.buffer.advance(place);
         Ok(())
-    }
-
-    /// Passes over `lines` lines, the last of which may lack its end, and answers where that is; `None` when there are
-    /// fewer, or when the first line that is not empty has another digest than `first`. Ledgers of version 1 know no
-    /// more. Call it before anything else.
-    ///
-    /// # Errors
-    /// As [`LineReader::next_block`].
-    pub fn skip_lines(
-        &mut self,
-        lines: u64,
-        first: Option<&str>,
-    ) -> Result<Option<InputPosition>, InputError> {
-        let mut digest = Box::<Xxh3>::default();
-        let mut place = InputPosition {
-            index: lines,
-            line: 1,
-            bytes: 0,
-            digest: Digest::default(),
-        };
-        let (mut line, mut is_first, mut in_line) = (Vec::new(), true, false);
-        while place.line <= lines {
-            if self.buffer.is_empty() && self.read_more()? == 0 {
-                if !in_line || place.line < lines {
-                    return Ok(None);
-                }
-                break;
-            }
-            let end = memchr::memchr(b'\n', &self.buffer);
-            let piece = self
-                .buffer
-                .split_to(end.map_or(self.buffer.len(), |end| end + 1));
-            digest.update(&piece);
-            place.bytes += piece.len() as u64;
-            in_line = end.is_none();
-            if is_first {
-                line.extend_from_slice(&piece);
-            }
-            if end.is_some() {
-                place.line += 1;
-                is_first &= first_line_digest(&line).is_none();
-                if is_first {
-                    line.clear();
-                }
-            }
-        }
-        if first.is_some() && first_line_digest(&line).as_deref() != first {
-            return Ok(None);
-        }
-        place.digest = Digest::of(&digest);
-        self.stand_at(&place, digest);
-        Ok(Some(place))
-    }
-
-    fn stand_at(&mut self, place: &InputPosition, digest: Box<Xxh3>) {
-        self.splitter.index = place.index;
-        self.splitter.line = place.line;
-        self.done = place.bytes;
-        if self.hasher.is_some() {
-            self.hasher = Some(digest);
-        }
     }
 
     fn failed(&mut self, failure: SourceFailure) -> InputError {
@@ -437,15 +381,6 @@ impl<R: Read> LineReader<R> {
         block.bytes = front.freeze();
         block
     }
-}
-
-/// What version 1 of the ledger knew an input by; `None` for an empty line.
-fn first_line_digest(line: &[u8]) -> Option<String> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-    let digest = || hydrant_core::hash::identity(&[b"line", line]);
-    (!line.is_empty()).then(|| format!("{:032x}", digest()))
 }
 
 /// Whether `source` begins with `first`, decompressed and as UTF-8.

@@ -264,7 +264,7 @@ fn stem(path: &Path) -> Option<(&Path, &[u8])> {
 
 /// Whether enough is known of the file to recognise its content in another one.
 const fn is_provable(entry: &FileEntry) -> bool {
-    entry.bytes > 0 || entry.first.is_some() || entry.former.is_some() && entry.index > 0
+    entry.bytes > 0 || entry.first.is_some()
 }
 
 /// Whether a file was made before that of `entry`, where the file system knows: it is not a copy of it.

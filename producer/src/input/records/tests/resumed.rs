@@ -234,35 +234,3 @@ fn an_unfinished_record_waits_or_is_sent() {
         assert_eq!(sent.len(), 1 + usize::from(waiting.is_some()), "{text}");
     }
 }
-
-#[test]
-fn the_lines_of_version_1_lead_to_a_place() {
-    let text = b"\xEF\xBB\xBF\n\r\n{\"n\":1}\r\n{\"n\":2}\n{\"n\":3}";
-    let reading = remembering(RecordFormat::Auto, AtEnd::Wait);
-    let digest = hydrant_core::hash::identity(&[b"line", b"{\"n\":1}"]);
-    let digest = format!("{digest:032x}");
-    for (lines, rest) in [(0, 2), (3, 1), (4, 0), (5, 0)] {
-        let mut reader = LineReader::new("t", &text[..], reading);
-        let first = (lines > 2).then_some(digest.as_str());
-        let place = reader.skip_lines(lines, first).unwrap().unwrap();
-        let seen = run(&mut reader).0;
-        assert_eq!(seen.len(), rest, "{lines} {seen:?}");
-        assert_eq!(
-            (
-                place.index,
-                seen.first().map_or(lines, |one| one.0.max(lines))
-            ),
-            (lines, seen.first().map_or(lines, |one| one.0))
-        );
-        let mut again = LineReader::new("t", &text[..], reading);
-        assert!(again.resume(&place, None).unwrap());
-        assert_eq!(run(&mut again).0, seen);
-    }
-    let skip = |lines, first| {
-        LineReader::new("t", &text[..], reading)
-            .skip_lines(lines, first)
-            .unwrap()
-    };
-    assert!(skip(6, None).is_none());
-    assert!(skip(3, Some("0")).is_none());
-}
