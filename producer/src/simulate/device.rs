@@ -118,7 +118,7 @@ impl SimulatedDevice {
         }
     }
 
-    pub(super) fn write_id(&self, to: &mut JsonWriter<'_>) -> Range<usize> {
+    pub(super) fn write_id(&self, draw: &mut Draw, to: &mut JsonWriter<'_>) -> Range<usize> {
         let start = to.position();
         to.raw(self.kind.name());
         match self.id {
@@ -128,11 +128,11 @@ impl SimulatedDevice {
             }
             IdForm::Email => {
                 to.raw("/");
-                to.plant(|out| self.person.email(out));
+                to.plant(|to| self.person.email(draw, to));
             }
             IdForm::Mac => {
                 to.raw("/");
-                to.plant(|out| self.person.mac(out));
+                to.plant(|to| self.person.mac(draw, to));
             }
         }
         start..to.position()

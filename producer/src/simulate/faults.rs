@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::draw::Draw;
-use super::json::write_hex;
+use super::json::JsonWriter;
 
 /// Breaks the record that begins at `start` and whose device id lies at `key`; says where the id
 /// lies then.
@@ -36,7 +36,7 @@ pub(super) fn spoil(
             out.truncate(start + length);
             out.splice(start..start, LEAD.iter().copied());
             out.extend_from_slice(b": watchdog timeout, pc=0x");
-            write_hex(out, draw.word(), 8);
+            JsonWriter::new(out, None).hex(draw.word(), 8);
             start + LEAD.len()..start + LEAD.len() + length
         }
     }

@@ -3,13 +3,20 @@
 //! Owns number and time formatting and the list of planted personal data. It does not escape: the
 //! simulator writes only text that needs no escape, and the fleet's tests parse every record.
 
+use chrono::{Datelike, NaiveDate};
+
+use super::draw::Draw;
+
 const DIGIT_PAIRS: &[u8; 200] = b"0001020304050607080910111213141516171819\
 2021222324252627282930313233343536373839\
 4041424344454647484950515253545556575859\
 6061626364656667686970717273747576777879\
 8081828384858687888990919293949596979899";
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+pub(super) const BASE64URL: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+const MILLIS_PER_DAY: i64 = 86_400_000;
 
 /// Appends one record to a buffer and, when asked, remembers the personal data in it.
 pub(super) struct JsonWriter<'a> {
@@ -37,134 +44,129 @@ impl<'a> JsonWriter<'a> {
         self.raw(if value { "true" } else { "false" });
     }
 
-    pub(super) fn int(&mut self, value: u64) {
-        write_int(self.out, value);
+    pub(super) fn int(&mut self, mut value: u64) {
+        // 20 digits hold u64::MAX.
+        let mut digits = [0u8; 20];
+        let mut start = digits.len();
+        while value >= 100 {
+            let pair = (value % 100) as usize * 2;
+            value /= 100;
+            start -= 2;
+            digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+        }
+        if value >= 10 {
+            let pair = value as usize * 2;
+            start -= 2;
+            digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
+        } else {
+            start -= 1;
+            digits[start] = b'0' + value as u8;
+        }
+        self.out.extend_from_slice(&digits[start..]);
+    }
+
+    /// The last `digits` decimal digits of `value`, with leading zeros; at most 20.
+    pub(super) fn padded(&mut self, value: u64, digits: usize) {
+        self.digits::<10>(value, digits);
+    }
+
+    /// The last `digits` hexadecimal digits of `value`, with leading zeros; at most 16.
+    pub(super) fn hex(&mut self, value: u64, digits: usize) {
+        self.digits::<16>(value, digits);
+    }
+
+    fn digits<const BASE: u64>(&mut self, mut value: u64, digits: usize) {
+        let mut text = [b'0'; 20];
+        let first = text.len() - digits;
+        for digit in text[first..].iter_mut().rev() {
+            *digit = match (value % BASE) as u8 {
+                letter @ 10.. => b'a' - 10 + letter,
+                number => b'0' + number,
+            };
+            value /= BASE;
+        }
+        self.out.extend_from_slice(&text[first..]);
     }
 
     /// A number with `decimals` digits after the point: `fixed(-1234, 2)` is `-12.34`.
     pub(super) fn fixed(&mut self, scaled: i64, decimals: usize) {
-        write_fixed(self.out, scaled, decimals);
-    }
-
-    pub(super) fn padded(&mut self, value: u64, digits: usize) {
-        write_padded(self.out, value, digits);
-    }
-
-    pub(super) fn hex(&mut self, value: u64, digits: usize) {
-        write_hex(self.out, value, digits);
+        if scaled < 0 {
+            self.raw("-");
+        }
+        let magnitude = scaled.unsigned_abs();
+        let unit = 10u64.pow(decimals as u32);
+        self.int(magnitude / unit);
+        self.raw(".");
+        self.padded(magnitude % unit, decimals);
     }
 
     /// RFC 3339 in UTC with milliseconds.
     pub(super) fn rfc3339(&mut self, micros: i64) {
-        write_rfc3339(self.out, micros);
+        let millis = micros.div_euclid(1_000);
+        let of_day = millis.rem_euclid(MILLIS_PER_DAY) as u64;
+        self.date(millis.div_euclid(MILLIS_PER_DAY));
+        for (before, part, digits) in [
+            ("T", of_day / 3_600_000, 2),
+            (":", of_day / 60_000 % 60, 2),
+            (":", of_day / 1_000 % 60, 2),
+            (".", of_day % 1_000, 3),
+        ] {
+            self.raw(before);
+            self.padded(part, digits);
+        }
+        self.raw("Z");
+    }
+
+    /// The date so many days after 1970-01-01 as `YYYY-MM-DD`, for years 0 to 9999.
+    pub(super) fn date(&mut self, days: i64) {
+        let date = NaiveDate::from_epoch_days(days as i32).unwrap_or_default();
+        self.padded(u64::from(date.year().unsigned_abs()), 4);
+        self.raw("-");
+        self.padded(u64::from(date.month()), 2);
+        self.raw("-");
+        self.padded(u64::from(date.day()), 2);
+    }
+
+    /// Base64 with the URL alphabet and without padding.
+    pub(super) fn base64url(&mut self, bytes: &[u8]) {
+        for group in bytes.chunks(3) {
+            let mut word = 0u32;
+            for place in 0..3 {
+                word = word << 8 | u32::from(group.get(place).copied().unwrap_or(0));
+            }
+            for place in 0..=group.len() {
+                let digit = BASE64URL[(word >> (18 - 6 * place)) as usize & 63];
+                self.out.push(digit);
+            }
+        }
+    }
+
+    /// So many letters of an alphabet, of which a word draws `a_word`.
+    pub(super) fn random<const LETTERS: usize>(
+        &mut self,
+        draw: &mut Draw,
+        alphabet: &[u8; LETTERS],
+        length: usize,
+        a_word: usize,
+    ) {
+        let mut word = 0;
+        for place in 0..length {
+            if place % a_word == 0 {
+                word = draw.word();
+            }
+            self.out.push(alphabet[(word % LETTERS as u64) as usize]);
+            word /= LETTERS as u64;
+        }
     }
 
     /// Writes a piece of personal data and remembers its exact bytes when a list was given.
-    pub(super) fn plant(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn plant(&mut self, write: impl FnOnce(&mut Self)) {
         let start = self.out.len();
-        write(self.out);
+        write(self);
         if let Some(planted) = self.planted.as_deref_mut() {
             planted.push(String::from_utf8_lossy(&self.out[start..]).into_owned());
         }
     }
-}
-
-pub(super) fn write_int(out: &mut Vec<u8>, mut value: u64) {
-    // 20 digits hold u64::MAX.
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    while value >= 100 {
-        let pair = (value % 100) as usize * 2;
-        value /= 100;
-        start -= 2;
-        digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
-    }
-    if value >= 10 {
-        let pair = value as usize * 2;
-        start -= 2;
-        digits[start..start + 2].copy_from_slice(&DIGIT_PAIRS[pair..pair + 2]);
-    } else {
-        start -= 1;
-        digits[start] = b'0' + value as u8;
-    }
-    out.extend_from_slice(&digits[start..]);
-}
-
-/// The last `digits` decimal digits of `value`, with leading zeros; at most 20.
-pub(super) fn write_padded(out: &mut Vec<u8>, mut value: u64, digits: usize) {
-    let mut text = [b'0'; 20];
-    let first = text.len() - digits;
-    for digit in text[first..].iter_mut().rev() {
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
-    out.extend_from_slice(&text[first..]);
-}
-
-/// The last `digits` hexadecimal digits of `value`, with leading zeros; at most 16.
-pub(super) fn write_hex(out: &mut Vec<u8>, mut value: u64, digits: usize) {
-    let mut text = [b'0'; 16];
-    let first = text.len() - digits;
-    for digit in text[first..].iter_mut().rev() {
-        *digit = HEX[(value & 15) as usize];
-        value >>= 4;
-    }
-    out.extend_from_slice(&text[first..]);
-}
-
-pub(super) fn write_fixed(out: &mut Vec<u8>, scaled: i64, decimals: usize) {
-    if scaled < 0 {
-        out.push(b'-');
-    }
-    let magnitude = scaled.unsigned_abs();
-    let unit = 10u64.pow(decimals as u32);
-    write_int(out, magnitude / unit);
-    out.push(b'.');
-    write_padded(out, magnitude % unit, decimals);
-}
-
-pub(super) fn write_rfc3339(out: &mut Vec<u8>, micros: i64) {
-    let millis = micros.div_euclid(1_000);
-    let (days, of_day) = (
-        millis.div_euclid(86_400_000),
-        millis.rem_euclid(86_400_000) as u64,
-    );
-    write_date(out, days);
-    out.push(b'T');
-    write_padded(out, of_day / 3_600_000, 2);
-    out.push(b':');
-    write_padded(out, of_day / 60_000 % 60, 2);
-    out.push(b':');
-    write_padded(out, of_day / 1_000 % 60, 2);
-    out.push(b'.');
-    write_padded(out, of_day % 1_000, 3);
-    out.push(b'Z');
-}
-
-/// The civil date `days` after 1970-01-01 as `YYYY-MM-DD`, for years 0 to 9999.
-///
-/// Counts in 400-year eras of 146,097 days that begin on March 1st, so that the leap day ends a
-/// year.
-pub(super) fn write_date(out: &mut Vec<u8>, days: i64) {
-    let since_march_of_year_zero = days + 719_468;
-    let era = since_march_of_year_zero.div_euclid(146_097);
-    let day_of_era = since_march_of_year_zero.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    write_padded(out, year as u64, 4);
-    out.push(b'-');
-    write_padded(out, month as u64, 2);
-    out.push(b'-');
-    write_padded(out, day as u64, 2);
 }
 
 #[cfg(test)]
@@ -172,9 +174,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    fn text(write: impl FnOnce(&mut JsonWriter<'_>)) -> String {
         let mut out = Vec::new();
-        write(&mut out);
+        write(&mut JsonWriter::new(&mut out, None));
         String::from_utf8(out).unwrap()
     }
 
@@ -189,7 +191,7 @@ mod tests {
             (253_402_300_799_999_000, "9999-12-31T23:59:59.999Z"),
         ];
         for (micros, expected) in cases {
-            assert_eq!(text(|out| write_rfc3339(out, micros)), expected);
+            assert_eq!(text(|to| to.rfc3339(micros)), expected);
         }
     }
 
@@ -217,23 +219,37 @@ mod tests {
             for (month, length) in lengths(year).into_iter().enumerate() {
                 for day in [1, length] {
                     let expected = format!("{year:04}-{:02}-{day:02}", month + 1);
-                    assert_eq!(text(|out| write_date(out, days + day - 1)), expected);
+                    assert_eq!(text(|to| to.date(days + day - 1)), expected);
                 }
                 days += length;
             }
         }
     }
 
+    #[test]
+    fn base64url_follows_rfc_4648() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg"),
+            ("fo", "Zm8"),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg"),
+        ] {
+            assert_eq!(text(|to| to.base64url(plain.as_bytes())), coded);
+        }
+        assert_eq!(text(|to| to.base64url(&[0xFB, 0xFF])), "-_8");
+    }
+
     proptest! {
         #[test]
         fn numbers_read_back(value: u64, scaled in -1_000_000_000_000i64..1_000_000_000_000) {
-            prop_assert_eq!(text(|out| write_int(out, value)), value.to_string());
-            prop_assert_eq!(text(|out| write_hex(out, value, 16)), format!("{value:016x}"));
-            prop_assert_eq!(text(|out| write_padded(out, value, 20)), format!("{value:020}"));
+            prop_assert_eq!(text(|to| to.int(value)), value.to_string());
+            prop_assert_eq!(text(|to| to.hex(value, 16)), format!("{value:016x}"));
+            prop_assert_eq!(text(|to| to.padded(value, 20)), format!("{value:020}"));
             let sign = if scaled < 0 { "-" } else { "" };
             let magnitude = scaled.unsigned_abs();
             prop_assert_eq!(
-                text(|out| write_fixed(out, scaled, 3)),
+                text(|to| to.fixed(scaled, 3)),
                 format!("{sign}{}.{:03}", magnitude / 1_000, magnitude % 1_000)
             );
         }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::device::{DeviceKind, PiiCoverage, SimulatedDevice};
 use super::draw::Draw;
 use super::json::JsonWriter;
-use super::person;
+use super::person::{self, Person};
 
 /// The index, sequence number and time of a record.
 pub(super) struct RecordContext {
@@ -29,7 +29,7 @@ pub(super) fn write_record(
     to: &mut JsonWriter<'_>,
 ) -> Range<usize> {
     to.raw("{\"device_id\":\"");
-    let key = device.write_id(to);
+    let key = device.write_id(draw, to);
     to.raw("\",\"index\":");
     to.int(moment.index);
     to.raw(",\"seq\":");
@@ -40,35 +40,22 @@ pub(super) fn write_record(
     write_firmware(device, moment.conflict, to);
     let mut report = RecordFields {
         device,
+        moment,
         coverage,
         draw,
         to,
     };
     match device.kind {
-        DeviceKind::Thermostat => {
-            report.time_in_millis(moment);
-            report.thermostat();
-        }
-        DeviceKind::Vehicle => {
-            report.time_in_text(moment);
-            report.vehicle();
-        }
-        DeviceKind::Meter => {
-            report.time_in_millis(moment);
-            report.meter();
-        }
-        DeviceKind::Wearable => {
-            report.time_in_text(moment);
-            report.wearable();
-        }
-        DeviceKind::Gateway => {
-            report.time_in_millis(moment);
-            report.gateway(moment);
-        }
-        DeviceKind::Camera => {
-            report.time_in_text(moment);
-            report.camera();
-        }
+        DeviceKind::Thermostat | DeviceKind::Meter | DeviceKind::Gateway => report.time_in_millis(),
+        DeviceKind::Vehicle | DeviceKind::Wearable | DeviceKind::Camera => report.time_in_text(),
+    }
+    match device.kind {
+        DeviceKind::Thermostat => report.thermostat(),
+        DeviceKind::Vehicle => report.vehicle(),
+        DeviceKind::Meter => report.meter(),
+        DeviceKind::Wearable => report.wearable(),
+        DeviceKind::Gateway => report.gateway(),
+        DeviceKind::Camera => report.camera(),
     }
     report.to.raw("}");
     key
@@ -93,27 +80,49 @@ fn write_firmware(device: &SimulatedDevice, conflict: bool, to: &mut JsonWriter<
     to.raw("\"");
 }
 
+type Phrase = (
+    &'static str,
+    fn(Person, &mut Draw, &mut JsonWriter<'_>),
+    &'static str,
+);
+
+/// Personal data in free text, worded as operators word it.
+const PHRASES: [Phrase; 11] = [
+    ("; notified ", Person::email, ""),
+    ("; please call ", Person::phone, " for access"),
+    ("; paid with card ", Person::spaced_card, ""),
+    ("; SSN ", Person::ssn, " on file"),
+    ("; peer ", Person::ipv4, ":8883 refused"),
+    ("; peer [", Person::ipv6, "] refused"),
+    ("; station ", Person::mac, " left"),
+    ("; authorization: Bearer ", Person::jwt, ""),
+    ("; upload key ", Person::access_key, " rejected"),
+    ("; refund to ", Person::iban, ""),
+    ("; body {\\\"user\\\":\\\"", Person::email, "\\\"}"),
+];
+
 /// One record in the making: its device's traits, chance, and where it goes.
 struct RecordFields<'a, 'b> {
     device: &'a SimulatedDevice,
+    moment: &'a RecordContext,
     coverage: &'a PiiCoverage,
     draw: &'a mut Draw,
     to: &'a mut JsonWriter<'b>,
 }
 
 impl RecordFields<'_, '_> {
-    fn time_in_millis(&mut self, moment: &RecordContext) {
+    fn time_in_millis(&mut self) {
         self.to.raw(",\"ts\":");
-        let millis = moment.event_micros.div_euclid(1_000);
+        let millis = self.moment.event_micros.div_euclid(1_000);
         if millis < 0 {
             self.to.raw("-");
         }
         self.to.int(millis.unsigned_abs());
     }
 
-    fn time_in_text(&mut self, moment: &RecordContext) {
+    fn time_in_text(&mut self) {
         self.to.raw(",\"event_time\":\"");
-        self.to.rfc3339(moment.event_micros);
+        self.to.rfc3339(self.moment.event_micros);
         self.to.raw("\"");
     }
 
@@ -145,11 +154,16 @@ impl RecordFields<'_, '_> {
     }
 
     /// `,"name":"<personal data>"`
-    fn plant(&mut self, field: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    fn plant(&mut self, field: &str, write: impl FnOnce(Person, &mut Draw, &mut JsonWriter<'_>)) {
         self.to.raw(field);
         self.to.raw("\"");
-        self.to.plant(write);
+        self.plant_bare(write);
         self.to.raw("\"");
+    }
+
+    fn plant_bare(&mut self, write: impl FnOnce(Person, &mut Draw, &mut JsonWriter<'_>)) {
+        let (person, draw) = (self.device.person, &mut *self.draw);
+        self.to.plant(|to| write(person, draw, to));
     }
 
     /// A nested person's opening, whose account number is not personal data.
@@ -161,7 +175,6 @@ impl RecordFields<'_, '_> {
     }
 
     fn thermostat(&mut self) {
-        let person = self.device.person;
         self.fraction(",\"temperature_c\":", 142, 281, 1);
         self.fraction(",\"target_c\":", 160, 240, 1);
         self.fraction(",\"humidity\":", 2_000, 8_000, 2);
@@ -173,18 +186,17 @@ impl RecordFields<'_, '_> {
             &["living room", "kitchen", "office", "bedroom"],
         );
         if self.draw.chance(self.coverage.values) {
-            self.plant(",\"contact_email\":", |out| person.email(out));
+            self.plant(",\"contact_email\":", Person::email);
         }
         self.open_person(",\"owner\":");
         if self.draw.chance(self.coverage.nested) {
-            self.plant(",\"name\":", |out| person.name(out));
-            self.plant(",\"phone\":", |out| person.phone(out));
+            self.plant(",\"name\":", Person::name);
+            self.plant(",\"phone\":", Person::phone);
         }
         self.to.raw("}");
     }
 
     fn vehicle(&mut self) {
-        let person = self.device.person;
         let (latitude, longitude) = self.device.place(self.draw);
         self.fraction(",\"speed_kmh\":", 0, 1_400, 1);
         self.whole(",\"heading\":", 0, 359);
@@ -203,9 +215,9 @@ impl RecordFields<'_, '_> {
         self.to.raw("}");
         self.open_person(",\"driver\":");
         if exact {
-            self.plant(",\"name\":", |out| person.name(out));
-            self.plant(",\"phone\":", |out| person.phone(out));
-            self.plant(",\"email\":", |out| person.email(out));
+            self.plant(",\"name\":", Person::name);
+            self.plant(",\"phone\":", Person::phone);
+            self.plant(",\"email\":", Person::email);
         }
         self.to.raw("}");
         self.message(&[
@@ -219,14 +231,13 @@ impl RecordFields<'_, '_> {
     /// Six decimals, or the two that the strict policy leaves.
     fn coordinate(&mut self, micro_degrees: i64, exact: bool) {
         if exact {
-            self.to.plant(|out| person::coordinate(micro_degrees, out));
+            self.to.plant(|to| to.fixed(micro_degrees, 6));
         } else {
             self.to.fixed(micro_degrees / 10_000, 2);
         }
     }
 
     fn meter(&mut self) {
-        let person = self.device.person;
         self.whole(",\"energy_wh\":", 1_000, 89_999_999);
         self.fraction(",\"power_w\":", 0, 92_000, 1);
         self.fraction(",\"voltage\":[", 2_250, 2_350, 1);
@@ -236,23 +247,18 @@ impl RecordFields<'_, '_> {
         self.truth(",\"tamper\":", 500);
         if self.draw.chance(self.coverage.values) {
             self.to.raw(",\"prepaid_card\":");
-            let draw = &mut *self.draw;
-            self.to.plant(|out| person::card(draw, false, out));
+            self.plant_bare(Person::card);
         }
         self.open_person(",\"customer\":");
         if self.draw.chance(self.coverage.nested) {
-            self.plant(",\"name\":", |out| person.name(out));
-            self.plant(",\"address\":", |out| person.street(out));
-            let draw = &mut *self.draw;
-            self.to.raw(",\"iban\":\"");
-            self.to.plant(|out| person::iban(draw, out));
-            self.to.raw("\"");
+            self.plant(",\"name\":", Person::name);
+            self.plant(",\"address\":", Person::street);
+            self.plant(",\"iban\":", Person::iban);
         }
         self.to.raw("}");
     }
 
     fn wearable(&mut self) {
-        let person = self.device.person;
         self.whole(",\"heart_rate\":", 44, 182);
         self.fraction(",\"spo2\":", 880, 999, 3);
         self.whole(",\"steps\":", 0, 29_999);
@@ -261,12 +267,9 @@ impl RecordFields<'_, '_> {
         self.truth(",\"worn\":", 2);
         self.open_person(",\"patient\":");
         if self.draw.chance(self.coverage.nested) {
-            self.plant(",\"name\":", |out| person.name(out));
-            self.plant(",\"birth_date\":", |out| person.birth_date(out));
-            let draw = &mut *self.draw;
-            self.to.raw(",\"ssn\":\"");
-            self.to.plant(|out| person::ssn(draw, out));
-            self.to.raw("\"");
+            self.plant(",\"name\":", Person::name);
+            self.plant(",\"birth_date\":", Person::birth_date);
+            self.plant(",\"ssn\":", Person::ssn);
         }
         self.to.raw("}");
         self.message(&[
@@ -277,29 +280,21 @@ impl RecordFields<'_, '_> {
         ]);
     }
 
-    fn gateway(&mut self, moment: &RecordContext) {
-        let person = self.device.person;
+    fn gateway(&mut self) {
         self.whole(",\"uptime_s\":", 1, 9_999_999);
         self.whole(",\"clients\":", 0, 250);
         self.fraction(",\"load\":", 0, 400, 2);
         self.choice(",\"labels\":[\"edge\",", &["eu-1", "us-2", "ap-1"]);
         self.to.raw("]");
         if self.draw.chance(self.coverage.values) {
-            self.plant(",\"mac\":", |out| person.mac(out));
-            let draw = &mut *self.draw;
-            self.to.raw(",\"ip\":\"");
-            self.to.plant(|out| person::ipv4(draw, out));
-            self.to.raw("\",\"ipv6\":\"");
-            self.to.plant(|out| person::ipv6(draw, out));
-            self.to.raw("\"");
+            self.plant(",\"mac\":", Person::mac);
+            self.plant(",\"ip\":", Person::ipv4);
+            self.plant(",\"ipv6\":", Person::ipv6);
         }
         self.to.raw(",\"session\":{\"method\":\"psk\"");
         if self.draw.chance(self.coverage.nested) {
-            let issued_s = moment.event_micros.max(0).unsigned_abs() / 1_000_000;
-            let draw = &mut *self.draw;
-            self.to.raw(",\"token\":\"");
-            self.to.plant(|out| person::jwt(draw, issued_s, out));
-            self.to.raw("\"");
+            let issued_s = self.moment.event_micros.max(0).unsigned_abs() / 1_000_000;
+            self.plant(",\"token\":", |_, draw, to| person::jwt(draw, issued_s, to));
         }
         self.to.raw("}");
         self.message(&[
@@ -311,7 +306,6 @@ impl RecordFields<'_, '_> {
     }
 
     fn camera(&mut self) {
-        let person = self.device.person;
         let (latitude, longitude) = self.device.place(self.draw);
         self.truth(",\"motion\":", 3);
         self.fraction(",\"confidence\":", 0, 1_000, 3);
@@ -326,12 +320,12 @@ impl RecordFields<'_, '_> {
         self.to.raw("]}");
         self.open_person(",\"contact\":");
         if exact {
-            self.plant(",\"name\":", |out| person.name(out));
-            self.plant(",\"phone\":", |out| person.phone(out));
+            self.plant(",\"name\":", Person::name);
+            self.plant(",\"phone\":", Person::phone);
         }
         self.to.raw("},\"notify\":{\"push\":true");
         if self.draw.chance(self.coverage.object_keys) {
-            self.plant(",", |out| person.email(out));
+            self.plant(",", Person::email);
             self.to.raw(":true");
         }
         self.to.raw("}");
@@ -343,68 +337,16 @@ impl RecordFields<'_, '_> {
         ]);
     }
 
-    /// Free text; with personal data, one class of it, worded as operators word it.
+    /// Free text, perhaps with a phrase of personal data.
     fn message(&mut self, benign: &[&str]) {
-        let person = self.device.person;
         self.to.raw(",\"message\":\"");
         let text = self.draw.pick(benign);
         self.to.raw(text);
         if self.draw.chance(self.coverage.text) {
-            let draw = &mut *self.draw;
-            let to = &mut *self.to;
-            match draw.below(11) {
-                0 => {
-                    to.raw("; notified ");
-                    to.plant(|out| person.email(out));
-                }
-                1 => {
-                    to.raw("; please call ");
-                    to.plant(|out| person.phone(out));
-                    to.raw(" for access");
-                }
-                2 => {
-                    to.raw("; paid with card ");
-                    to.plant(|out| person::card(draw, true, out));
-                }
-                3 => {
-                    to.raw("; SSN ");
-                    to.plant(|out| person::ssn(draw, out));
-                    to.raw(" on file");
-                }
-                4 => {
-                    to.raw("; peer ");
-                    to.plant(|out| person::ipv4(draw, out));
-                    to.raw(":8883 refused");
-                }
-                5 => {
-                    to.raw("; peer [");
-                    to.plant(|out| person::ipv6(draw, out));
-                    to.raw("] refused");
-                }
-                6 => {
-                    to.raw("; station ");
-                    to.plant(|out| person.mac(out));
-                    to.raw(" left");
-                }
-                7 => {
-                    to.raw("; authorization: Bearer ");
-                    to.plant(|out| person::jwt(draw, 1_767_225_600, out));
-                }
-                8 => {
-                    to.raw("; upload key ");
-                    to.plant(|out| person::access_key(draw, out));
-                    to.raw(" rejected");
-                }
-                9 => {
-                    to.raw("; refund to ");
-                    to.plant(|out| person::iban(draw, out));
-                }
-                _ => {
-                    to.raw("; body {\\\"user\\\":\\\"");
-                    to.plant(|out| person.email(out));
-                    to.raw("\\\"}");
-                }
-            }
+            let (before, write, behind) = self.draw.pick(&PHRASES);
+            self.to.raw(before);
+            self.plant_bare(write);
+            self.to.raw(behind);
         }
         self.to.raw("\"");
     }
