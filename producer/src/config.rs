@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
-use hydrant_core::Result;
 use hydrant_process::config::{Flags, Layers, Problems, Section};
 use hydrant_stream::Streams;
 use serde::Serialize;
@@ -160,21 +159,31 @@ pub struct Remembered {
     pub ledger: PathBuf,
 }
 
-/// What a producer does; every value was checked.
+/// What a producer does. [`Config::read`] checks every value.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub(crate) streams: Streams,
-    pub(crate) to: String,
-    pub(crate) origin: InputSpec,
-    pub(crate) key: Option<(String, KeyTemplate)>,
-    pub(crate) rate: Option<u64>,
-    pub(crate) shards: Option<u32>,
-    pub(crate) remembered: Option<Remembered>,
-    pub(crate) report: Option<PathBuf>,
-    pub(crate) linger: Duration,
-    /// `None`: by the number of shards.
-    batch_bytes: Option<u64>,
-    pub(crate) record_bytes: u64,
+    /// What opens the stream.
+    pub streams: Streams,
+    /// The stream's URL.
+    pub to: String,
+    /// Where records come from.
+    pub origin: InputSpec,
+    /// How partition keys are made, where not as the input has them.
+    pub key: Option<KeyTemplate>,
+    /// Records a second, at least one; `None` for as fast as the stream takes them.
+    pub rate: Option<u64>,
+    /// The shards of a stream that has to be made.
+    pub shards: Option<u32>,
+    /// With a name and a ledger: exactly once across restarts.
+    pub remembered: Option<Remembered>,
+    /// Where the final report goes beside the terminal.
+    pub report: Option<PathBuf>,
+    /// How long the first record of a batch waits for others at most.
+    pub linger: Duration,
+    /// The size at which a batch is sent, 1 KiB to 16 MiB; `None`: by the number of shards.
+    pub batch_bytes: Option<u64>,
+    /// The largest record with its key.
+    pub record_bytes: u64,
 }
 
 impl Config {
@@ -195,56 +204,6 @@ impl Config {
         }
     }
 
-    /// With a stream that these open.
-    #[must_use]
-    pub fn with_streams(mut self, streams: &Streams) -> Self {
-        self.streams = streams.clone();
-        self
-    }
-
-    /// With this many records a second, at least one.
-    #[must_use]
-    pub fn with_rate(mut self, rate: u64) -> Self {
-        self.rate = Some(rate.max(1));
-        self
-    }
-
-    /// With partition keys made by a template.
-    ///
-    /// # Errors
-    /// Refused when it is not a valid template.
-    pub fn with_key(mut self, template: &str) -> Result<Self> {
-        let parsed = KeyTemplate::parse(template)
-            .map_err(|error| hydrant_core::Error::refused(error.to_string()))?;
-        self.key = Some((template.to_owned(), parsed));
-        Ok(self)
-    }
-
-    /// With this many shards if the stream has to be made.
-    #[must_use]
-    pub fn with_shards(mut self, shards: u32) -> Self {
-        self.shards = Some(shards.max(1));
-        self
-    }
-
-    /// With a name and a ledger: exactly once across restarts.
-    #[must_use]
-    pub fn with_ledger(mut self, name: impl Into<String>, ledger: impl Into<PathBuf>) -> Self {
-        self.remembered = Some(Remembered {
-            name: name.into(),
-            ledger: ledger.into(),
-        });
-        self
-    }
-
-    /// With batches closed at `bytes`, or when their first record has waited for `linger`.
-    #[must_use]
-    pub fn with_batches(mut self, bytes: u64, linger: Duration) -> Self {
-        self.batch_bytes = Some(bytes.clamp(BATCH_BYTES_MIN, BATCH_BYTES_MAX));
-        self.linger = linger.min(LINGER_MAX);
-        self
-    }
-
     /// The size at which a batch for a stream of so many open shards is sent.
     pub(crate) fn batch_bytes(&self, shards: usize) -> u64 {
         let by_shards = (shards as u64).saturating_mul(BATCH_BYTES_A_SHARD);
@@ -255,16 +214,6 @@ impl Config {
     /// The most that is taken from an input at once.
     pub(crate) fn chunk_bytes(&self) -> u64 {
         self.batch_bytes.unwrap_or(BATCH_BYTES_DEFAULT)
-    }
-
-    /// The stream's URL.
-    pub fn to(&self) -> &str {
-        &self.to
-    }
-
-    /// Where the final report goes beside the terminal.
-    pub fn report(&self) -> Option<&PathBuf> {
-        self.report.as_ref()
     }
 
     /// How many records there will be, where that is known.
@@ -307,7 +256,7 @@ fn read(section: &mut Section, streams: &Streams) -> Config {
     let key = section
         .text("key")
         .and_then(|template| match KeyTemplate::parse(&template) {
-            Ok(parsed) => Some((template, parsed)),
+            Ok(parsed) => Some(parsed),
             Err(error) => {
                 section.problem("key", error.to_string());
                 None

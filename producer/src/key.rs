@@ -12,6 +12,7 @@
 
 use std::ops::Range;
 
+use hydrant_core::Error;
 use hydrant_core::workers::contain;
 use hydrant_json as json;
 use json::{JsonString, Word};
@@ -34,9 +35,16 @@ pub struct KeyTemplateError {
     reason: &'static str,
 }
 
+impl From<KeyTemplateError> for Error {
+    fn from(error: KeyTemplateError) -> Self {
+        Error::refused(error.to_string())
+    }
+}
+
 /// How to make a partition key of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyTemplate {
+    text: String,
     pieces: Vec<TemplatePiece>,
 }
 
@@ -72,9 +80,17 @@ impl KeyTemplate {
             parser.field(None).map(|field| vec![field])
         };
         match parsed {
-            Ok(pieces) => Ok(Self { pieces }),
+            Ok(pieces) => Ok(Self {
+                text: template.to_owned(),
+                pieces,
+            }),
             Err(reason) => refuse(parser.place, reason),
         }
+    }
+
+    /// The template as the user wrote it.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// As [`KeyTemplate::extract`], and a panic costs this record alone: nothing is appended then.

@@ -17,24 +17,24 @@ use crate::ledger;
 /// When the URL is not one of a stream, or the stream is not there and cannot be made, or would be made for an input or
 /// a ledger that does not fit.
 pub(crate) async fn open(config: &Config, context: &Context) -> Result<SharedStream> {
-    let url = StreamUrl::parse(config.to())?;
-    match config.streams.open(config.to(), context).await {
+    let url = StreamUrl::parse(&config.to)?;
+    match config.streams.open(&config.to, context).await {
         Err(Error::NotFound { .. }) if url.kind().is_made_on_demand() => {
             check(config, &url, context).await?;
             let shards = config.shards.unwrap_or(SHARDS_DEFAULT as u32);
             tracing::info!(
-                url = config.to(),
+                url = &config.to,
                 shards,
                 "the stream does not exist and is created"
             );
             // Another producer may make it at the same time.
             let streams = &config.streams;
-            streams.open_or_create(config.to(), shards, context).await
+            streams.open_or_create(&config.to, shards, context).await
         }
         Ok(stream) => {
             if config.shards.is_some() {
                 tracing::info!(
-                    url = config.to(),
+                    url = &config.to,
                     "the stream exists already: `--shards` has no effect"
                 );
             }

@@ -52,10 +52,11 @@ impl Counters {
 }
 
 /// Why a producer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndCause {
     /// The input has ended.
+    #[default]
     Input,
     /// It was asked to stop; what had been accepted was stored first.
     Drained,
@@ -77,7 +78,7 @@ pub struct Latency {
 }
 
 /// What a producer did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RunReport {
     /// The stream's URL.
     pub url: String,
@@ -111,31 +112,20 @@ pub struct RunReport {
     pub next_index: u64,
 }
 
-/// Who reports.
-#[derive(Clone, Debug)]
-pub(crate) struct Subject {
-    pub(crate) url: String,
-    pub(crate) stream: String,
-    pub(crate) name: Option<String>,
-}
-
 /// Counts for the final report, and for metrics and progress on the way.
 pub(crate) struct RunTally {
     counters: std::sync::Arc<Counters>,
-    refused: BTreeMap<&'static str, u64>,
-    keyless: u64,
-    bytes: u64,
+    report: RunReport,
     latency: Histogram<u64>,
 }
 
 impl RunTally {
-    pub(crate) fn new(counters: std::sync::Arc<Counters>) -> Self {
+    /// Counts into a report that names the stream and the producer.
+    pub(crate) fn new(counters: std::sync::Arc<Counters>, report: RunReport) -> Self {
         hydrant_process::telemetry::describe(METRICS);
         RunTally {
             counters,
-            refused: BTreeMap::new(),
-            keyless: 0,
-            bytes: 0,
+            report,
             latency: Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3)
                 .expect("the bounds are constants that fit"),
         }
@@ -143,8 +133,8 @@ impl RunTally {
 
     pub(crate) fn accepted(&mut self, records: u64, keyless: u64, bytes: u64) {
         self.counters.accepted.fetch_add(records, Ordering::Relaxed);
-        self.keyless += keyless;
-        self.bytes += bytes;
+        self.report.keyless += keyless;
+        self.report.bytes += bytes;
         metrics::counter!("hydrant_producer_records_total").increment(records);
         metrics::counter!("hydrant_producer_bytes_total").increment(bytes);
         if keyless > 0 {
@@ -155,7 +145,7 @@ impl RunTally {
     pub(crate) fn refused(&mut self, input: &str, refused: &[RefusedRecord]) {
         for one in refused {
             let before = self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            *self.refused.entry(one.reason.name()).or_default() += 1;
+            *self.report.refused.entry(one.reason.name()).or_default() += 1;
             metrics::counter!("hydrant_producer_refused_total", "reason" => one.reason.name())
                 .increment(1);
             if one.reason == Refusal::InternalFault {
@@ -190,7 +180,6 @@ impl RunTally {
     #[allow(clippy::cast_precision_loss, reason = "rates for people")]
     pub(crate) fn report(
         self,
-        subject: Subject,
         ended: EndCause,
         duplicates: u64,
         elapsed: Duration,
@@ -214,21 +203,16 @@ impl RunTally {
             }
         };
         RunReport {
-            url: subject.url,
-            stream: subject.stream,
-            name: subject.name,
             ended,
             accepted,
             stored: self.counters.durable().saturating_sub(duplicates),
             duplicates,
-            refused: self.refused,
-            keyless: self.keyless,
-            bytes: self.bytes,
             seconds,
             records_per_second: a_second(accepted as f64),
-            megabytes_per_second: a_second(self.bytes as f64 / 1e6),
+            megabytes_per_second: a_second(self.report.bytes as f64 / 1e6),
             latency_ms,
             next_index,
+            ..self.report
         }
     }
 }
@@ -326,7 +310,12 @@ mod tests {
 
     #[test]
     fn latencies_are_weighted_by_records() {
-        let mut tally = RunTally::new(Arc::default());
+        let named = RunReport {
+            stream: "raw@1".to_owned(),
+            name: Some("edge".to_owned()),
+            ..RunReport::default()
+        };
+        let mut tally = RunTally::new(Arc::default(), named);
         tally.accepted(1_000, 3, 5_000);
         tally.durable(990, 4_950, Duration::from_millis(2));
         tally.durable(10, 50, Duration::from_millis(500));
@@ -344,12 +333,7 @@ mod tests {
                 reason,
             }),
         );
-        let subject = Subject {
-            url: "local:raw".to_owned(),
-            stream: "raw@1".to_owned(),
-            name: Some("edge".to_owned()),
-        };
-        let report = tally.report(subject, EndCause::Input, 100, Duration::from_secs(2), 1_003);
+        let report = tally.report(EndCause::Input, 100, Duration::from_secs(2), 1_003);
         assert_eq!(
             (report.accepted, report.stored, report.duplicates),
             (1_000, 900, 100)
@@ -373,13 +357,8 @@ mod tests {
 
     #[test]
     fn a_producer_that_did_nothing_reports_zeros() {
-        let subject = Subject {
-            url: String::new(),
-            stream: String::new(),
-            name: None,
-        };
-        let report =
-            RunTally::new(Arc::default()).report(subject, EndCause::Drained, 0, Duration::ZERO, 7);
+        let tally = RunTally::new(Arc::default(), RunReport::default());
+        let report = tally.report(EndCause::Drained, 0, Duration::ZERO, 7);
         assert_eq!(report.latency_ms, Latency::default());
         assert_eq!(
             serde_json::to_value(&report).unwrap()["records_per_second"],

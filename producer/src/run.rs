@@ -30,7 +30,7 @@ use crate::input::pace::SendPace;
 use crate::ledger::writer::LedgerWriter;
 use crate::ledger::{LedgerLock, ProducerLedger};
 use crate::output;
-use crate::report::{Counters, EndCause, RunReport, RunTally, Subject};
+use crate::report::{Counters, EndCause, RunReport, RunTally};
 
 mod waiting;
 
@@ -90,16 +90,17 @@ pub async fn run_into(
         keys: delivery.keys(),
         chunk_bytes: usize::try_from(config.chunk_bytes()).unwrap_or(usize::MAX),
     };
-    let subject = Subject {
+    let named = RunReport {
         url: stream.url().to_owned(),
         stream: stream.id().to_string(),
         name: config.remembered.as_ref().map(|who| who.name.clone()),
+        ..RunReport::default()
     };
     let _unstored = Unstored {
         counters: Arc::clone(&counters),
         is_remembered: config.remembered.is_some(),
     };
-    let mut tally = RunTally::new(counters);
+    let mut tally = RunTally::new(counters, named);
     let mut source = ChunkSource::open(config, context, limits)?;
     let ledger = match (lock, &config.remembered) {
         (Some(lock), Some(who)) => Some(
@@ -168,7 +169,7 @@ pub async fn run_into(
         EndCause::Input
     };
     let duplicates = sending.way.duplicates();
-    Ok(tally.report(subject, ended, duplicates, elapsed, sending.next_index))
+    Ok(tally.report(ended, duplicates, elapsed, sending.next_index))
 }
 
 /// Warns, however a run ends, of records that were accepted and are not known to be stored.

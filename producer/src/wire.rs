@@ -23,7 +23,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 pub async fn produce(process: Process, config: Config, json: bool) -> Result<()> {
     let counters = Arc::new(Counters::default());
     let bar = bar(&config);
-    let report_path = config.report().cloned();
+    let report_path = config.report.clone();
     if let Some(path) = &report_path {
         // Found out now rather than after hours of work.
         check_directory(&process.context, path).await?;

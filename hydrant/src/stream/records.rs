@@ -8,6 +8,7 @@ use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::{Batch, Budget, Error, Position, Result, ShardId};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_producer::config::{Files, InputSpec};
+use hydrant_producer::key::KeyTemplate;
 
 use super::{StreamCommands, TailArgs, shard_of};
 use crate::output::{count_text, counted};
@@ -21,10 +22,11 @@ impl StreamCommands<'_> {
         // Open the stream first: `put` must not create one under a mistyped name.
         self.open(&url).await?;
         let input = InputSpec::Files(Files::new(["-"]));
-        let mut config = hydrant_producer::Config::new(url, input).with_streams(self.streams);
-        if let Some(key) = key {
-            config = config.with_key(&key)?;
-        }
+        let config = hydrant_producer::Config {
+            streams: self.streams.clone(),
+            key: key.map(|key| KeyTemplate::parse(&key)).transpose()?,
+            ..hydrant_producer::Config::new(url, input)
+        };
         let (context, shutdown) = (&self.process.context, self.process.shutdown.clone());
         let report = hydrant_producer::run(config, context, shutdown, None).await?;
         self.output.print(&report, || {

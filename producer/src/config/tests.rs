@@ -57,7 +57,7 @@ fn defaults_are_those_of_the_help() {
     assert_eq!((spec, *records), (&FleetSpec::default(), Some(10)));
     assert_eq!(config.records(), Some(10));
     assert_eq!(
-        (config.rate, config.shards, config.report()),
+        (config.rate, config.shards, config.report.clone()),
         (None, None, None)
     );
     assert_eq!(config.linger, Duration::from_millis(20));
@@ -106,13 +106,13 @@ fn every_flag_reaches_its_place() {
     assert_eq!((spec.malformed_share, spec.late_share), (0.5, 0.0));
     assert_eq!(spec.start_micros, 1_795_255_200_000_000);
     assert_eq!((config.rate, config.shards), (Some(100), Some(8)));
-    assert_eq!(config.key.as_ref().unwrap().0, "{site}-{id}");
+    assert_eq!(config.key.as_ref().unwrap().text(), "{site}-{id}");
     let who = config.remembered.as_ref().unwrap();
     assert_eq!(
         (who.name.as_str(), &who.ledger),
         ("edge", &PathBuf::from("state/l.json"))
     );
-    assert_eq!(config.report(), Some(&PathBuf::from("r.json")));
+    assert_eq!(config.report, Some(PathBuf::from("r.json")));
     assert_eq!(
         (config.linger, config.batch_bytes(1_000)),
         (Duration::from_millis(5), 65_536)
@@ -233,6 +233,6 @@ fn flags_outrank_the_environment() {
     let (config, problems) = load_with(FLEET, &environment);
     assert!(problems.is_empty(), "{problems}");
     let config = config.unwrap();
-    assert_eq!(config.to(), "local:raw");
+    assert_eq!(config.to, "local:raw");
     assert!(matches!(config.origin, InputSpec::Simulator { spec, .. } if spec.seed == 4));
 }

@@ -5,15 +5,17 @@
 //! runtime. A restart begins where a ledger says: the simulator jumps there; files are read from their start, and what
 //! was taken is skipped.
 
+use hydrant_core::clock::SharedClock;
 use hydrant_core::{Context, Result};
 
 use super::fleet::{self, FleetSource};
-use super::indexer::ChunkLimits;
+use super::indexer::{ChunkLimits, Indexer};
 use super::lines::LineSource;
 use super::pace::SendPace;
 use crate::batcher::InputChunk;
 use crate::config::{Config, InputSpec};
 use crate::ledger::{InputIdentity, ProducerLedger};
+
 /// An input.
 pub(crate) enum ChunkSource {
     /// Simulated records.
@@ -24,7 +26,7 @@ pub(crate) enum ChunkSource {
 
 /// The identity of the input that the ledger keeps.
 pub(crate) fn identity(config: &Config) -> InputIdentity {
-    let key = config.key.as_ref().map(|key| key.0.clone());
+    let key = config.key.as_ref().map(|key| key.text().to_owned());
     match &config.origin {
         InputSpec::Simulator { spec, .. } => fleet::identity(spec, key),
         InputSpec::Files(files) => InputIdentity::Records {
@@ -40,13 +42,17 @@ impl ChunkSource {
     /// # Errors
     /// When it cannot be.
     pub(crate) fn open(config: &Config, context: &Context, limits: ChunkLimits) -> Result<Self> {
+        let indexer = Indexer {
+            key: config.key.clone(),
+            limits,
+            clock: SharedClock::clone(&context.clock),
+        };
         Ok(match &config.origin {
             InputSpec::Simulator { spec, records } => {
-                let key = config.key.as_ref().map(|key| key.1.clone());
-                ChunkSource::Fleet(FleetSource::open(spec, *records, key, context, limits)?)
+                ChunkSource::Fleet(FleetSource::open(spec, *records, indexer, context)?)
             }
             InputSpec::Files(files) => {
-                ChunkSource::Lines(LineSource::open(files, config, context, limits)?)
+                ChunkSource::Lines(LineSource::open(files, config, context, indexer)?)
             }
         })
     }

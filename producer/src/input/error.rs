@@ -11,24 +11,11 @@ use hydrant_core::Error;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// The input cannot be opened.
-    #[error("cannot open `{name}`: {remedy}")]
+    /// The input cannot be opened, or its pattern leads to what cannot be looked at, so that files of it may be missing.
+    #[error("cannot {attempt}: {remedy}")]
     Open {
-        /// The input's name.
-        name: String,
-        /// What to do about it.
-        remedy: &'static str,
-        /// The operating system's reason, where `remedy` does not say it.
-        #[source]
-        source: Option<io::Error>,
-    },
-    /// A pattern leads to what cannot be looked at, so that files of it may be missing.
-    #[error("cannot look at `{name}` for the input `{input}`: {remedy}")]
-    Search {
-        /// What cannot be looked at.
-        name: String,
-        /// The input.
-        input: String,
+        /// What was attempted.
+        attempt: String,
         /// What to do about it.
         remedy: &'static str,
         /// The operating system's reason, where `remedy` does not say it.
@@ -89,7 +76,7 @@ mod tests {
         let source = || io::Error::other("cable pulled");
         let name = || "in.ndjson".to_owned();
         let open = Error::from(InputError::Open {
-            name: name(),
+            attempt: "open `in.ndjson`".to_owned(),
             remedy: "check the path",
             source: Some(source()),
         });

@@ -34,15 +34,22 @@ impl ChunkLimits {
 }
 
 /// Turns blocks into chunks.
-pub(super) struct Indexer {
+pub(crate) struct Indexer {
     pub(super) key: Option<KeyTemplate>,
     pub(super) limits: ChunkLimits,
     pub(super) clock: SharedClock,
 }
 
 impl Indexer {
-    /// A block of an input; `end` is the index behind it, and `base` is added to all indexes.
-    pub(super) fn chunk(&self, block: LineBlock, end: u64, base: u64) -> InputChunk {
+    /// A block of an input; `end` is the index behind it, and `base` is added to all indexes. Simulated records break
+    /// no limit of later stages, and have `keys` of their own, which count where no template makes others.
+    pub(super) fn chunk(
+        &self,
+        block: LineBlock,
+        keys: Option<&[Range<usize>]>,
+        end: u64,
+        base: u64,
+    ) -> InputChunk {
         let stamp = self.clock.wall_micros();
         let mut records = Vec::with_capacity(block.lines.len());
         let mut runs: Vec<(u32, u64)> = Vec::new();
@@ -62,21 +69,22 @@ impl Indexer {
         let mut copies = Vec::new();
         let mut scratch = Vec::new();
         let mut next = None;
-        for line in &block.lines {
+        for (n, line) in block.lines.iter().enumerate() {
             let index = base + line.index;
             let payload = &block.bytes[line.range.clone()];
             scratch.clear();
-            let found = self.key.as_ref().map_or(Ok(None), |template| {
-                template.try_extract(payload, &mut scratch)
-            });
+            let found = match &self.key {
+                Some(template) => template.try_extract(payload, &mut scratch),
+                None => Ok(keys.map(|keys| RecordKey::Record(keys[n].clone()))),
+            };
             let key = found.as_ref().ok().and_then(Option::as_ref);
             let key_bytes = key.map(|key| key.bytes(payload, &scratch));
-            let refused_by_stream = || self.limits.refusal(key_bytes, payload.len());
             let broken = match &found {
                 Err(_) => Some(Refusal::InternalFault),
-                Ok(_) => refused_by_stream().or_else(|| limits::broken(payload)),
+                Ok(_) => self.limits.refusal(key_bytes, payload.len()),
             };
-            if let Some(reason) = broken {
+            let by_later = || keys.is_none().then(|| limits::broken(payload)).flatten();
+            if let Some(reason) = broken.or_else(by_later) {
                 let length = payload.len() as u64;
                 refused.push(RefusedRecord {
                     index,
@@ -93,7 +101,10 @@ impl Indexer {
             let place = Span::new(line.range.start as u32, payload.len() as u32);
             records.push(match key {
                 None => entry(0, None, place, stamp),
-                Some(RecordKey::Record(key)) => entry(0, Some(within(place, key)), place, stamp),
+                Some(RecordKey::Record(key)) => {
+                    let start = place.start + key.start as u32;
+                    entry(0, Some(Span::new(start, key.len() as u32)), place, stamp)
+                }
                 Some(made @ RecordKey::Made(_)) => {
                     // Key and payload share a segment.
                     let start = copies.len();
@@ -136,11 +147,6 @@ const fn entry(segment: u32, key: Option<Span>, payload: Span, stamp: i64) -> En
         payload,
         stamp,
     }
-}
-
-/// The part `range` of a record at `place`.
-pub(super) fn within(place: Span, range: &Range<usize>) -> Span {
-    Span::new(place.start + range.start as u32, range.len() as u32)
 }
 
 #[cfg(test)]

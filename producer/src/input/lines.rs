@@ -3,14 +3,13 @@
 //! The thread runs ahead by [`AHEAD_CHUNKS`] chunks and then waits. A pipe may block it without end; the process ends
 //! without it. It begins when it has the files of the ledger.
 
-use hydrant_core::clock::SharedClock;
 use hydrant_core::{Budget, Context, Random, Result, workers};
 use tokio::sync::{mpsc, oneshot};
 
 use super::files::open_file::ChunkSender;
 use super::files::own_files::OwnFiles;
 use super::files::walk::InputWalk;
-use super::indexer::{ChunkLimits, Indexer};
+use super::indexer::Indexer;
 use super::{LINE_BYTES_MAX_DEFAULT, ReadOptions};
 use crate::batcher::InputChunk;
 use crate::config::{Config, Files};
@@ -37,18 +36,13 @@ impl LineSource {
         files: &Files,
         config: &Config,
         context: &Context,
-        limits: ChunkLimits,
+        indexer: Indexer,
     ) -> Result<Self> {
         let (start, starts) = oneshot::channel::<Option<Vec<FileEntry>>>();
         let (sender, chunks) = mpsc::channel(AHEAD_CHUNKS);
-        let indexer = Indexer {
-            key: config.key.as_ref().map(|key| key.1.clone()),
-            limits,
-            clock: SharedClock::clone(&context.clock),
-        };
         let reading = ReadOptions {
             format: files.format,
-            record_bytes_max: LINE_BYTES_MAX_DEFAULT.min(limits.record_bytes_max),
+            record_bytes_max: LINE_BYTES_MAX_DEFAULT.min(indexer.limits.record_bytes_max),
             at_end: config.at_end(),
             grows: files.follow,
             remembers: files.follow || config.remembered.is_some(),

@@ -1,6 +1,6 @@
 //! A file of a ledger and how far it is stored.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,13 +36,9 @@ pub struct FileEntry {
     /// most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<PrefixDigest>,
-    /// The path at which an input led to it, where that is not `path`.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        with = "super::path::optional"
-    )]
-    pub input: Option<PathBuf>,
+    /// The path at which an input led to it.
+    #[serde(with = "super::path")]
+    pub input: PathBuf,
     /// When it was seen first, microseconds since 1970: copies of it were made later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<u64>,
@@ -62,6 +58,7 @@ impl FileEntry {
     pub fn new(number: u32, path: PathBuf, id: Option<FileIdentity>) -> Self {
         FileEntry {
             number,
+            input: path.clone(),
             path,
             id,
             line: 1,
@@ -82,11 +79,6 @@ impl FileEntry {
     /// The part of its records' origins that no other file of this ledger has.
     pub fn origin(&self) -> String {
         format!("-{}-{:08x}", self.number, self.drawn)
-    }
-
-    /// The path at which an input led to it.
-    pub fn input(&self) -> &Path {
-        self.input.as_deref().unwrap_or(&self.path)
     }
 
     /// What is known of its content before its place, in order.

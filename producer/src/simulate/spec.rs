@@ -1,12 +1,13 @@
 //! The specification of a fleet, and why one is refused.
 
 use hydrant_core::Error;
+use serde::Serialize;
 
 /// The largest fleet: device ids have eight digits, fewer than any phone or card number.
 pub const DEVICES_MAX: u64 = 100_000_000;
 
 /// Shares of records (of devices, for partition keys) that carry personal data, by where it stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PiiShares {
     /// In top-level values: addresses, tokens, card numbers, e-mail. Default: 0.5.
     pub values: f64,
@@ -51,7 +52,7 @@ impl Default for PiiShares {
 }
 
 /// The specification of a fleet: two equal ones give equal records.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FleetSpec {
     /// Chooses one of 2^64 fleets. Default: 1.
     pub seed: u64,

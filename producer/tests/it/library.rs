@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::{Budget, Context, Shutdown, clock};
-use hydrant_producer::config::{Files, InputSpec};
+use hydrant_producer::config::{Files, InputSpec, Remembered};
 use hydrant_producer::report::EndCause;
 use hydrant_producer::simulate::FleetSpec;
 use hydrant_producer::{Config, Counters};
@@ -30,11 +30,17 @@ fn simulate(dir: &std::path::Path, count: u64) -> Config {
 fn resharding_on_the_way_neither_loses_doubles_nor_reorders() {
     let dir = tempfile::tempdir().unwrap();
     let count = 12_000;
-    let config = simulate(dir.path(), count)
-        .with_rate(8_000)
-        .with_shards(2)
-        .with_batches(4_096, Duration::from_millis(5))
-        .with_ledger("edge", dir.path().join("ledger.json"));
+    let config = Config {
+        rate: Some(8_000),
+        shards: Some(2),
+        batch_bytes: Some(4_096),
+        linger: Duration::from_millis(5),
+        remembered: Some(Remembered {
+            name: "edge".to_owned(),
+            ledger: dir.path().join("ledger.json"),
+        }),
+        ..simulate(dir.path(), count)
+    };
     let report = block_on(async {
         let context = Context::system(64 << 20).unwrap();
         let counters = Arc::new(Counters::default());
@@ -72,14 +78,19 @@ fn resharding_on_the_way_neither_loses_doubles_nor_reorders() {
 fn little_memory_slows_nothing_down_to_the_linger_time() {
     let dir = tempfile::tempdir().unwrap();
     let linger = Duration::from_secs(10);
-    let config = simulate(dir.path(), 20_000).with_batches(16 << 20, linger);
+    let batches = |config| Config {
+        batch_bytes: Some(16 << 20),
+        linger,
+        ..config
+    };
+    let config = batches(simulate(dir.path(), 20_000));
     let text: String = (0..60_000)
         .map(|n| format!("{{\"n\":{n},\"pad\":\"{n:0100}\"}}\n"))
         .collect();
     let path = dir.path().join("in");
     std::fs::write(&path, text).unwrap();
-    let lines = Config::new(config.to(), InputSpec::Files(Files::new([path])))
-        .with_batches(16 << 20, linger);
+    let lines = Config::new(&config.to, InputSpec::Files(Files::new([path])));
+    let lines = batches(lines);
     block_on(async {
         let mut context = Context::system(8 << 20).unwrap();
         for (config, accepted) in [(config, 20_000), (lines, 60_000)] {

@@ -11,7 +11,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
-use hydrant_producer::config::{Config, InputSpec};
+use hydrant_producer::config::{Config, InputSpec, Remembered};
 use hydrant_producer::simulate::{FleetSpec, PiiShares};
 use hydrant_sink::encode::{Compression, EncodeOptions};
 use hydrant_sink::lake::Lakes;
@@ -126,12 +126,16 @@ async fn produce(
         spec: fleet(shape),
         records: Some(shape.records),
     };
-    let mut config = Config::new(Log::Raw.url(), origin)
-        .with_ledger(NAME, LEDGER)
-        .with_batches(2 << 10, Duration::from_millis(10));
-    if !orders.to_the_end {
-        config = config.with_rate(shape.rate);
-    }
+    let config = Config {
+        remembered: Some(Remembered {
+            name: NAME.to_owned(),
+            ledger: LEDGER.into(),
+        }),
+        batch_bytes: Some(2 << 10),
+        linger: Duration::from_millis(10),
+        rate: (!orders.to_the_end).then_some(shape.rate),
+        ..Config::new(Log::Raw.url(), origin)
+    };
     let stream = streams.open(Log::Raw, context).await?;
     let stream: SharedStream = Arc::new(Acks::new(
         stream,

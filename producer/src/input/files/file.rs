@@ -261,7 +261,7 @@ fn failed(path: &Path, source: io::Error) -> InputError {
         _ => ("the system refused", Some(source)),
     };
     InputError::Open {
-        name: path.display().to_string(),
+        attempt: format!("open `{}`", path.display()),
         remedy,
         source,
     }

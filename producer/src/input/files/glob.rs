@@ -153,9 +153,9 @@ fn failed(path: &Path, text: &Path, source: io::Error) -> InputError {
         ),
         _ => ("the system refused; repair or remove it", Some(source)),
     };
-    InputError::Search {
-        name: here(path).display().to_string(),
-        input: text.display().to_string(),
+    let (place, input) = (here(path), text.display());
+    InputError::Open {
+        attempt: format!("look at `{}` for the input `{input}`", place.display()),
         remedy,
         source,
     }

@@ -72,7 +72,7 @@ impl ChunkSender {
         } else {
             self.next.wrapping_sub(indexes.start)
         };
-        let mut chunk = self.indexer.chunk(block, indexes.end, base);
+        let mut chunk = self.indexer.chunk(block, None, indexes.end, base);
         self.next = chunk.end;
         chunk.part = match self.by_file {
             true => part,
@@ -163,7 +163,7 @@ impl<R: io::Read> OpenFile<R> {
     /// Notes that it is the file of `entry` under another path than the one at which an input led to it.
     pub(super) fn leads_from(&mut self, entry: &FileEntry) {
         self.entry.moved = true;
-        self.entry.input = Some(entry.input().to_owned()).filter(|input| *input != self.entry.path);
+        self.entry.input = entry.input.clone();
     }
 
     /// Reads one block and sends it.

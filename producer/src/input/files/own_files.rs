@@ -35,7 +35,7 @@ impl OwnFiles {
         let ledger = remembered.map(|remembered| remembered.ledger.clone());
         let lock = ledger.as_deref().map(ledger::lock_path);
         let paths = ledger.into_iter().chain(lock).chain(config.report.clone());
-        let stream = StreamUrl::parse(config.to()).ok();
+        let stream = StreamUrl::parse(&config.to).ok();
         OwnFiles {
             paths: paths.collect(),
             stream: stream.and_then(|url| Some(url.directory()?.to_owned())),
@@ -192,15 +192,21 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::InputSpec;
+    use crate::config::{InputSpec, Remembered};
 
     #[test]
     fn own_files_are_known_by_path_through_links_and_by_inode() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let origin = InputSpec::Files(Files::new(["*"]));
-        let mut config = Config::new("local:raw", origin).with_ledger("n", at("edge.json"));
-        config.report = Some(at("report.json"));
+        let config = Config {
+            remembered: Some(Remembered {
+                name: "n".to_owned(),
+                ledger: at("edge.json"),
+            }),
+            report: Some(at("report.json")),
+            ..Config::new("local:raw", origin)
+        };
         let own = OwnFiles::of(&config);
         // Also before they exist.
         for name in [

@@ -28,7 +28,6 @@ use super::known_files::KnownFiles;
 use super::listing::Listing;
 use super::open_file::{ChunkSender, ConsumerGone, OpenFile, ReadOutcome, is_truncated};
 use super::own_files::OwnFiles;
-use crate::input::records::reader::begins_with;
 use crate::input::{InputError, LineReader, ReadOptions, stdin};
 use crate::ledger::FileEntry;
 
@@ -232,7 +231,7 @@ impl InputWalk {
         let mut listings = BTreeMap::new();
         for mut entry in open {
             entry.ended = false;
-            let is_given = |input: &PathBuf| glob::covers(input, entry.input());
+            let is_given = |input: &PathBuf| glob::covers(input, &entry.input);
             if entry.id.is_none() || !self.inputs.iter().any(is_given) {
                 continue;
             }
@@ -341,7 +340,7 @@ impl InputWalk {
     fn read_stdin(&mut self) -> Result<(), ConsumerGone> {
         let mut reader = stdin::open(self.reading);
         let known = self.known.at(Path::new(STDIN)).next().cloned();
-        let entry = known.unwrap_or_else(|| self.new_entry(PathBuf::from(STDIN), None, None));
+        let entry = known.unwrap_or_else(|| self.new_entry(STDIN.into(), STDIN.into(), None));
         match self.resume_pipe(&mut reader, &entry) {
             Ok(()) => {
                 let mut live = OpenFile::new(entry, Arc::from(stdin::NAME), reader);
@@ -360,7 +359,9 @@ impl InputWalk {
         reader: &mut LineReader<R>,
         entry: &FileEntry,
     ) -> Result<()> {
-        if skip_taken(reader, entry)? {
+        let place = entry.position();
+        let first = entry.first.filter(|first| first.bytes <= place.bytes);
+        if reader.resume(&place, first)? {
             return Ok(());
         }
         Err(Error::refused(format!(
@@ -371,12 +372,7 @@ impl InputWalk {
         )))
     }
 
-    fn new_entry(
-        &mut self,
-        path: PathBuf,
-        input: Option<PathBuf>,
-        id: Option<FileIdentity>,
-    ) -> FileEntry {
+    fn new_entry(&mut self, path: PathBuf, input: PathBuf, id: Option<FileIdentity>) -> FileEntry {
         let number = self.next_number;
         self.next_number += 1;
         FileEntry {
@@ -416,9 +412,7 @@ impl InputWalk {
         let tail = FileTail::open(path)?;
         let id = tail.id();
         let real = file::real_path(path);
-        let input = std::path::absolute(path)
-            .ok()
-            .filter(|input| *input != real);
+        let input = std::path::absolute(path).unwrap_or_else(|_| real.clone());
         let Some(id) = id else {
             let entry = self.known.at(&real).next().cloned();
             let entry = entry.unwrap_or_else(|| self.new_entry(real, input, None));
@@ -504,12 +498,7 @@ impl InputWalk {
         formers.cloned().collect()
     }
 
-    fn fresh(
-        &mut self,
-        path: PathBuf,
-        input: Option<PathBuf>,
-        tail: FileTail,
-    ) -> OpenFile<FileTail> {
+    fn fresh(&mut self, path: PathBuf, input: PathBuf, tail: FileTail) -> OpenFile<FileTail> {
         let name: Arc<str> = Arc::from(path.display().to_string());
         let entry = self.new_entry(path, input, tail.id());
         let reader = LineReader::new(&*name, tail, self.reading);
@@ -527,23 +516,11 @@ impl InputWalk {
         mut entry: FileEntry,
     ) -> Result<Option<OpenFile<FileTail>>, InputError> {
         let name: Arc<str> = Arc::from(path.display().to_string());
-        let memory = self.reading.memory_bytes;
-        let failed = |source| InputError::Read {
-            name: name.to_string(),
-            line: 1,
-            source,
-        };
-        let late = entry.first.filter(|first| first.bytes > entry.bytes);
-        if let Some(late) = late
-            && !begins_with(open_same(path, id)?, late, memory).map_err(failed)?
-        {
-            return Ok(None);
-        }
         let tail = open_same(path, id)?;
         entry.id = Some(id);
         entry.path = path.to_owned();
         let mut reader = LineReader::new(&*name, tail, self.reading);
-        match skip_taken(&mut reader, &entry) {
+        match reader.resume(&entry.position(), entry.first) {
             Ok(true) => Ok(Some(OpenFile::new(entry, name, reader))),
             Err(error) if !is_truncated(&error) => Err(error),
             Ok(false) | Err(_) => Ok(None),
@@ -562,16 +539,6 @@ impl InputWalk {
         self.known.insert(entry.clone());
         self.left.push(entry);
     }
-}
-
-/// Passes over what was taken of the file of `entry`; `false` when `reader` begins with something else.
-fn skip_taken<R: io::Read>(
-    reader: &mut LineReader<R>,
-    entry: &FileEntry,
-) -> Result<bool, InputError> {
-    let place = entry.position();
-    let first = entry.first.filter(|first| first.bytes <= place.bytes);
-    reader.resume(&place, first)
 }
 
 /// What a file turns out to be that is not known.
@@ -621,7 +588,7 @@ fn open_same(path: &Path, id: FileIdentity) -> Result<FileTail, InputError> {
         Ok(tail)
     } else {
         Err(InputError::Open {
-            name: path.display().to_string(),
+            attempt: format!("open `{}`", path.display()),
             remedy: "it was replaced meanwhile; start again",
             source: None,
         })

@@ -30,7 +30,7 @@ fn chunks_for(
     let mut reader = LineReader::new("t", text.as_bytes(), reading);
     let mut chunks = Vec::new();
     while let Some(block) = reader.next_block().unwrap() {
-        chunks.push(indexer.chunk(block, reader.next_index(), 0));
+        chunks.push(indexer.chunk(block, None, reader.next_index(), 0));
     }
     chunks
 }

@@ -241,7 +241,7 @@ fn is_damaged(error: &InputError) -> bool {
     match error {
         InputError::Format { .. } => true,
         InputError::Read { source, .. } => source.raw_os_error().is_none(),
-        InputError::Open { .. } | InputError::Search { .. } => false,
+        InputError::Open { .. } => false,
     }
 }
 
