@@ -28,25 +28,16 @@ pub fn load(layers: &Layers, file: Option<&Path>, problems: &mut Problems) -> Op
     let Some(file) = file else {
         return Some(Arc::new(Policy::strict()));
     };
-    let text = match read_text(file) {
-        Ok(text) => text,
-        Err(error) => {
-            let place = format!("policy `{}`", file.display());
-            problems.push(place, format!("cannot be read: {error}"));
-            return None;
+    let shown = format!("policy `{}`", file.display());
+    let unread = |error| problems.push(&shown, format!("cannot be read: {error}"));
+    let text = read_text(file).map_err(unread).ok()?;
+    let policy = Policy::from_toml(&text, &keys).map_err(|found| {
+        for problem in found.0 {
+            let message = format!("{}: {}", problem.problem, problem.remedy);
+            problems.push(format!("{shown}, {}", problem.place), message);
         }
-    };
-    match Policy::from_toml(&text, &keys) {
-        Ok(policy) => Some(Arc::new(policy)),
-        Err(found) => {
-            for problem in found.0 {
-                let place = format!("policy `{}`, {}", file.display(), problem.place);
-                let message = format!("{}: {}", problem.problem, problem.remedy);
-                problems.push(place, message);
-            }
-            None
-        }
-    }
+    });
+    policy.map(Arc::new).ok()
 }
 
 /// The keys for tokens, of `[pii.keys]` and of the key file; `None` with a problem.

@@ -12,6 +12,7 @@ use sha2::Sha256;
 
 use crate::class::Class;
 use crate::detect::{self, Address};
+use crate::text::windows::leading;
 
 /// What a rule does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,16 +212,12 @@ fn decimal(value: u8, out: &mut Vec<u8>) {
 
 /// The form of a value in which all ways to write it agree.
 fn normalised(class: Class, found: &[u8]) -> Vec<u8> {
+    let digits = found.iter().copied().filter(u8::is_ascii_digit);
     match class {
-        Class::Card | Class::Ssn => found.iter().copied().filter(u8::is_ascii_digit).collect(),
+        Class::Card | Class::Ssn => digits.collect(),
         Class::Phone => {
-            let digits = found.iter().copied().filter(u8::is_ascii_digit);
-            found
-                .iter()
-                .copied()
-                .take_while(|&byte| byte == b'+')
-                .chain(digits)
-                .collect()
+            let signs = leading(found, |byte| *byte == b'+');
+            [signs, &digits.collect::<Vec<_>>()].concat()
         }
         Class::Iban => {
             let characters = found.iter().filter(|byte| byte.is_ascii_alphanumeric());
@@ -232,10 +229,7 @@ fn normalised(class: Class, found: &[u8]) -> Vec<u8> {
         }
         Class::Ip => match detect::parse_address(found) {
             Some(Address::V4(address, _)) => address.to_string().into_bytes(),
-            Some(Address::V6(address, _)) => match address.to_ipv4_mapped() {
-                Some(mapped) => mapped.to_string().into_bytes(),
-                None => address.to_string().into_bytes(),
-            },
+            Some(Address::V6(address, _)) => address.to_canonical().to_string().into_bytes(),
             None => found.to_vec(),
         },
         Class::Email | Class::Name | Class::Address => {

@@ -11,11 +11,11 @@ use crate::action::PARTITION_KEY;
 use crate::audit::{Finding, FindingReport, narrow};
 use crate::detect::{Hits, TextKind};
 use crate::edit::Edits;
-use crate::keys::{Evidence, KeyCache};
+use crate::keys::KeyCache;
 use crate::policy::{PathChild, PathEffect, Policy};
 use crate::text::fold::{Notation, Shadow};
 use crate::text::json::Token;
-use crate::trail::{Member, PointerSegment, WalkTrail};
+use crate::trail::{Member, WalkTrail};
 use crate::verdict::{QuarantineReason, ScanVerdict, Stop};
 
 mod beside;
@@ -299,16 +299,7 @@ impl Engine {
     }
 
     fn root(&mut self) -> Member {
-        let mut member = Member {
-            segment: PointerSegment::Root,
-            evidence: Evidence::NONE,
-            key: Evidence::NONE,
-            effect: 0,
-            rule: None,
-            waiting: (0, 0),
-            start: 0,
-            comma: None,
-        };
+        let mut member = Member::default();
         let paths = &self.policy.paths;
         if !paths.is_empty() {
             let mut effect = PathEffect::NONE;

@@ -7,9 +7,10 @@ use crate::keys::Evidence;
 use crate::policy::PathEffect;
 
 /// One step of a pointer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum PointerSegment {
     /// The record itself.
+    #[default]
     Root,
     /// A name in the arena of names.
     Name(u32, u32),
@@ -22,7 +23,7 @@ pub(crate) enum PointerSegment {
 }
 
 /// The value that is walked now: where it stands and what holds for it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Member {
     pub(crate) segment: PointerSegment,
     pub(crate) evidence: Evidence,

@@ -324,18 +324,10 @@ impl Scanned {
         source: Source<'_>,
         policy: &Policy,
     ) -> Transformed {
-        let Scanned {
-            out,
-            mut records,
-            sources,
-            rekeyed,
-            quarantined,
-            dropped,
-            ..
-        } = self;
+        let mut records = self.records;
         let stream: Arc<str> = Arc::from(source.stream.to_string());
         let mut texts = Texts::default();
-        let letters = quarantined.into_iter().map(|(index, reason)| {
+        let letters = self.quarantined.into_iter().map(|(index, reason)| {
             let (sequence, sub) = batch.position(index as usize);
             let letter = DeadLetter {
                 stream: Arc::clone(&stream),
@@ -353,17 +345,17 @@ impl Scanned {
             (index, letter)
         });
         let letters = letters.collect();
-        let dropped = dropped.into_iter();
+        let dropped = self.dropped.into_iter();
         let dropped = dropped.map(|(index, rule)| (index, texts.share(policy.rule_name(rule))));
         // There was room for all.
         records.shrink_to_fit();
         let input = batch.len() as u32;
-        batch.segments = new_segments(&batch.segments, &mut records, out);
-        batch.replace(&sources, records);
+        batch.segments = new_segments(&batch.segments, &mut records, self.out);
+        batch.replace(&self.sources, records);
         Transformed {
             batch,
-            sources,
-            rekeyed,
+            sources: self.sources,
+            rekeyed: self.rekeyed,
             letters,
             dropped: dropped.collect(),
             input,

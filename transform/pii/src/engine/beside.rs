@@ -70,10 +70,9 @@ impl Engine {
     /// Notes what a member of the innermost object says about the values beside it, as
     /// `{"type":"ssn","value":..}` does, also if they came first.
     pub(super) fn beside(&mut self, scalar: Scalar<'_>, member: &Member) -> Result<(), Stop> {
-        let Some(frame) = self.trail.frames.last().filter(|frame| frame.object) else {
+        if !self.trail.frames.last().is_some_and(|frame| frame.object) {
             return Ok(());
-        };
-        let before = frame.said;
+        }
         let Token { start, end, .. } = scalar.token;
         if member.key.has(EXPLAINED) {
             let key = match member.segment {
@@ -82,45 +81,32 @@ impl Engine {
             };
             self.trail.values.push(noted(start..end, key, member.key));
         }
-        if member.key.has(Evidence::LABEL) && scalar.kind == TextKind::Text {
-            let said = self.written_label(&scalar.bytes[start..end]);
-            let is_person = said.has(Evidence::PERSON)
-                && names_a_resource(scalar.bytes, member)
-                && self.make_person();
-            let said = said & TELLING;
-            // Values are looked at again once for each thing that can be said, however often.
-            let new = said.without(before);
-            let new = if is_person {
-                new.with(Evidence::PERSON)
-            } else {
-                new
-            };
-            if new.is_none() {
-                return Ok(());
-            }
-            if let Some(frame) = self.trail.frames.last_mut() {
-                frame.said |= new.without(Evidence::PERSON);
-            }
-            // What nested JSON says about itself counted when it was walked for the first time.
-            if !self.revisits {
-                self.revisits = true;
-                let revisited = self.revisit(scalar, new);
-                self.revisits = false;
-                return revisited;
-            }
+        if !member.key.has(Evidence::LABEL) || scalar.kind != TextKind::Text {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Notes that the members of the innermost object are those of a person. Returns whether that
-    /// is new.
-    fn make_person(&mut self) -> bool {
+        let said = self.written_label(&scalar.bytes[start..end]);
         let Some(frame) = self.trail.frames.last_mut() else {
-            return false;
+            return Ok(());
         };
-        let known = frame.member.evidence.has(Evidence::PERSON);
-        frame.member.evidence |= Evidence::PERSON;
-        !known
+        // Values are looked at again once for each thing that can be said, however often.
+        let mut new = (said & TELLING).without(frame.said);
+        frame.said |= new;
+        let evidence = &mut frame.member.evidence;
+        if said.has(Evidence::PERSON)
+            && names_a_resource(scalar.bytes, member)
+            && !evidence.has(Evidence::PERSON)
+        {
+            *evidence |= Evidence::PERSON;
+            new |= Evidence::PERSON;
+        }
+        // What nested JSON says about itself counted when it was walked for the first time.
+        if new.is_none() || self.revisits {
+            return Ok(());
+        }
+        self.revisits = true;
+        let revisited = self.revisit(scalar, new);
+        self.revisits = false;
+        revisited
     }
 
     /// Notes a value that is a container, which ended at `end`, about which a later member may say

@@ -402,6 +402,13 @@ fn allowance(
             "remove the class; use a rule with another action if the label does not fit",
         );
     }
+    let mut exempt = |text: &str, whole| {
+        policy.exempt.push(Exempt {
+            classes: set,
+            text: text.as_bytes().to_vec(),
+            whole,
+        });
+    };
     match (&raw.path, &raw.value, &raw.prefix) {
         (Some(text), None, None) => {
             let Some(path) = path(text, problems) else {
@@ -416,13 +423,7 @@ fn allowance(
             paths.push(path);
             policy.targets.push(PathTarget::Allow(set));
         }
-        (None, Some(value), None) if !value.is_empty() => {
-            policy.exempt.push(Exempt {
-                classes: set,
-                text: value.as_bytes().to_vec(),
-                whole: true,
-            });
-        }
+        (None, Some(value), None) if !value.is_empty() => exempt(value, true),
         (None, None, Some(prefix)) => {
             if prefix.len() < PREFIX_BYTES_MIN {
                 problems.add(
@@ -430,11 +431,7 @@ fn allowance(
                     format!("use at least {PREFIX_BYTES_MIN} bytes"),
                 );
             }
-            policy.exempt.push(Exempt {
-                classes: set,
-                text: prefix.as_bytes().to_vec(),
-                whole: false,
-            });
+            exempt(prefix, false);
         }
         _ => problems.add(
             "it gives none or several of `path`, `value` and `prefix`",

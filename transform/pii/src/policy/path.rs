@@ -60,6 +60,11 @@ impl JsonPath {
         Ok(Self { steps })
     }
 
+    /// How many steps it has.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Whether this path names the root, and so everything.
     pub(crate) fn is_root(&self) -> bool {
         self.steps.is_empty()
@@ -185,13 +190,6 @@ fn narrow_arena(length: usize) -> u32 {
 
 fn narrow(index: usize) -> u16 {
     u16::try_from(index).expect("a policy has at most 4096 steps, which is checked first")
-}
-
-impl JsonPath {
-    /// How many steps it has.
-    pub(crate) fn len(&self) -> usize {
-        self.steps.len()
-    }
 }
 
 #[cfg(test)]

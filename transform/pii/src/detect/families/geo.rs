@@ -14,12 +14,8 @@ use crate::text::windows::{is_listed, leading, starts_word, trailing};
 pub(crate) const DECIMALS: usize = 2;
 
 pub(crate) fn coordinate(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
-    let alone = text
-        .evidence
-        .has(Evidence::COORDINATE.with(Evidence::COORDINATES));
-    let pair = text
-        .evidence
-        .has(Evidence::COORDINATES.with(Evidence::PLACE));
+    let says = |what| text.evidence.has(what | Evidence::COORDINATES);
+    let (alone, pair) = (says(Evidence::COORDINATE), says(Evidence::PLACE));
     if text.kind == TextKind::Key {
         return;
     }

@@ -268,13 +268,9 @@ pub(crate) fn ipv6(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits)
     let bytes = text.bytes;
     // The window may hold dashes, which no address has.
     let mut start = window.start;
-    while start < window.end {
-        let length = bytes[start..window.end]
-            .iter()
-            .position(|&byte| byte == b'-');
-        let end = length.map_or(window.end, |length| start + length);
-        v6_in(bytes, start..end, hits);
-        start = end + 1;
+    for run in bytes[window].split(|&byte| byte == b'-') {
+        v6_in(bytes, start..start + run.len(), hits);
+        start += run.len() + 1;
     }
 }
 

@@ -41,9 +41,7 @@ pub(crate) fn number(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hit
         let end = match bytes[at] {
             b'+' => international(bytes, at),
             b'(' | b'0'..=b'9' if !kept => {
-                let inside = at
-                    .checked_sub(1)
-                    .is_some_and(|before| bytes[before].is_ascii_digit());
+                let inside = before(bytes, at).is_some_and(|byte| byte.is_ascii_digit());
                 if inside || !starts_number(bytes, at) {
                     None
                 } else if evidence {

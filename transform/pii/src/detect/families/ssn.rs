@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
-use crate::text::windows::{context_says, ends_number, ends_word, glued_to, starts_number};
+use crate::text::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
 
 const WORDS: &str = "ssn ssns social itin taxpayer";
 
@@ -33,29 +33,19 @@ fn find(
     let mut at = window.start;
     while at < window.end {
         let starts = bytes[at].is_ascii_digit()
-            && !at
-                .checked_sub(1)
-                .is_some_and(|before| bytes[before].is_ascii_digit());
+            && !before(bytes, at).is_some_and(|byte| byte.is_ascii_digit());
         if starts
             && let Some((end, separator, [area, group, serial])) = parts(bytes, at)
             && ends_word(bytes, end)
+            && (evidence || valid(area, group, serial))
         {
-            let structure = valid(area, group, serial);
-            let says = || {
-                evidence
-                    || context_says(bytes, at, WORDS, text.edited)
-                    || glued_to(bytes, at, WORDS)
-            };
+            let dashed = separator == Some(b'-');
             let alone = starts_number(bytes, at) && ends_number(bytes, end);
-            if !alone && !says() {
-                at += 1;
-                continue;
-            }
-            let found = match separator {
-                Some(b'-') => structure || evidence,
-                _ => (structure || evidence) && says(),
-            };
-            if found {
+            if dashed && alone
+                || evidence
+                || context_says(bytes, at, WORDS, text.edited)
+                || glued_to(bytes, at, WORDS)
+            {
                 hits.push(at..end);
                 at = end;
                 continue;

@@ -3,7 +3,7 @@ use proptest::sample::select;
 
 use super::super::*;
 use crate::detect::{self, FoldedText};
-use crate::keys;
+use crate::keys::{self, Evidence};
 use crate::policy::TokenKeys;
 use crate::text::byte_classes;
 

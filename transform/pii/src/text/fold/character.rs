@@ -25,12 +25,8 @@ fn escaped(source: &[u8]) -> (Option<char>, usize) {
 
 /// The character at the start of `source`, which starts with a byte beyond ASCII, and its width.
 fn utf8(source: &[u8]) -> (Option<char>, usize) {
-    let head = &source[..source.len().min(4)];
-    let valid = match std::str::from_utf8(head) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
-    };
-    match valid.chars().next() {
+    let mut chunks = source[..source.len().min(4)].utf8_chunks();
+    match chunks.next().and_then(|chunk| chunk.valid().chars().next()) {
         Some(character) => (Some(character), character.len_utf8()),
         None => (None, 1),
     }
