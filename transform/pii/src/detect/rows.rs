@@ -79,7 +79,7 @@ const COUNTED: u64 = ROWS.judged | !(ROWS.enough_digits[0] & ROWS.enough_dots[0]
 /// The rows that the classes, the kind, the evidence and the number of digits of a text leave.
 pub(super) fn candidates(text: &FoldedText<'_>, classes: Classes) -> u64 {
     let mut rows = ROWS.all;
-    for (class, needing) in NEEDED.iter().zip(ROWS.needing) {
+    for (class, needing) in NEEDED.iter().zip(&ROWS.needing) {
         if classes & class == 0 {
             rows &= !needing;
         }

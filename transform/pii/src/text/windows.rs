@@ -261,13 +261,19 @@ pub(crate) fn ends_word(text: &[u8], at: usize) -> bool {
 /// Whether `word` is one of the words of `list`, which has spaces between.
 pub(crate) fn is_listed(word: &[u8], list: &str) -> bool {
     let mut words = list.split_ascii_whitespace();
-    !word.is_empty() && words.any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
+    words.any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
+}
+
+/// Whether `word` is one of `words`.
+fn is_one_of(word: &[u8], words: &[&str]) -> bool {
+    let mut words = words.iter();
+    words.any(|one| word.eq_ignore_ascii_case(one.as_bytes()))
 }
 
 /// Whether the letters that stand directly before `at` are one of `words` (lower case).
-pub(crate) fn glued_to(text: &[u8], at: usize, words: &str) -> bool {
+pub(crate) fn glued_to(text: &[u8], at: usize, words: &[&str]) -> bool {
     let longest = &text[at.saturating_sub(GLUED_BYTES_MAX)..at];
-    is_listed(trailing(longest, u8::is_ascii_alphabetic), words)
+    is_one_of(trailing(longest, u8::is_ascii_alphabetic), words)
 }
 
 /// Longer than any word that `glued_to` is asked for.
@@ -279,7 +285,7 @@ const CONTEXT_BYTES: usize = 30;
 /// Whether one of `words` (lower case, letters only) stands within 30 bytes before `at`, as a whole
 /// word. In a text that was `edited`, labels like `[SSN]` say nothing: they may have replaced what
 /// was found, and what they said before counted then.
-pub(crate) fn context_says(text: &[u8], at: usize, words: &str, edited: bool) -> bool {
+pub(crate) fn context_says(text: &[u8], at: usize, words: &[&str], edited: bool) -> bool {
     let mut start = at.saturating_sub(CONTEXT_BYTES);
     // A word that the context would cut does not count.
     while start < at && start > 0 && text[start - 1].is_ascii_alphabetic() {
@@ -289,7 +295,7 @@ pub(crate) fn context_says(text: &[u8], at: usize, words: &str, edited: bool) ->
     while next < at {
         let said = leading(&text[next..at], u8::is_ascii_alphabetic);
         let end = next + said.len();
-        if is_listed(said, words) && !(edited && is_label(text, next..end)) {
+        if is_one_of(said, words) && !(edited && is_label(text, next..end)) {
             return true;
         }
         next = end + 1;
@@ -379,23 +385,23 @@ mod tests {
     fn context_counts_whole_words_nearby() {
         let text = b"my SSN is 1, and lessn 2, ........................................ 3";
         let context_says = |text, at, words| super::context_says(text, at, words, false);
-        assert!(context_says(text, 10, "ssn"));
-        assert!(!context_says(b"lessn 2", 6, "ssn"));
+        assert!(context_says(text, 10, &["ssn"]));
+        assert!(!context_says(b"lessn 2", 6, &["ssn"]));
         let cut = format!("lessn{}", " ".repeat(27));
-        assert!(!context_says(cut.as_bytes(), cut.len(), "ssn"));
-        assert!(!context_says(text, text.len() - 1, "ssn"));
+        assert!(!context_says(cut.as_bytes(), cut.len(), &["ssn"]));
+        assert!(!context_says(text, text.len() - 1, &["ssn"]));
     }
 
     #[test]
     fn labels_count_unless_the_text_was_edited() {
         for text in ["[SSN] 1", "SSN] 1"] {
             let (text, at) = (text.as_bytes(), text.len() - 1);
-            assert!(context_says(text, at, "ssn", false));
-            assert!(!context_says(text, at, "ssn", true));
+            assert!(context_says(text, at, &["ssn"], false));
+            assert!(!context_says(text, at, &["ssn"], true));
         }
         for text in ["SSN 1", "[ssn] 1", "[SSN 1"] {
             let (text, at) = (text.as_bytes(), text.len() - 1);
-            assert!(context_says(text, at, "ssn", true));
+            assert!(context_says(text, at, &["ssn"], true));
         }
     }
 }

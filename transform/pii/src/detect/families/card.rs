@@ -9,6 +9,7 @@
 //! are those of [`super::by_key`].
 
 use std::ops::{Range, RangeInclusive};
+use std::sync::LazyLock;
 
 use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::detect::number::{Integer, value_of};
@@ -19,7 +20,7 @@ use crate::text::windows::{
 };
 
 /// Words that a card may be written to without a space; `B` starts track 1 of a magnetic stripe.
-const WORDS: &str = "card cc pan visa amex mastercard b";
+const WORDS: &[&str] = &["card", "cc", "pan", "visa", "amex", "mastercard", "b"];
 
 /// How many digits a card may have (ISO/IEC 7812).
 pub(crate) const DIGITS: RangeInclusive<usize> = 12..=19;
@@ -68,9 +69,13 @@ pub(crate) fn payment_card(text: &FoldedText<'_>, window: Range<usize>, hits: &m
 const USUAL_DIGITS: std::ops::RangeInclusive<usize> = 15..=16;
 
 /// Words beside a number that speak of a payment.
-const PAYMENT_WORDS: &str = "card cards cc pan visa amex mastercard maestro discover diners credit debit payment \
+static PAYMENT_WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    "card cards cc pan visa amex mastercard maestro discover diners credit debit payment \
     payments paid pay billing charge charges charged account acct checkout purchase txn \
-    transaction auth authorised authorized approved declined refund refunded";
+    transaction auth authorised authorized approved declined refund refunded"
+        .split_ascii_whitespace()
+        .collect()
+});
 
 /// Words that stand beside counters, and beside cards as often.
 const MONEY_WORDS: &str = "amount balance price cost total used";
@@ -99,7 +104,7 @@ fn is_bare(text: &FoldedText<'_>, digits: Range<usize>) -> bool {
     let Range { start, end } = digits;
     let bytes = text.bytes;
     if is_paid(text.evidence)
-        || context_says(bytes, start, PAYMENT_WORDS, text.edited)
+        || context_says(bytes, start, &PAYMENT_WORDS, text.edited)
         || glued_to(bytes, start, WORDS)
     {
         return false;

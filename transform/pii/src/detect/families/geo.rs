@@ -235,20 +235,20 @@ fn round(number: &[u8], decimals: usize, out: &mut Vec<u8>) {
     };
     let whole = leading(number, u8::is_ascii_digit);
     let fraction = number.get(whole.len() + 1..).unwrap_or_default();
-    let kept = fraction
-        .iter()
-        .chain(std::iter::repeat(&b'0'))
-        .take(decimals);
-    let digits: Vec<u8> = whole.iter().chain(kept).copied().collect();
-    let up = fraction.get(decimals).is_some_and(|&digit| digit >= b'5');
-    let value = value_of(&digits) + u32::from(up);
-    // With the zeros that it starts with.
-    let text = format!("{value:0width$}", width = digits.len());
-    let (whole, fraction) = text.split_at(text.len() - decimals);
-    out.extend_from_slice(whole.as_bytes());
+    let kept = fraction.iter().chain(std::iter::repeat(&b'0'));
+    let start = out.len();
+    out.extend(whole.iter().chain(kept.take(decimals)));
+    if fraction.get(decimals).is_some_and(|&digit| digit >= b'5') {
+        let nines = trailing(&out[start..], |digit| *digit == b'9').len();
+        let end = out.len() - nines;
+        out[end..].fill(b'0');
+        match out[start..end].last_mut() {
+            Some(digit) => *digit += 1,
+            None => out.insert(start, b'1'),
+        }
+    }
     if decimals > 0 {
-        out.push(b'.');
-        out.extend_from_slice(fraction.as_bytes());
+        out.insert(out.len() - decimals, b'.');
     }
 }
 

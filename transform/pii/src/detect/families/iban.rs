@@ -27,7 +27,7 @@ fn length_in(country: [u8; 2]) -> Option<usize> {
 }
 
 /// Words that a number may be written to without a space.
-const WORDS: &str = "iban";
+const WORDS: &[&str] = &["iban"];
 
 /// The shortest number has two letters, and letters and digits for its length.
 pub(crate) fn possible(_: &FoldedText<'_>, counts: &ByteCounts) -> bool {

@@ -98,7 +98,7 @@ fn starts(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Words that an address may be written to without a space; `v` starts a version.
-const WORDS: &str = "ip addr host from client peer";
+const WORDS: &[&str] = &["ip", "addr", "host", "from", "client", "peer"];
 
 fn ends(bytes: &[u8], end: usize) -> bool {
     match bytes.get(end) {

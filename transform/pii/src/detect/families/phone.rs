@@ -14,7 +14,7 @@ use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
 use crate::text::windows::{ByteCounts, before, context_says, ends_number, leading, starts_number};
 
-const WORDS: &str = "phone tel telephone mobile fax whatsapp";
+const WORDS: &[&str] = &["phone", "tel", "telephone", "mobile", "fax", "whatsapp"];
 
 /// Without a key there is a sign, a bracket, two separators, or a word.
 pub(crate) fn possible(text: &FoldedText<'_>, counts: &ByteCounts) -> bool {

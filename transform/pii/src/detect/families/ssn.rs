@@ -9,7 +9,7 @@ use crate::detect::detector::{FoldedText, Hits, TextKind};
 use crate::keys::Evidence;
 use crate::text::windows::{before, context_says, ends_number, ends_word, glued_to, starts_number};
 
-const WORDS: &str = "ssn ssns social itin taxpayer";
+const WORDS: &[&str] = &["ssn", "ssns", "social", "itin", "taxpayer"];
 
 pub(crate) fn us_ssn(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     find(text, window, hits, is_ssn);

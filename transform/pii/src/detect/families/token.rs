@@ -73,7 +73,7 @@ pub(crate) fn aws_access_key(text: &FoldedText<'_>, at: Range<usize>, hits: &mut
 }
 
 const SECRET_KEY_BYTES: usize = 40;
-const SECRET_WORDS: &str = "secret secretkey secretaccesskey";
+const SECRET_WORDS: &[&str] = &["secret", "secretkey", "secretaccesskey"];
 
 pub(crate) fn aws_secret_key(text: &FoldedText<'_>, window: Range<usize>, hits: &mut Hits) {
     let bytes = &text.bytes[window];
