@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::{Position, Sequence};
-use hydrant_producer::simulate::{Fleet, FleetError, FleetSpec, PiiShares};
+use hydrant_producer::simulate::{Fleet, FleetSpec, PiiShares};
 
 /// The kind of the records of a benchmark.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ impl Records {
     ///
     /// # Errors
     /// Those of the simulator's specification.
-    pub fn simulate(input: Input, count: u64) -> Result<Self, FleetError> {
+    pub fn simulate(input: Input, count: u64) -> hydrant_core::Result<Self> {
         let pii = if input.pii {
             FleetSpec::default().pii
         } else {

@@ -311,14 +311,8 @@ fn read_origin(section: &mut Section) -> InputSpec {
 
 fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Files {
     if simulates {
-        for key in ["format", "at-end", "follow"] {
-            if section.is_given(key) {
-                section.problem(
-                    key,
-                    "is for files only: leave it out, or leave `simulate` out",
-                );
-            }
-        }
+        let why = "is for files only: leave it out, or leave `simulate` out";
+        refuse_given(section, &["format", "at-end", "follow"], why);
     }
     let formats = "`auto`, `ndjson` or `json`";
     let format = one_of(section, "format", formats, |text| {
@@ -356,6 +350,14 @@ fn read_files(section: &mut Section, inputs: Vec<String>, simulates: bool) -> Fi
     }
 }
 
+fn refuse_given(section: &mut Section, keys: &[&'static str], why: &str) {
+    for key in keys {
+        if section.is_given(key) {
+            section.problem(key, why);
+        }
+    }
+}
+
 /// A value out of a few.
 fn one_of<T>(
     section: &mut Section,
@@ -377,11 +379,9 @@ fn one_of<T>(
 fn read_fleet(section: &mut Section, simulates: bool) -> FleetSpec {
     let default = FleetSpec::default();
     if !simulates {
-        for key in ["devices", "seed", "malformed", "late", "pii", "start-time"] {
-            if section.is_given(key) {
-                section.problem(key, "is for simulated records only: add `--simulate N`");
-            }
-        }
+        let keys = ["devices", "seed", "malformed", "late", "pii", "start-time"];
+        let why = "is for simulated records only: add `--simulate N`";
+        refuse_given(section, &keys, why);
         return default;
     }
     let start_micros = match section.text("start-time") {

@@ -22,6 +22,7 @@ use hydrant_core::disk::{self, Lock, LockKind, SharedDisk};
 use hydrant_core::{Context, Error, Result, StreamId};
 
 use crate::input::files::file::FileIdentity;
+use crate::input::files::glob::is_absence;
 
 mod body;
 mod entry;
@@ -47,82 +48,19 @@ pub struct ProducerLedger {
     _lock: Box<dyn Lock>,
 }
 
-/// The right to a ledger, before its contents are looked at.
-#[derive(Debug)]
-pub struct LedgerLock {
-    path: PathBuf,
-    lock: Box<dyn Lock>,
-}
-
-impl LedgerLock {
-    /// Takes the ledger at `path` for this process.
-    ///
-    /// # Errors
-    /// Refused when another producer has it, the directory does not exist, or it is a device.
-    pub async fn acquire(context: &Context, path: &Path) -> Result<LedgerLock> {
-        check_kind(path)?;
-        let lock_path = lock_path(path);
-        match context.disk.try_lock(&lock_path, LockKind::Exclusive).await {
-            Ok(Some(lock)) => Ok(LedgerLock {
-                path: path.to_owned(),
-                lock,
-            }),
-            Ok(None) => Err(Error::refused(format!(
-                "another producer uses the ledger `{}`: stop it, or give this one another \
-                 `--name` and `--ledger`",
-                path.display()
-            ))),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Err(homeless(path))
-            }
-            Err(error) => Err(Error::io("lock", &lock_path, error)),
-        }
-    }
-
-    /// Reads the ledger, or creates it durably if it does not exist.
-    ///
-    /// # Errors
-    /// Refused when it belongs to another name, stream or input, or cannot be read.
-    pub async fn open(
-        self,
-        context: &Context,
-        name: &str,
-        stream: &StreamId,
-        input: InputIdentity,
-    ) -> Result<ProducerLedger> {
-        let LedgerLock { path, lock } = self;
-        let found = read(context, &path).await?;
-        let mut ledger = ProducerLedger {
-            disk: SharedDisk::clone(&context.disk),
-            body: Body {
-                version: VERSION,
-                name: name.to_owned(),
-                id: context.random.identity(),
-                stream: stream.clone(),
-                input,
-                next_index: 0,
-                files: Vec::new(),
-            },
-            path,
-            _lock: lock,
-        };
-        let Some(found) = found else {
-            ledger.write(&ledger.body).await?;
-            return Ok(ledger);
-        };
-        let was = parse(&ledger.path, &found)?;
-        was.check(&ledger.path, name, &ledger.body.input)?;
-        if was.stream != ledger.body.stream {
-            let why = format!("it belongs to the stream `{}`, not `{stream}`", was.stream);
-            return Err(misfit(&ledger.path, &why));
-        }
-        ledger.body = was;
-        Ok(ledger)
+/// Takes the ledger at `path` for this process.
+async fn lock(context: &Context, path: &Path) -> Result<Box<dyn Lock>> {
+    check_kind(path)?;
+    let lock_path = lock_path(path);
+    match context.disk.try_lock(&lock_path, LockKind::Exclusive).await {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(Error::refused(format!(
+            "another producer uses the ledger `{}`: stop it, or give this one another \
+             `--name` and `--ledger`",
+            path.display()
+        ))),
+        Err(error) if is_absence(&error) => Err(homeless(path)),
+        Err(error) => Err(Error::io("lock", &lock_path, error)),
     }
 }
 
@@ -196,6 +134,48 @@ fn homeless(path: &Path) -> Error {
 }
 
 impl ProducerLedger {
+    /// Takes the ledger at `path` for this process and reads it, or creates it durably if it does not exist.
+    ///
+    /// # Errors
+    /// Refused when another producer has it, the directory does not exist, or it is a device; when it belongs to another
+    /// name, stream or input, or cannot be read.
+    pub async fn open(
+        context: &Context,
+        path: &Path,
+        name: &str,
+        stream: &StreamId,
+        input: InputIdentity,
+    ) -> Result<ProducerLedger> {
+        let lock = lock(context, path).await?;
+        let found = read(context, path).await?;
+        let mut ledger = ProducerLedger {
+            disk: SharedDisk::clone(&context.disk),
+            path: path.to_owned(),
+            body: Body {
+                version: VERSION,
+                name: name.to_owned(),
+                id: context.random.identity(),
+                stream: stream.clone(),
+                input,
+                next_index: 0,
+                files: Vec::new(),
+            },
+            _lock: lock,
+        };
+        let Some(found) = found else {
+            ledger.write(&ledger.body).await?;
+            return Ok(ledger);
+        };
+        let was = parse(path, &found)?;
+        was.check(path, name, &ledger.body.input)?;
+        if was.stream != *stream {
+            let why = format!("it belongs to the stream `{}`, not `{stream}`", was.stream);
+            return Err(misfit(path, &why));
+        }
+        ledger.body = was;
+        Ok(ledger)
+    }
+
     /// Every record below this index is stored; of files, the sum of their indexes.
     pub fn next_index(&self) -> u64 {
         self.body.next_index

@@ -22,13 +22,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::batcher::{Batcher, Flight, InputChunk, ReadyBatch, position};
-use crate::config::{Config, InputSpec};
+use crate::config::{Config, InputSpec, Remembered};
 use crate::input::chunk_source::{self, ChunkSource};
 use crate::input::files::own_files::OwnFiles;
 use crate::input::indexer::ChunkLimits;
 use crate::input::pace::SendPace;
+use crate::ledger::ProducerLedger;
 use crate::ledger::writer::LedgerWriter;
-use crate::ledger::{LedgerLock, ProducerLedger};
 use crate::output;
 use crate::report::{Counters, EndCause, RunReport, RunTally};
 
@@ -79,10 +79,6 @@ pub async fn run_into(
     shutdown: &Shutdown,
     counters: Arc<Counters>,
 ) -> Result<RunReport> {
-    let lock = match &config.remembered {
-        Some(remembered) => Some(LedgerLock::acquire(context, &remembered.ledger).await?),
-        None => None,
-    };
     let delivery = deliver_into(&stream, Keys::Kept, context).await?;
     let record_bytes_max = usize::try_from(config.record_bytes).unwrap_or(usize::MAX);
     let limits = ChunkLimits {
@@ -102,17 +98,12 @@ pub async fn run_into(
     };
     let mut tally = RunTally::new(counters, named);
     let mut source = ChunkSource::open(config, context, limits)?;
-    let ledger = match (lock, &config.remembered) {
-        (Some(lock), Some(who)) => Some(
-            lock.open(
-                context,
-                &who.name,
-                stream.id(),
-                chunk_source::identity(config),
-            )
-            .await?,
-        ),
-        _ => None,
+    let ledger = match &config.remembered {
+        Some(Remembered { name, ledger }) => {
+            let input = chunk_source::identity(config);
+            Some(ProducerLedger::open(context, ledger, name, stream.id(), input).await?)
+        }
+        None => None,
     };
     let by_file = ledger.is_some() && matches!(config.origin, InputSpec::Files(_));
     source.start(ledger.as_ref());

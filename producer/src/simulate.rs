@@ -21,4 +21,4 @@ mod tests;
 
 pub use device::DeviceKind;
 pub use fleet::{Fleet, Meta};
-pub use spec::{DEVICES_MAX, FleetError, FleetSpec, PiiShares};
+pub use spec::{DEVICES_MAX, FleetSpec, PiiShares};

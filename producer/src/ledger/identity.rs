@@ -32,40 +32,30 @@ impl InputIdentity {
     /// Why records of `now` cannot continue where those of `self` ended.
     pub(super) fn conflict(&self, now: &InputIdentity) -> Option<String> {
         use InputIdentity::{Records, Simulator};
-        let keys = |was: &Option<String>, is: &Option<String>| {
-            let shown = |key: &Option<String>| {
-                key.as_ref().map_or("without `--key`".to_owned(), |key| {
-                    format!("with `--key {key}`")
-                })
-            };
-            (was != is).then(|| format!("it was made {}, not {}", shown(was), shown(is)))
+        let shown = |key: &Option<String>| match key {
+            Some(key) => format!("with `--key {key}`"),
+            None => "without `--key`".to_owned(),
         };
-        match (self, now) {
-            (Simulator { key: was, .. }, Simulator { key: is, .. }) if self != now => {
-                Some(keys(was, is).unwrap_or_else(|| {
-                    "it was made for another simulated fleet; give the same `--seed`, `--devices`, \
-                     `--malformed`, `--late`, `--pii` and `--start-time`"
-                        .to_owned()
-                }))
+        Some(match (self, now) {
+            _ if self == now => return None,
+            (Simulator { key: was, .. }, Simulator { key: is, .. })
+            | (Records { key: was, .. }, Records { key: is, .. })
+                if was != is =>
+            {
+                format!("it was made {}, not {}", shown(was), shown(is))
             }
-            (Simulator { .. }, Simulator { .. }) => None,
-            (
-                Records {
-                    key: was_key,
-                    format: was,
-                },
-                Records { key, format },
-            ) => keys(was_key, key).or_else(|| {
-                (was != format).then(|| {
-                    format!(
-                        "it was made with `--format {}`, not `--format {}`",
-                        was.name(),
-                        format.name()
-                    )
-                })
-            }),
-            (was, is) => Some(format!("its input is {}, not {}", was.kind(), is.kind())),
-        }
+            (Simulator { .. }, Simulator { .. }) => {
+                "it was made for another simulated fleet; give the same `--seed`, `--devices`, \
+                 `--malformed`, `--late`, `--pii` and `--start-time`"
+                    .to_owned()
+            }
+            (Records { format: was, .. }, Records { format: is, .. }) => format!(
+                "it was made with `--format {}`, not `--format {}`",
+                was.name(),
+                is.name()
+            ),
+            (was, is) => format!("its input is {}, not {}", was.kind(), is.kind()),
+        })
     }
 
     const fn kind(&self) -> &'static str {

@@ -63,8 +63,7 @@ fn at(index: u64) -> LedgerProgress {
 }
 
 async fn open_as(context: &Context, name: &str, input: InputIdentity) -> Result<ProducerLedger> {
-    let claim = LedgerLock::acquire(context, Path::new(PATH)).await?;
-    claim.open(context, name, &stream(), input).await
+    ProducerLedger::open(context, Path::new(PATH), name, &stream(), input).await
 }
 
 async fn open(context: &Context) -> Result<ProducerLedger> {
@@ -173,12 +172,8 @@ async fn another_name_stream_or_input_is_refused_and_changes_nothing() {
             "{message}"
         );
     }
-    let claim = LedgerLock::acquire(&context, Path::new(PATH))
-        .await
-        .unwrap();
     let again = StreamId::new("raw", "i2");
-    let error = claim
-        .open(&context, "edge", &again, fleet(1))
+    let error = ProducerLedger::open(&context, Path::new(PATH), "edge", &again, fleet(1))
         .await
         .unwrap_err();
     assert!(
@@ -318,7 +313,8 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
             "{message}"
         );
     }
-    let absent = LedgerLock::acquire(&context, Path::new("nowhere/ledger.json"))
+    let nowhere = Path::new("nowhere/ledger.json");
+    let absent = ProducerLedger::open(&context, nowhere, "edge", &stream(), fleet(1))
         .await
         .unwrap_err();
     assert!(absent.to_string().contains("make it first"), "{absent}");

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use hydrant_core::Result;
+
 use super::draw::{Draw, Share, Topic};
 use super::json::JsonWriter;
 use super::person::Person;
-use super::spec::{FleetError, PiiShares};
+use super::spec::PiiShares;
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +52,7 @@ pub(super) struct PiiCoverage {
 }
 
 impl PiiCoverage {
-    pub(super) fn try_new(shares: &PiiShares) -> Result<Self, FleetError> {
+    pub(super) fn try_new(shares: &PiiShares) -> Result<Self> {
         Ok(Self {
             values: Share::try_new("pii.values", shares.values)?,
             nested: Share::try_new("pii.nested", shares.nested)?,

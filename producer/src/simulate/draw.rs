@@ -3,7 +3,7 @@
 //! Owns the generator and the [`Share`] type (a probability as a 32-bit threshold). It keeps no
 //! state between records, so that record `index` can be generated again in any process.
 
-use super::spec::FleetError;
+use hydrant_core::{Error, Result};
 
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -67,13 +67,15 @@ pub(super) struct Share {
 }
 
 impl Share {
-    pub(super) fn try_new(name: &'static str, value: f64) -> Result<Self, FleetError> {
+    pub(super) fn try_new(name: &'static str, value: f64) -> Result<Self> {
         if (0.0..=1.0).contains(&value) {
             Ok(Self {
                 threshold: (value * 4_294_967_296.0) as u64,
             })
         } else {
-            Err(FleetError::Share { name, value })
+            Err(Error::refused(format!(
+                "the share `{name}` is `{value}`: give a number from 0 to 1"
+            )))
         }
     }
 }

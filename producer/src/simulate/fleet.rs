@@ -6,12 +6,14 @@
 
 use std::ops::Range;
 
+use hydrant_core::{Error, Result};
+
 use super::device::{DeviceKind, PiiCoverage, SimulatedDevice};
 use super::draw::{Draw, Share, Topic};
 use super::faults;
 use super::json::JsonWriter;
 use super::record::{self, RecordContext};
-use super::spec::{DEVICES_MAX, FleetError, FleetSpec};
+use super::spec::{DEVICES_MAX, FleetSpec};
 
 /// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can write.
 const EVENT_MICROS_MAX: i64 = 253_402_300_799_999_000;
@@ -64,15 +66,18 @@ impl Fleet {
     ///
     /// # Errors
     /// When a field of `spec` lies outside its documented range.
-    pub fn try_new(spec: &FleetSpec) -> Result<Self, FleetError> {
+    pub fn try_new(spec: &FleetSpec) -> Result<Self> {
         let devices = spec.devices;
         if devices == 0 || devices > DEVICES_MAX {
-            return Err(FleetError::Devices { devices });
+            return Err(Error::refused(format!(
+                "a fleet of `{devices}` devices cannot be simulated: give 1 to {DEVICES_MAX}"
+            )));
         }
         if !(START_MICROS_MIN..=EVENT_MICROS_MAX).contains(&spec.start_micros) {
-            return Err(FleetError::Start {
-                micros: spec.start_micros,
-            });
+            return Err(Error::refused(format!(
+                "the start `{}` lies outside the years 2 to 9999: give microseconds since 1970",
+                spec.start_micros
+            )));
         }
         Ok(Self {
             seed: spec.seed,

@@ -1,6 +1,5 @@
-//! The specification of a fleet, and why one is refused.
+//! The specification of a fleet.
 
-use hydrant_core::Error;
 use serde::Serialize;
 
 /// The largest fleet: device ids have eight digits, fewer than any phone or card number.
@@ -85,37 +84,5 @@ impl Default for FleetSpec {
             start_micros: 1_767_225_600_000_000,
             interval_micros: 10_000_000,
         }
-    }
-}
-
-/// Why a specification is refused.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FleetError {
-    /// The number of devices is 0 or too large.
-    #[error("a fleet of `{devices}` devices cannot be simulated: give 1 to {DEVICES_MAX}")]
-    Devices {
-        /// The number given.
-        devices: u64,
-    },
-    /// A share is not a probability.
-    #[error("the share `{name}` is `{value}`: give a number from 0 to 1")]
-    Share {
-        /// Which share.
-        name: &'static str,
-        /// The number given.
-        value: f64,
-    },
-    /// The start cannot be written as a date.
-    #[error("the start `{micros}` lies outside the years 2 to 9999: give microseconds since 1970")]
-    Start {
-        /// The microseconds given.
-        micros: i64,
-    },
-}
-
-impl From<FleetError> for Error {
-    fn from(error: FleetError) -> Self {
-        Error::refused(error.to_string())
     }
 }
