@@ -41,7 +41,9 @@ impl InputSettings {
         InputSettings {
             streams: streams.clone(),
             from: section.checked("from", remedy, |url| streams.check(url)),
-            start: section.parsed("start").unwrap_or(Start::Earliest),
+            start: section
+                .parsed("start", str::parse)
+                .unwrap_or(Start::Earliest),
             wait: section.duration("wait", WAIT_DEFAULT),
             exit_at_end: section.flag("exit-at-end", false),
             idle: section.duration("idle", IDLE),

@@ -139,15 +139,8 @@ impl Common {
         let log = flags.split_off(&[("log-level", "level"), ("log-format", "format")]);
         let mut root = layers.section(ROOT, &flags);
         root.path("config");
-        let app = root.text("app").unwrap_or_else(|| setup.name.to_owned());
-        let worker = root.text("worker-name").unwrap_or_else(host_name);
-        for (key, name) in [("app", &app), ("worker-name", &worker)] {
-            if !is_name(name) {
-                let message =
-                    "write 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit";
-                root.problem(key, format!("`{name}` is not a name: {message}"));
-            }
-        }
+        let app = root.parsed("app", name_of);
+        let worker = root.parsed("worker-name", name_of);
         let memory = root.bytes_within("memory", MEMORY_DEFAULT, MEMORY_MIN..=1 << 42);
         let drain_timeout = root.duration_within(
             "drain-timeout",
@@ -169,41 +162,31 @@ impl Common {
         root.finish(problems);
 
         let mut section = layers.section("metrics", &metrics);
-        let metrics = section.text("listen").and_then(|text| {
-            let address = text.parse().ok();
-            if address.is_none() {
-                let message =
-                    format!("`{text}` is not an address: write for example `127.0.0.1:9090`");
-                section.problem("listen", message);
-            }
-            address
+        let metrics = section.parsed("listen", |text| {
+            text.parse().map_err(|_| {
+                format!("`{text}` is not an address: write for example `127.0.0.1:9090`")
+            })
         });
         section.finish(problems);
 
         let mut section = layers.section("log", &log);
-        let text = section
-            .text("level")
-            .unwrap_or_else(|| setup.log_level.to_owned());
-        let log_level = parse_level(&text).unwrap_or_else(|| {
-            let message = "write `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as \
-                           `info,hydrant_sink=debug`";
-            section.problem("level", format!("`{text}` is not a level: {message}"));
-            Targets::new().with_default(LevelFilter::INFO)
-        });
+        let log_level = section.parsed("level", parse_level);
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let log_format = section.choice("format", &formats, LogFormat::Text);
         section.finish(problems);
 
         Common {
-            app,
-            worker,
+            app: app.unwrap_or_else(|| setup.name.to_owned()),
+            worker: worker.unwrap_or_else(host_name),
             memory,
             drain_timeout,
             workers: workers.and_then(|count| usize::try_from(count).ok()),
             io_threads: usize::try_from(io_threads).unwrap_or(usize::MAX),
             file_mode: file_mode.unwrap_or_default(),
             metrics,
-            log_level,
+            log_level: log_level
+                .or_else(|| parse_level(setup.log_level).ok())
+                .unwrap_or_default(),
             log_format,
         }
     }
@@ -284,10 +267,15 @@ fn wrong_value(error: &clap::Error) -> Option<String> {
 
 /// Parses a level, or levels by module. A word alone is a level, never a module: a mistyped level would otherwise
 /// silence all modules.
-fn parse_level(text: &str) -> Option<Targets> {
+fn parse_level(text: &str) -> Result<Targets, String> {
     let is_level = |part: &str| part.contains('=') || part.trim().parse::<LevelFilter>().is_ok();
-    text.split(',').all(is_level).then_some(())?;
-    text.parse().ok()
+    let levels = text.split(',').all(is_level).then(|| text.parse().ok());
+    levels.flatten().ok_or_else(|| {
+        format!(
+            "`{text}` is not a level: write `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as \
+             `info,hydrant_sink=debug`"
+        )
+    })
 }
 
 /// Returns the name of the host as far as it is a name, else `worker`.
@@ -308,6 +296,15 @@ fn as_name(text: &str) -> String {
         name if name.is_empty() => "worker".to_owned(),
         name => name,
     }
+}
+
+fn name_of(text: &str) -> Result<String, String> {
+    if is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "`{text}` is not a name: write 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit"
+    ))
 }
 
 /// Whether a text can be part of a path, of a key and of a metric label.

@@ -46,8 +46,6 @@ const HANGING: Duration = Duration::from_secs(5);
 /// A running process: its context, shutdown, configuration and outputs.
 #[derive(Clone, Debug)]
 pub struct Process {
-    /// The binary.
-    pub name: &'static str,
     /// The app name, under which progress is kept; the name of the binary by default.
     pub app: String,
     /// What its workers are called; the name of the host by default.
@@ -60,8 +58,6 @@ pub struct Process {
     pub layers: Layers,
     /// Set this once the process can take work.
     pub ready: Latch,
-    /// The metrics, when they are served.
-    pub metrics: Option<Metrics>,
     /// The standard output, for results.
     pub stdout: Stdout,
 }
@@ -114,7 +110,6 @@ where
     }
     let shutdown = Shutdown::new();
     let process = Process {
-        name,
         app: common.app,
         worker: common.worker,
         context,
@@ -122,7 +117,6 @@ where
         shutdown,
         layers,
         ready: Latch::default(),
-        metrics: None,
     };
     let failed = Latch::default();
     panics::watch(name, &process.shutdown, &process.stdout, &failed);
@@ -225,9 +219,8 @@ impl Supervised {
             return Ok(());
         };
         let metrics = Metrics::install(&process.context.budget)?;
-        process.metrics = Some(metrics.clone());
         let probes = Probes {
-            metrics: metrics.clone(),
+            metrics,
             ready: process.ready.clone(),
             failed: self.failed.clone(),
             shutdown: process.shutdown.clone(),

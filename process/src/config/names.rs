@@ -1,5 +1,7 @@
 //! The names of tables and keys: their one spelling, and the known name that a mistyped one probably means.
 
+use strsim::osa_distance;
+
 /// The name of the keys at the head of the file, before its first table.
 pub const ROOT: &str = "";
 
@@ -34,27 +36,8 @@ pub(super) fn nearest<'a>(
     let tolerated = (written.chars().count() / 3).clamp(1, 4);
     names
         .into_iter()
-        .map(|name| (edits(&written, name), name))
+        .map(|name| (osa_distance(&written, name), name))
         .filter(|(distance, _)| *distance <= tolerated)
         .min()
         .map(|(_, name)| name)
-}
-
-/// The number of insertions, removals, replacements and swaps of neighbours that turn `a` into `b`.
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut fewest = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                fewest = fewest.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(fewest);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use toml::Value;
@@ -89,20 +88,16 @@ impl Section {
         text
     }
 
-    /// A value of any type that can be parsed; a refusal has the message of that type.
-    pub fn parsed<T>(&mut self, key: &'static str) -> Option<T>
-    where
-        T: FromStr,
-        T::Err: fmt::Display,
-    {
-        let text = self.text(key)?;
-        match text.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.problem(key, error.to_string());
-                None
-            }
-        }
+    /// A text that `parse` makes a value of; its refusal becomes a problem.
+    pub fn parsed<T, E: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let parsed = parse(&self.text(key)?);
+        parsed
+            .map_err(|error| self.problem(key, error.to_string()))
+            .ok()
     }
 
     /// A path.

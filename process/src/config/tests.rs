@@ -317,7 +317,7 @@ fn lists_tables_switches_and_fractions_are_read_from_every_layer() {
     let kafka: Vec<_> = section.table("kafka").into_iter().collect();
     let wanted = [("acks", "all"), ("linger.ms", "5")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     assert_eq!(kafka, wanted);
-    assert_eq!(section.parsed::<hydrant_core::Position>("from"), None);
+    assert_eq!(section.parsed("from", str::parse::<u64>), None);
     let mut problems = Problems::new();
     section.finish(&mut problems);
     assert!(problems.is_empty(), "{problems}");

@@ -20,46 +20,20 @@ const SECONDS_BUCKETS: &[f64] = &[
     10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0,
 ];
 
-/// Upper bounds of histograms whose names end in `_bytes`: from a record to a large file.
-const BYTES_BUCKETS: &[f64] = &[
-    256.0,
-    1024.0,
-    4096.0,
-    16_384.0,
-    65_536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-    268_435_456.0,
-    1_073_741_824.0,
-];
-
-/// Upper bounds of all other histograms: counts of records or files.
-const COUNT_BUCKETS: &[f64] = &[
-    1.0,
-    10.0,
-    100.0,
-    1_000.0,
-    10_000.0,
-    100_000.0,
-    1_000_000.0,
-    10_000_000.0,
-];
-
-fn bounds_of(name: &str) -> &'static [f64] {
+fn bounds_of(name: &str) -> Vec<f64> {
     match name.rsplit('_').next() {
-        Some("seconds") => SECONDS_BUCKETS,
-        Some("bytes") => BYTES_BUCKETS,
-        _ => COUNT_BUCKETS,
+        Some("seconds") => SECONDS_BUCKETS.to_vec(),
+        // From a record to a large file: 256 bytes to 1 GiB.
+        Some("bytes") => (4..=15).map(|n| 4_f64.powi(n)).collect(),
+        // Records or files: up to ten million.
+        _ => (0..=7).map(|n| 10_f64.powi(n)).collect(),
     }
 }
 
 /// One histogram.
 #[derive(Debug)]
 struct Buckets {
-    bounds: &'static [f64],
+    bounds: Vec<f64>,
     /// Samples up to each bound and above the one before; the last is for those above all bounds.
     counts: Box<[AtomicU64]>,
     /// The sum of all samples, as the bits of a number.
@@ -67,10 +41,10 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn new(bounds: &'static [f64]) -> Self {
+    fn new(bounds: Vec<f64>) -> Self {
         Buckets {
-            bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            bounds,
             sum: AtomicU64::new(0f64.to_bits()),
         }
     }
