@@ -15,6 +15,8 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use super::format::PoisonReason;
+
 /// A condition on a record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Filter {
@@ -76,16 +78,15 @@ impl fmt::Display for Filter {
     }
 }
 
-/// The error of a payload that a filter on a field cannot read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotJson;
+/// Why a filter on a field cannot read a payload.
+const NOT_JSON: PoisonReason = "not_json";
 
 /// Whether all filters match; the payload, of which a tombstone has none, is parsed at most once.
 pub(crate) fn all_hold(
     filters: &[Filter],
     key: Option<&[u8]>,
     payload: Option<&[u8]>,
-) -> Result<bool, NotJson> {
+) -> Result<bool, PoisonReason> {
     #[cfg(test)]
     super::tests::panic_if_asked("fault:filter", payload.unwrap_or_default());
     let mut parsed: Option<Value> = None;
@@ -102,7 +103,7 @@ pub(crate) fn all_hold(
                     (Some(json), _) => json,
                     (None, None) => return Ok(false),
                     (None, Some(payload)) => {
-                        serde_json::from_slice(payload).map_err(|_| NotJson)?
+                        serde_json::from_slice(payload).map_err(|_| NOT_JSON)?
                     }
                 };
                 let holds = json.pointer(pointer).is_some_and(|found| {
@@ -123,7 +124,7 @@ pub(crate) fn all_hold(
 mod tests {
     use super::*;
 
-    fn holds(filter: &str, key: Option<&str>, payload: &str) -> Result<bool, NotJson> {
+    fn holds(filter: &str, key: Option<&str>, payload: &str) -> Result<bool, PoisonReason> {
         all_hold(
             &[filter.parse().unwrap()],
             key.map(str::as_bytes),
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(holds("/ok=true", None, payload), Ok(true));
         assert_eq!(holds("/l/0=x", None, payload), Ok(true));
         assert_eq!(holds("/absent=x", None, payload), Ok(false));
-        assert_eq!(holds("/n=3", None, "{torn"), Err(NotJson));
+        assert_eq!(holds("/n=3", None, "{torn"), Err(NOT_JSON));
         let of_tombstone = |filter: &str| all_hold(&[filter.parse().unwrap()], Some(b"k"), None);
         assert_eq!(of_tombstone("/n=3"), Ok(false));
         assert_eq!(of_tombstone("key=k"), Ok(true));

@@ -45,7 +45,6 @@ impl OnPoison {
 
 /// How long a shard waits at a record that cannot be copied before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
-const NOT_JSON: PoisonReason = "not_json";
 /// The rule that accounts for records that no filter takes.
 const FILTER_RULE: &str = "filter";
 
@@ -101,7 +100,7 @@ impl RecordFilter {
             match holds {
                 Ok(true) => filtered.accepted.push(index),
                 Ok(false) => filtered.dropped.push(index),
-                Err(_) => filtered.poison.push((index, NOT_JSON)),
+                Err(reason) => filtered.poison.push((index, reason)),
             }
             ControlFlow::<()>::Continue(())
         };

@@ -102,7 +102,8 @@ impl EndWatch {
         }
         let stream = Arc::clone(&shared.spec.stream);
         let output = shared.output.clone();
-        let ours = shared.board.quiet();
+        let mut ours = shared.board.statuses();
+        ours.retain(|_, status| status.active);
         let look = async move {
             let states = stream.states().await?;
             let progress: BTreeMap<_, _> = progress
@@ -154,9 +155,10 @@ impl EndWatch {
             .into_iter()
             .map(|(shard, progress)| (shard, progress.to))
             .collect();
-        for (shard, to) in board.checkpointed() {
-            let known = published.entry(shard).or_default();
-            *known = to.max(*known);
+        let ours = board.statuses();
+        for (shard, status) in ours.iter().filter(|(_, status)| status.checkpointed) {
+            let known = published.entry(shard.clone()).or_default();
+            *known = status.summary.to.max(*known);
         }
         let published = |id: &ShardId| published.get(id).copied().unwrap_or_default();
         let tips: Vec<_> = states
@@ -183,15 +185,14 @@ impl EndWatch {
                 return Ok(false);
             }
         }
-        let ours = board.quiet();
         let is_done = |state: &ShardState| {
             let to = published(&state.shard.id);
             match state.tip {
                 _ if state.shard.closed => to == Position::End,
                 Some(tip) => to >= tip,
                 None => match ours.get(&state.shard.id) {
-                    Some(quiet) => *quiet,
-                    None => done.contains(&state.shard.id),
+                    Some(status) if status.active => status.is_quiet(),
+                    _ => done.contains(&state.shard.id),
                 },
             }
         };

@@ -3,10 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use hydrant_core::clock::Instant;
-use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stream::{Behind, Start};
@@ -66,6 +64,13 @@ pub(crate) struct ShardStatus {
     pub(crate) active: bool,
 }
 
+impl ShardStatus {
+    /// Whether nothing more is to be read, published or written into the ledger.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.checkpointed && self.idle_since.is_some()
+    }
+}
+
 /// The statuses of all shards of a run, written once a batch.
 #[derive(Debug, Default)]
 pub(crate) struct ProgressBoard {
@@ -79,9 +84,9 @@ impl ProgressBoard {
     pub(crate) fn update<T>(&self, shard: &ShardId, edit: impl FnOnce(&mut ShardStatus) -> T) -> T {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let status = shards.entry(shard.clone()).or_default();
-        let before = status.checkpointed && status.idle_since.is_some();
+        let before = status.is_quiet();
         let answer = edit(status);
-        if !before && status.checkpointed && status.idle_since.is_some() {
+        if !before && status.is_quiet() {
             self.became_quiet.notify_one();
         }
         answer
@@ -102,40 +107,10 @@ impl ProgressBoard {
             .all(|status| !status.active || status.idle_since.is_some())
     }
 
-    /// Returns the published position of each shard whose progress is all in the ledger.
-    pub(crate) fn checkpointed(&self) -> BTreeMap<ShardId, Position> {
+    /// Returns the status of each shard of this run.
+    pub(crate) fn statuses(&self) -> BTreeMap<ShardId, ShardStatus> {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards
-            .iter()
-            .filter(|(_, status)| status.checkpointed)
-            .map(|(shard, status)| (shard.clone(), status.summary.to))
-            .collect()
-    }
-
-    /// Returns the shards that are worked on here, and whether each is quiet: nothing more is to be read, published or
-    /// written into the ledger.
-    pub(crate) fn quiet(&self) -> BTreeMap<ShardId, bool> {
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        let active = shards.iter().filter(|(_, status)| status.active);
-        let quiet = active.map(|(shard, status)| {
-            let quiet = status.checkpointed && status.idle_since.is_some();
-            (shard.clone(), quiet)
-        });
-        quiet.collect()
-    }
-
-    /// Returns how far each shard of this run is published, as the stream is asked how far that is behind.
-    pub(crate) fn published(&self) -> Vec<(ShardId, Progress)> {
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        let progress = shards.iter().map(|(shard, status)| {
-            let progress = Progress {
-                to: status.summary.to,
-                began: status.began,
-                ..Progress::default()
-            };
-            (shard.clone(), progress)
-        });
-        progress.collect()
+        shards.clone()
     }
 
     /// Notes how far a shard is behind.
@@ -144,23 +119,19 @@ impl ProgressBoard {
         let Some(status) = shards.get_mut(shard) else {
             return;
         };
-        let (records, time) = match behind {
-            Behind::Done => (Some(0), Duration::ZERO),
-            Behind::Records(records) => (Some(records), Duration::ZERO),
-            Behind::Time(time) => (None, time),
+        status.summary.lag = match behind {
+            Behind::Done => Some(0),
+            Behind::Records(records) => Some(records),
+            Behind::Time(_) => None,
         };
-        status.summary.lag = records;
         if !status.active {
             return;
         }
         let labels = [("stream", stream.to_owned()), ("shard", shard.to_string())];
-        match records {
-            Some(records) => {
-                metrics::gauge!("hydrant_consumer_lag_records", &labels).set(records as f64);
-            }
-            None => {
-                metrics::gauge!("hydrant_consumer_lag_seconds", &labels).set(time.as_secs_f64());
-            }
+        if let Behind::Time(time) = behind {
+            metrics::gauge!("hydrant_consumer_lag_seconds", &labels).set(time.as_secs_f64());
+        } else if let Some(records) = status.summary.lag {
+            metrics::gauge!("hydrant_consumer_lag_records", &labels).set(records as f64);
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
-use hydrant_core::lease::Pace;
+use hydrant_core::lease::{Pace, Progress};
 use hydrant_core::shard::ShardId;
 use hydrant_core::shutdown::Phase;
 use hydrant_core::stream::{Assignment, Join, Start};
@@ -442,7 +442,12 @@ impl Supervisor {
 /// Measures how far each shard of this worker is behind.
 async fn measure(shared: &RunContext) {
     let stream = &shared.spec.stream;
-    for (shard, progress) in shared.board.published() {
+    for (shard, status) in shared.board.statuses() {
+        let progress = Progress {
+            to: status.summary.to,
+            began: status.began,
+            ..Progress::default()
+        };
         match stream.behind(&shard, &progress).await {
             Ok(behind) => shared.board.measured(&stream.id().name, &shard, behind),
             Err(error) => tracing::debug!(%shard, "lag: {}", error.report()),

@@ -6,7 +6,7 @@
 //! the sum of the squares of all loads, so moves come to an end and no shard goes back and forth. The worker that is
 //! asked decides again from its own view.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hydrant_core::random::Random;
 use hydrant_core::shard::ShardId;
@@ -92,19 +92,22 @@ impl BalanceView {
     }
 
     /// Splits the shards that others want from this worker into those that it hands over and those that it declines.
-    /// The shards in `leaving` are already being handed over.
-    pub(crate) fn handovers(&self, leaving: &BTreeSet<ShardId>) -> (Vec<ShardId>, Vec<ShardId>) {
+    /// The shards of which `is_leaving` holds are already being handed over.
+    pub(crate) fn handovers(
+        &self,
+        is_leaving: impl Fn(&ShardId) -> bool,
+    ) -> (Vec<ShardId>, Vec<ShardId>) {
         let mut loads = self.loads.clone();
         let mine = |shard: &&WorkableShard| shard.holder.as_deref() == Some(self.me.as_str());
         let wanted = |shard: &WorkableShard| shard.wanted.clone().filter(|name| *name != self.me);
         for shard in self.shards.iter().filter(mine) {
-            if leaving.contains(&shard.shard) {
+            if is_leaving(&shard.shard) {
                 shift(&mut loads, &self.me, wanted(shard).as_deref());
             }
         }
         let (mut given, mut declined) = (Vec::new(), Vec::new());
         for shard in self.shards.iter().filter(mine) {
-            let Some(asker) = wanted(shard).filter(|_| !leaving.contains(&shard.shard)) else {
+            let Some(asker) = wanted(shard).filter(|_| !is_leaving(&shard.shard)) else {
                 continue;
             };
             let theirs = loads.get(&asker).copied().unwrap_or(0);
@@ -188,7 +191,7 @@ mod tests {
         let mut all = shards(&[Some(0), Some(0)]);
         all[0].wanted = Some("w1".to_owned());
         all[1].wanted = Some("w2".to_owned());
-        let (given, declined) = BalanceView::new("w0", all).handovers(&BTreeSet::new());
+        let (given, declined) = BalanceView::new("w0", all).handovers(|_| false);
         assert_eq!((given.len(), declined.len()), (1, 1));
     }
 
@@ -214,7 +217,7 @@ mod tests {
                     if let Some((shard, victim)) = BalanceView::new(&me, all.clone()).shard_to_ask_for(&random) {
                         let row = all.iter().position(|row| row.shard == shard).unwrap();
                         all[row].wanted = Some(me.clone());
-                        let (given, _) = BalanceView::new(&victim, all.clone()).handovers(&BTreeSet::new());
+                        let (given, _) = BalanceView::new(&victim, all.clone()).handovers(|_| false);
                         all[row].wanted = None;
                         if given.contains(&shard) {
                             all[row].holder = Some(me.clone());

@@ -330,7 +330,7 @@ impl LeaseCoordinator {
     fn detect_losses(&mut self) {
         for (shard, granted) in &self.leases {
             if let Some(seen) = self.rows.get(shard)
-                && seen.row.epoch > granted.lease.epoch()
+                && seen.row.epoch > granted.lease.epoch
             {
                 granted
                     .lease
@@ -531,13 +531,11 @@ impl LeaseCoordinator {
 
     /// Hands over or declines the shards that other workers ask this worker for.
     async fn hand_over(&mut self) {
-        let leaving = self
-            .leases
-            .iter()
-            .filter(|(_, granted)| granted.leaving.is_some())
-            .map(|(shard, _)| shard.clone())
-            .collect();
-        let (given, declined) = self.view().handovers(&leaving);
+        let leaving = |shard: &ShardId| {
+            let granted = self.leases.get(shard);
+            granted.is_some_and(|granted| granted.leaving.is_some())
+        };
+        let (given, declined) = self.view().handovers(leaving);
         let until = clock::now() + self.times.handover;
         for shard in given {
             if let Some(granted) = self.leases.get_mut(&shard) {
@@ -561,19 +559,15 @@ impl LeaseCoordinator {
     /// Gives up the leases whose hand-over took too long.
     async fn end_handovers(&mut self) {
         let now = clock::now();
-        let late: Vec<_> = self
-            .leases
-            .iter()
-            .filter(|(_, granted)| granted.leaving.is_some_and(|until| until <= now))
-            .map(|(shard, _)| shard.clone())
-            .collect();
-        for shard in late {
-            if let Some(granted) = self.leases.remove(&shard) {
-                self.pending.push_back(Ok(lost(granted.claim)));
-                granted.lease.try_update(|row| row.owner = None).await;
-                // If the store did not answer, the lease runs out.
-                granted.lease.lose("no worker");
-            }
+        let is_late = |_: &ShardId, granted: &mut GrantedLease| {
+            granted.leaving.is_some_and(|until| until <= now)
+        };
+        let late: Vec<_> = self.leases.extract_if(.., is_late).collect();
+        for (_, granted) in late {
+            self.pending.push_back(Ok(lost(granted.claim)));
+            granted.lease.try_update(|row| row.owner = None).await;
+            // If the store did not answer, the lease runs out.
+            granted.lease.lose("no worker");
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) struct HeldLease {
     app: String,
     me: String,
     shard: ShardId,
-    epoch: u64,
+    pub(super) epoch: u64,
     generation: u64,
     store: Arc<dyn LeaseStore>,
     times: LeaseTimes,
@@ -86,11 +86,6 @@ impl HeldLease {
     /// Returns the state as far as this worker knows it.
     pub(crate) fn state(&self) -> LeaseState {
         self.status().state.clone()
-    }
-
-    /// Returns the epoch of the lease.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
     }
 
     /// Returns when the last successful write began. Other workers count the lease time from then or later.

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Lease, OutputId, Progress};
+use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::Start;
 
@@ -26,14 +26,6 @@ use super::coordinator::{LeaseCoordinator, ObservedRow};
 use super::lineage;
 use super::settings::limited;
 use crate::runtime::run_spec::OnCorrupt;
-
-/// A worker of another output that may be alive.
-struct Rival {
-    worker: String,
-    output: OutputId,
-    /// The row of the worker moved.
-    is_alive: bool,
-}
 
 impl LeaseCoordinator {
     /// Creates the rows of new shards and takes over those of another output. Returns whether leases may be taken
@@ -45,30 +37,23 @@ impl LeaseCoordinator {
             return Ok(true);
         };
         let ours = self.we_are_at_work();
-        let yields = !ours
-            || self
-                .output
-                .id()
-                .is_some_and(|mine| mine.id > rival.output.id);
-        if rival.is_alive && yields {
+        let outputs = self.output.id().zip(rival.row.output());
+        let yields = !ours || outputs.is_some_and(|(mine, theirs)| mine.id > theirs.id);
+        if rival.moved && yields {
             self.claiming.store(false, Ordering::Relaxed);
-            return Err(self.taken_by(&rival));
+            return Err(self.taken_by(&rival.row));
         }
         Ok(ours)
     }
 
-    /// Returns a worker of another output: one that is alive, or else one that may be.
-    fn rival(&self) -> Option<Rival> {
-        let rivals = self.rows.values().filter_map(|seen| {
-            let owner = seen.row.owner.as_ref()?;
-            let output = self.output.other(&seen.row)?;
-            self.may_live(owner, seen).then(|| Rival {
-                worker: owner.clone(),
-                output: output.clone(),
-                is_alive: seen.moved,
-            })
+    /// Returns the row of a worker of another output: of one that is alive, whose row moved, or else of one that may be.
+    fn rival(&self) -> Option<&ObservedRow> {
+        let rivals = self.rows.values().filter(|seen| {
+            let owner = seen.row.owner.as_ref();
+            self.output.other(&seen.row).is_some()
+                && owner.is_some_and(|owner| self.may_live(owner, seen))
         });
-        rivals.max_by_key(|rival| rival.is_alive)
+        rivals.max_by_key(|seen| seen.moved)
     }
 
     /// Whether any worker of this output holds a shard.
@@ -79,13 +64,14 @@ impl LeaseCoordinator {
         })
     }
 
-    fn taken_by(&self, rival: &Rival) -> Error {
-        let Rival { worker, output, .. } = rival;
+    fn taken_by(&self, row: &Lease) -> Error {
+        let worker = row.owner.as_deref().unwrap_or_default();
+        let theirs = row.output().map_or("", |output| &output.name);
         let mine = self.output.id().map_or("", |mine| &mine.name);
         Error::refused(format!(
-            "app `{}` already works for {} (worker `{worker}`) and cannot work for {mine} at the same time: give this one \
+            "app `{}` already works for {theirs} (worker `{worker}`) and cannot work for {mine} at the same time: give this one \
              another name with `--app NAME`, or start it after the other one has ended",
-            self.spec.app, output.name,
+            self.spec.app,
         ))
     }
 

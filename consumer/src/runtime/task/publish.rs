@@ -119,7 +119,7 @@ impl ShardTask {
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
                     self.count("ledger");
-                    tracing::warn!(shard = %self.shard.id, "ledger: {}", error.report());
+                    tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
                     clock::now() + after.max(PACE.first)
                 }
                 _ => return Err(error),
@@ -185,7 +185,11 @@ impl ShardTask {
 
     pub(super) async fn give_back(&mut self) -> TaskOutcome {
         let random = &self.shared.spec.context.random;
-        match retry_forever("giving a shard back", random, || self.ledger.release()).await {
+        match retry_forever("giving a shard back", random, || {
+            self.claim.ledger.release()
+        })
+        .await
+        {
             Ok(()) => TaskOutcome::Released,
             Err(error) => TaskOutcome::of(error),
         }

@@ -26,10 +26,10 @@ use hydrant_core::error::{Disposition, Error, Result, Rewound};
 use hydrant_core::lease::Progress;
 use hydrant_core::position::Position;
 use hydrant_core::retry::is_logged;
-use hydrant_core::shard::{Shard, ShardId};
+use hydrant_core::shard::ShardId;
 use hydrant_core::stage::{Flush, Opened};
-use hydrant_core::stream::{Read, Readers};
-use hydrant_core::subscription::{Claim, ClaimId, Ledger};
+use hydrant_core::stream::Read;
+use hydrant_core::subscription::Claim;
 use tokio::sync::watch;
 
 use super::attempt::{Attempt, ReaderState};
@@ -53,11 +53,7 @@ const CORRUPT_RECHECK: Duration = Duration::from_secs(5);
 /// The task of one claim.
 pub(crate) struct ShardTask {
     pub(super) shared: Arc<RunContext>,
-    pub(super) claim: ClaimId,
-    pub(super) shard: Shard,
-    pub(super) ledger: Arc<dyn Ledger>,
-    readers: Arc<dyn Readers>,
-    parents: Vec<(ShardId, Progress)>,
+    pub(super) claim: Claim,
     /// A parent that the stream has, and of whose progress nothing is left.
     forgotten: Option<ShardId>,
     pub(super) control: watch::Receiver<TaskOrder>,
@@ -70,42 +66,20 @@ pub(crate) struct ShardTask {
     pub(super) unconfirmed: Unconfirmed,
 }
 
-enum TaskEvent {
-    Order,
-    Timer,
-    Pressure,
-    Transaction,
-    Stage,
-    Written(Result<()>),
-    Read(Box<Result<Read>>),
-}
-
 impl ShardTask {
     /// Creates the task of a claim that was just granted.
     pub(crate) fn new(
         shared: Arc<RunContext>,
-        claim: Claim,
+        mut claim: Claim,
         control: watch::Receiver<TaskOrder>,
         created_after_start: bool,
     ) -> Self {
-        let Claim {
-            id,
-            shard,
-            readers,
-            ledger,
-            parents,
-        } = claim;
-        let ledger: Arc<dyn Ledger> = match shared.output.commits_progress() {
-            true => Arc::new(SilentLedger(ledger)),
-            false => ledger,
-        };
+        if shared.output.commits_progress() {
+            claim.ledger = Arc::new(SilentLedger(claim.ledger));
+        }
         ShardTask {
             shared,
-            claim: id,
-            shard,
-            ledger,
-            readers,
-            parents,
+            claim,
             forgotten: None,
             control,
             created_after_start,
@@ -132,7 +106,7 @@ impl ShardTask {
                 status.idle_since = None;
                 status.held_bytes = 0;
             });
-            let shard = &self.shard.id;
+            let shard = &self.claim.shard.id;
             let delay = PACE.delay(self.failures, &self.shared.spec.context.random);
             let wait = match error.disposition() {
                 Disposition::Superseded { after } => {
@@ -181,9 +155,9 @@ impl ShardTask {
 
     /// Ends the shard at corrupt data. What was read before is published.
     async fn pass(&mut self, error: Error) -> TaskOutcome {
-        self.shared.note_corrupt(&self.shard.id, error);
+        self.shared.note_corrupt(&self.claim.shard.id, error);
         let end = Progress::starting(Position::End);
-        if let Err(error) = self.ledger.write(&self.shared.output.sign(end)).await {
+        if let Err(error) = self.claim.ledger.write(&self.shared.output.sign(end)).await {
             return TaskOutcome::Failed(error);
         }
         match self.give_back().await {
@@ -193,7 +167,7 @@ impl ShardTask {
     }
 
     pub(super) fn status<T>(&self, edit: impl FnOnce(&mut ShardStatus) -> T) -> T {
-        self.shared.board.update(&self.shard.id, edit)
+        self.shared.board.update(&self.claim.shard.id, edit)
     }
 
     pub(super) fn count(&self, what: &'static str) {
@@ -205,7 +179,7 @@ impl ShardTask {
     pub(super) fn labels(&self) -> (String, String) {
         (
             self.shared.spec.stream.id().name.to_string(),
-            self.shard.id.to_string(),
+            self.claim.shard.id.to_string(),
         )
     }
 
@@ -215,7 +189,7 @@ impl ShardTask {
             return error;
         };
         let Rewound { start, at, .. } = *rewound;
-        let (app, shard) = (&self.shared.spec.app, &self.shard.id);
+        let (app, shard) = (&self.shared.spec.app, &self.claim.shard.id);
         Error::refused(format!(
             "app `{app}` reads shard `{shard}` from {at}, but its output begins after {start}, where the app began \
              earlier: the records in between can no longer be added. Send all records again, as new ones, with `{}`",
@@ -237,13 +211,13 @@ impl ShardTask {
         if progress.to != Position::Begin {
             return Ok(parents);
         }
-        for id in &self.shard.parents {
-            if let Some(known) = self.parents.iter().find(|(parent, _)| parent == id) {
+        for id in &self.claim.shard.parents {
+            if let Some(known) = self.claim.parents.iter().find(|(parent, _)| parent == id) {
                 parents.push(known.clone());
                 continue;
             }
             let map = self.shared.spec.stream.shards().await?;
-            let parent = lineage::parent(id, &self.shard, &map);
+            let parent = lineage::parent(id, &self.claim.shard, &map);
             if let Some(known) = self.shared.output.resume(&parent).await? {
                 parents.push((id.clone(), known));
             } else if map.get(id).is_some() {
@@ -257,22 +231,22 @@ impl ShardTask {
         let progress = self.begin().await?;
         let parents = self.parents_before(&progress).await?;
         let transaction = self.shared.transaction.as_ref();
-        let membership = transaction.map(|transaction| transaction.join(&self.claim));
+        let membership = transaction.map(|transaction| transaction.join(&self.claim.id));
         let shared = Arc::clone(&self.shared);
         let spec = &shared.spec;
-        let shard = self.shard.clone();
+        let shard = self.claim.shard.clone();
         let stage = spec
             .stage
             .open(Opened {
-                claim: self.claim.clone(),
+                claim: self.claim.id.clone(),
                 shard: shard.clone(),
                 after: progress.clone(),
                 start: progress.to,
-                generation: self.ledger.generation(),
+                generation: self.claim.ledger.generation(),
                 parents: shard.parents.clone(),
             })
             .await?;
-        let prefetch = Prefetch::after(&self.readers, &shard.id, &progress, parents);
+        let prefetch = Prefetch::after(&self.claim.readers, &shard.id, &progress, parents);
         let (to, began) = (progress.to, progress.began);
         self.status(|status| {
             status.summary.to = to;
@@ -287,7 +261,7 @@ impl ShardTask {
             trail: Trail::after(&progress),
             published: progress,
             unpublished: false,
-            ledger: ProgressWriter::new(&self.ledger),
+            ledger: ProgressWriter::new(&self.claim.ledger),
             reader: ReaderState::default(),
             pressed_since: None,
             asked_deadline: None,
@@ -307,63 +281,59 @@ impl ShardTask {
             let budget = &self.shared.spec.context.budget;
             let ask_pressure = attempt.unpublished && attempt.pressed_since.is_none();
             // Every arm is cancel-safe: a watch, sleeps, a notification, receives. The work is in the bodies.
-            let step = tokio::select! {
+            tokio::select! {
                 biased;
-                changed = self.control.changed() => match changed {
-                    Ok(()) => TaskEvent::Order,
-                    Err(_) => return Ok(TaskOutcome::Lost),
-                },
-                () = changed(&mut attempt.membership) => TaskEvent::Transaction,
-                written = attempt.ledger.done() => TaskEvent::Written(written),
-                () = attempt.stage.changed() => TaskEvent::Stage,
-                () = clock::sleep_until(wake) => TaskEvent::Timer,
-                () = budget.pressure(), if ask_pressure => TaskEvent::Pressure,
-                read = attempt.prefetch.next(), if attempt.reader.retry_at.is_none() => TaskEvent::Read(Box::new(read)),
-            };
-            match step {
-                TaskEvent::Order => {}
-                TaskEvent::Timer => self.tick(&mut attempt).await?,
-                TaskEvent::Pressure => {
+                changed = self.control.changed() => {
+                    if changed.is_err() {
+                        return Ok(TaskOutcome::Lost);
+                    }
+                }
+                () = changed(&mut attempt.membership) => self.follow_transaction(&mut attempt).await?,
+                written = attempt.ledger.done() => self.written(&mut attempt, written)?,
+                () = attempt.stage.changed() => self.publish_if_due(&mut attempt).await?,
+                () = clock::sleep_until(wake) => self.tick(&mut attempt).await?,
+                () = budget.pressure(), if ask_pressure => {
                     attempt.pressed_since = Some(clock::now());
                     self.publish_if_due(&mut attempt).await?;
                 }
-                TaskEvent::Transaction => self.follow_transaction(&mut attempt).await?,
-                TaskEvent::Stage => self.publish_if_due(&mut attempt).await?,
-                TaskEvent::Written(written) => self.written(&mut attempt, written)?,
-                TaskEvent::Read(read) => {
-                    let read = match *read {
-                        Ok(read) => read,
-                        Err(error) => {
-                            self.reading_failed(&mut attempt, error).await?;
-                            continue;
+                read = attempt.prefetch.next(), if attempt.reader.retry_at.is_none() => match read {
+                    Ok(read) => {
+                        if self.take_read(&mut attempt, read).await? {
+                            return Ok(self.finish(&mut attempt, TaskOutcome::Ended).await);
                         }
-                    };
-                    if attempt.reader.is_stalled {
-                        self.shared.note_resumed(&self.shard.id);
                     }
-                    let ended = matches!(read, Read::End { .. });
-                    let before = attempt.unpublished;
-                    if let Err(error) = self.push(&mut attempt, read).await {
-                        let is_ours = error.disposition() != Disposition::Fenced;
-                        if before && is_ours && attempt.stage.outlives_a_failed_push() {
-                            self.publish_before_failure(&mut attempt).await;
-                        }
-                        return Err(error);
-                    }
-                    if ended {
-                        self.publish(&mut attempt, Flush::End).await?;
-                        if attempt.published.to != Position::End {
-                            return Err(Error::fatal(format!(
-                                "the end of shard `{}` was published only up to {}",
-                                self.shard.id, attempt.published.to
-                            )));
-                        }
-                        return Ok(self.finish(&mut attempt, TaskOutcome::Ended).await);
-                    }
-                    self.publish_if_due(&mut attempt).await?;
-                }
+                    Err(error) => self.reading_failed(&mut attempt, error).await?,
+                },
             }
         }
+    }
+
+    /// Pushes what was read, and publishes what is due. Returns whether the shard has ended and its end is published.
+    async fn take_read(&mut self, attempt: &mut Attempt, read: Read) -> Result<bool> {
+        if attempt.reader.is_stalled {
+            self.shared.note_resumed(&self.claim.shard.id);
+        }
+        let ended = matches!(read, Read::End { .. });
+        let before = attempt.unpublished;
+        if let Err(error) = self.push(attempt, read).await {
+            let is_ours = error.disposition() != Disposition::Fenced;
+            if before && is_ours && attempt.stage.outlives_a_failed_push() {
+                self.publish_before_failure(attempt).await;
+            }
+            return Err(error);
+        }
+        if !ended {
+            self.publish_if_due(attempt).await?;
+            return Ok(false);
+        }
+        self.publish(attempt, Flush::End).await?;
+        if attempt.published.to != Position::End {
+            return Err(Error::fatal(format!(
+                "the end of shard `{}` was published only up to {}",
+                self.claim.shard.id, attempt.published.to
+            )));
+        }
+        Ok(true)
     }
 
     /// Publishes what was pushed before a push that failed. What fails here is logged: the caller has the cause.
@@ -373,7 +343,7 @@ impl ShardTask {
             failed => failed,
         };
         if let Err(error) = published {
-            let shard = &self.shard.id;
+            let shard = &self.claim.shard.id;
             tracing::warn!(%shard, error = error.report(), "what was read before is read again");
         }
     }
@@ -409,7 +379,8 @@ impl ShardTask {
         {
             attempt.pressed_since = None;
             let pressed = spec.context.budget.is_pressed();
-            if pressed && attempt.unpublished && self.shared.board.holds_most(&self.shard.id) {
+            if pressed && attempt.unpublished && self.shared.board.holds_most(&self.claim.shard.id)
+            {
                 self.publish(attempt, Flush::Memory).await?;
             }
         }
@@ -446,17 +417,17 @@ impl ShardTask {
             "the row of shard `{parent}` is gone from the leases of app `{app}`, and with it what tells copies in its child \
              `{child}` from new records: restore the row, or send all records again, as new ones, with `{remedy}`",
             app = self.shared.spec.app,
-            child = self.shard.id,
+            child = self.claim.shard.id,
             remedy = self.reprocess(),
         )))
     }
 
     async fn push(&mut self, attempt: &mut Attempt, read: Read) -> Result<()> {
         self.check_marks(&read)?;
-        if !self.ledger.is_held() {
+        if !self.claim.ledger.is_held() {
             return Err(Error::Fenced {
                 app: self.shared.spec.app.clone(),
-                shard: self.shard.id.clone(),
+                shard: self.claim.shard.id.clone(),
                 owner: SILENT.to_owned(),
             });
         }
@@ -467,7 +438,7 @@ impl ShardTask {
             }
             Read::Idle { through } => (*through, Some(clock::now())),
             Read::Gap { from, to, why, .. } => {
-                let shard = &self.shard.id;
+                let shard = &self.claim.shard.id;
                 tracing::warn!(%shard, %from, %to, why, "skipping records that the stream no longer has");
                 self.status(|status| status.summary.gaps += 1);
                 self.count("gap");
@@ -530,7 +501,7 @@ impl ShardTask {
         match error.disposition() {
             Disposition::Retry { after } => {
                 self.count("read");
-                let shard = &self.shard.id;
+                let shard = &self.claim.shard.id;
                 if is_logged(self.failures) {
                     tracing::warn!(%shard, "will read again: {}", error.report());
                 }
@@ -555,7 +526,7 @@ impl ShardTask {
                     return Err(error);
                 }
                 self.count("corrupt");
-                self.shared.note_corrupt(&self.shard.id, error);
+                self.shared.note_corrupt(&self.claim.shard.id, error);
                 let now = clock::now();
                 attempt.reader = ReaderState {
                     idle_since: Some(now),

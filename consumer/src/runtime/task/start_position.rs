@@ -27,8 +27,8 @@ use crate::runtime::leases::lineage;
 impl ShardTask {
     /// Finds the start position, and stores it before the first output if a restart could not find it again.
     pub(super) async fn begin(&mut self) -> Result<Progress> {
-        let resumed = self.shared.spec.stage.resume(&self.shard).await?;
-        let in_ledger = self.ledger.read().await?;
+        let resumed = self.shared.spec.stage.resume(&self.claim.shard).await?;
+        let in_ledger = self.claim.ledger.read().await?;
         let (mut progress, unconfirmed) = self.start_point(resumed, in_ledger.clone()).await?;
         self.unconfirmed = self.unconfirmed.max(unconfirmed);
         if progress.to < self.min_position {
@@ -40,7 +40,7 @@ impl ShardTask {
         let nothing = self.shared.output.sign(Progress::default());
         let unsaid = in_ledger.is_none() && progress == nothing;
         if !unsaid && in_ledger.as_ref() != Some(&progress) {
-            self.ledger.write(&progress).await?;
+            self.claim.ledger.write(&progress).await?;
         }
         Ok(progress)
     }
@@ -52,7 +52,7 @@ impl ShardTask {
         resumed: Option<Progress>,
         in_ledger: Option<Progress>,
     ) -> Result<(Progress, Unconfirmed)> {
-        let (spec, output, shard) = (&self.shared.spec, &self.shared.output, &self.shard);
+        let (spec, output, shard) = (&self.shared.spec, &self.shared.output, &self.claim.shard);
         let known = in_ledger.filter(|known| output.owns(known));
         if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
@@ -112,13 +112,13 @@ impl ShardTask {
     async fn start_of_app(&self) -> Result<Progress> {
         let spec = &self.shared.spec;
         match lineage::start_in(spec.start, self.created_after_start) {
-            Some(start) => spec.stream.start(&self.shard.id, start).await,
+            Some(start) => spec.stream.start(&self.claim.shard.id, start).await,
             None => Ok(Progress::default()),
         }
     }
 
     fn refusal(&self, pinned: &Pin) -> Error {
-        let (spec, shard) = (&self.shared.spec, &self.shard.id);
+        let (spec, shard) = (&self.shared.spec, &self.claim.shard.id);
         Error::refused(format!(
             "app `{}` worked on shard `{shard}` under policy `{}` and did not stop cleanly; now it has {}: start it \
              once more with the former policy, let it catch up and stop it with SIGTERM, then change the policy",
