@@ -113,7 +113,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
         schema.render(QueryEngine::DuckDb, &location)
     );
     let findings = Numbers::read(&counters, &metrics).findings;
-    let (dir, lake_url) = (place.dir().display().to_string(), place.lake_url());
+    let (dir, lake_url) = (place.dir.display().to_string(), place.lake_url());
     let result = DemoReport {
         verified,
         sent,

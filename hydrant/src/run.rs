@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::select_all;
 use hydrant_consumer::runtime::{FinishOrder, Summary};
 use hydrant_core::settings::path_in_url;
 use hydrant_core::shutdown::Phase;
@@ -97,35 +98,29 @@ impl RunPlan {
         section.finish(problems);
         let connections = Connections::read(layers, problems);
         let place = StateDir::new(&dir, layers, &connections);
-        let producer = runs("producer").then(|| place.producer(problems));
-        let transform = runs("transform").then(|| place.transform(problems));
+        let producer = runs("producer").then(|| place.producer(problems)).flatten();
+        let transform = runs("transform")
+            .then(|| place.transform(problems))
+            .flatten();
         let from = match (inline, &transform) {
-            (true, Some(Some(transform))) => transform.input().from(),
-            (true, _) => &place.raw,
+            (true, Some(transform)) => transform.input().from(),
+            (true, None) => &place.raw,
             (false, _) => &place.clean,
         };
-        let sink = runs("sink").then(|| place.sink(from, problems));
-        if !usable
-            || is_unconfigured(&producer)
-            || is_unconfigured(&transform)
-            || is_unconfigured(&sink)
-        {
-            return None;
-        }
-        Some(RunPlan {
-            producer: producer.flatten(),
-            transform: transform.flatten(),
-            sink: sink.flatten(),
+        let sink = runs("sink").then(|| place.sink(from, problems)).flatten();
+        // A stage that is named and has no configuration has a problem.
+        let is_complete = runs("producer") == producer.is_some()
+            && runs("transform") == transform.is_some()
+            && runs("sink") == sink.is_some();
+        (usable && is_complete).then(|| RunPlan {
+            state: (producer.is_some() && place.keeps_ledger()).then_some(dir),
+            producer,
+            transform,
+            sink,
             inline,
             exit_at_end,
-            state: (runs("producer") && place.keeps_ledger()).then_some(dir),
         })
     }
-}
-
-/// Whether the plan names a stage that has no valid configuration.
-fn is_unconfigured<T>(stage: &Option<Option<T>>) -> bool {
-    matches!(stage, Some(None))
 }
 
 /// The directory of the state: it supplies what the stages' tables leave out.
@@ -214,21 +209,38 @@ impl Done {
     fn is_empty(&self) -> bool {
         self.producer.is_none() && self.transform.is_none() && self.sink.is_none()
     }
+
+    fn note(&mut self, result: StageResult) {
+        match result {
+            StageResult::Produced(report) => self.producer = Some(report),
+            StageResult::Transformed(summary) => self.transform = Some(summary),
+            StageResult::Stored(summary) => self.sink = Some(summary),
+        }
+    }
 }
 
-struct StageTask<T> {
+/// What a stage did.
+enum StageResult {
+    Produced(RunReport),
+    Transformed(Summary),
+    Stored(Summary),
+}
+
+struct StageTask {
+    name: &'static str,
     shutdown: Shutdown,
     finish: FinishOrder,
-    task: JoinHandle<Result<T>>,
+    task: JoinHandle<Result<StageResult>>,
 }
 
-impl<T: Send + 'static> StageTask<T> {
-    fn spawn<W>(work: impl FnOnce(Shutdown, FinishOrder) -> W) -> Self
+impl StageTask {
+    fn spawn<W>(name: &'static str, work: impl FnOnce(Shutdown, FinishOrder) -> W) -> Self
     where
-        W: Future<Output = Result<T>> + Send + 'static,
+        W: Future<Output = Result<StageResult>> + Send + 'static,
     {
         let (shutdown, finish) = (Shutdown::new(), FinishOrder::default());
         StageTask {
+            name,
             task: tokio::spawn(work(shutdown.clone(), finish.clone())),
             shutdown,
             finish,
@@ -236,35 +248,26 @@ impl<T: Send + 'static> StageTask<T> {
     }
 
     /// Waits for the end of the stage.
-    async fn ended(&mut self, name: &str) -> Result<T> {
-        match (&mut self.task).await {
-            Ok(result) => result,
-            Err(error) => Err(Error::fatal(format!("the {name} stopped: {error}"))),
-        }
+    async fn ended(&mut self) -> Result<StageResult> {
+        let stopped = |error| Error::fatal(format!("the {} stopped: {error}", self.name));
+        (&mut self.task).await.map_err(stopped)?
     }
 
-    /// Lets the stage take everything that its input holds, and waits for its end.
-    async fn finish(&mut self, name: &str) -> Result<T> {
-        self.finish.give(IDLE_AT_END);
-        self.ended(name).await
-    }
-
-    /// Stops the stage and answers what it did; `None` when it was still waiting for its input.
-    async fn drain(&mut self, name: &str) -> Result<Option<T>> {
+    /// Stops the stage and notes what it did, unless it was still waiting for its input.
+    async fn drain(&mut self, done: &mut Done) -> Result<()> {
         self.shutdown.advance(Phase::Draining);
-        match self.ended(name).await {
-            Ok(done) => Ok(Some(done)),
-            Err(Error::Stopped { .. }) => Ok(None),
-            Err(error) => Err(error),
+        match self.ended().await {
+            Ok(result) => done.note(result),
+            Err(Error::Stopped { .. }) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }
 
-/// The running stages of this process.
+/// The running stages of this process, in the order of the flow.
 pub(crate) struct Pipeline {
-    producer: Option<StageTask<RunReport>>,
-    transform: Option<StageTask<Summary>>,
-    sink: Option<StageTask<Summary>>,
+    stages: Vec<StageTask>,
 }
 
 impl Pipeline {
@@ -275,50 +278,43 @@ impl Pipeline {
             true => (None, plan.transform),
             false => (plan.transform, None),
         };
+        let producer = plan.producer.map(|config| {
+            let (context, counters) = (context.clone(), Arc::clone(counters));
+            StageTask::spawn("producer", |shutdown, _| async move {
+                let run = hydrant_producer::run(config, &context, shutdown, Some(counters));
+                run.await.map(StageResult::Produced)
+            })
+        });
+        let transform = between.map(|config| {
+            let (worker, context) = (worker.clone(), context.clone());
+            StageTask::spawn("transform", |shutdown, finish| async move {
+                let run = wire::transform(&config, worker, &context, shutdown, finish);
+                run.await.map(StageResult::Transformed)
+            })
+        });
+        let sink = plan.sink.map(|config| {
+            let (worker, context) = (worker.clone(), context.clone());
+            StageTask::spawn("sink", |shutdown, finish| async move {
+                let inside = inside.as_ref();
+                let run = wire::sink(&config, inside, worker, &context, shutdown, finish);
+                run.await.map(StageResult::Stored)
+            })
+        });
+        let stages = [producer, transform, sink];
         Pipeline {
-            producer: plan.producer.map(|config| {
-                let (context, counters) = (context.clone(), Arc::clone(counters));
-                StageTask::spawn(|shutdown, _| async move {
-                    hydrant_producer::run(config, &context, shutdown, Some(counters)).await
-                })
-            }),
-            transform: between.map(|config| {
-                let (worker, context) = (worker.clone(), context.clone());
-                StageTask::spawn(|shutdown, finish| async move {
-                    wire::transform(&config, worker, &context, shutdown, finish).await
-                })
-            }),
-            sink: plan.sink.map(|config| {
-                let (worker, context) = (worker.clone(), context.clone());
-                StageTask::spawn(|shutdown, finish| async move {
-                    let inside = inside.as_ref();
-                    wire::sink(&config, inside, worker, &context, shutdown, finish).await
-                })
-            }),
+            stages: stages.into_iter().flatten().collect(),
         }
     }
 
-    /// Waits for the end of a stage, and notes what it did. Without stages it never returns.
+    /// Waits for the end of a stage, and notes what it did. Without stages it never returns. Cancel-safe.
     async fn ended(&mut self, done: &mut Done) -> Result<()> {
-        let Pipeline {
-            producer,
-            transform,
-            sink,
-        } = self;
-        tokio::select! {
-            report = end_of(producer, "producer") => {
-                *producer = None;
-                done.producer = Some(report?);
-            }
-            summary = end_of(transform, "transform") => {
-                *transform = None;
-                done.transform = Some(summary?);
-            }
-            summary = end_of(sink, "sink") => {
-                *sink = None;
-                done.sink = Some(summary?);
-            }
+        if self.stages.is_empty() {
+            return std::future::pending().await;
         }
+        let ends = self.stages.iter_mut().map(|stage| Box::pin(stage.ended()));
+        let (ended, stage, _) = select_all(ends).await;
+        self.stages.remove(stage);
+        done.note(ended?);
         Ok(())
     }
 
@@ -333,17 +329,8 @@ impl Pipeline {
     /// Stops the stages in the order of the flow. Each publishes what it holds.
     pub(crate) async fn drain(mut self, done: &mut Done) -> Result<()> {
         let mut first = Ok(());
-        if let Some(producer) = &mut self.producer {
-            let report = producer.drain("producer").await;
-            first = first.and(report.map(|report| done.producer = report));
-        }
-        if let Some(transform) = &mut self.transform {
-            let summary = transform.drain("transform").await;
-            first = first.and(summary.map(|summary| done.transform = summary));
-        }
-        if let Some(sink) = &mut self.sink {
-            let summary = sink.drain("sink").await;
-            first = first.and(summary.map(|summary| done.sink = summary));
+        for stage in &mut self.stages {
+            first = first.and(stage.drain(done).await);
         }
         first
     }
@@ -351,29 +338,17 @@ impl Pipeline {
     /// Stops the producer and carries everything in the streams to the lake. When this call is dropped, the rest can
     /// still be drained.
     pub(crate) async fn finish(&mut self, done: &mut Done) -> Result<()> {
-        if let Some(producer) = &mut self.producer {
-            let report = producer.drain("producer").await;
-            self.producer = None;
-            done.producer = report?;
-        }
-        if let Some(transform) = &mut self.transform {
-            let summary = transform.finish("transform").await;
-            self.transform = None;
-            done.transform = Some(summary?);
-        }
-        if let Some(sink) = &mut self.sink {
-            let summary = sink.finish("sink").await;
-            self.sink = None;
-            done.sink = Some(summary?);
+        while let Some(stage) = self.stages.first_mut() {
+            let ended = if stage.name == "producer" {
+                stage.drain(done).await
+            } else {
+                stage.finish.give(IDLE_AT_END);
+                stage.ended().await.map(|result| done.note(result))
+            };
+            self.stages.remove(0);
+            ended?;
         }
         Ok(())
-    }
-}
-
-async fn end_of<T: Send + 'static>(stage: &mut Option<StageTask<T>>, name: &str) -> Result<T> {
-    match stage {
-        Some(stage) => stage.ended(name).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -410,14 +385,14 @@ async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
 
 /// Runs a plan until a signal, a failure, or the end that the plan asks for.
 pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput) -> Result<()> {
-    let exit_at_end = plan.exit_at_end;
+    let (exit_at_end, has_input) = (plan.exit_at_end, plan.producer.is_some());
     prepare(&plan, &process.context).await?;
     let mut pipeline = Pipeline::start(process, plan, &Arc::new(Counters::default()));
     process.ready.set();
     let mut done = Done::default();
     let work = async {
         // Without a producer, the streams hold everything already.
-        let mut is_all = exit_at_end && pipeline.producer.is_none();
+        let mut is_all = exit_at_end && !has_input;
         while !is_all {
             pipeline.ended(&mut done).await?;
             let is_input = done.transform.is_none() && done.sink.is_none();

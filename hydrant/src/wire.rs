@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hydrant_consumer::runtime::{self, FinishOrder, RunSpec, Summary};
+use hydrant_consumer::runtime::{self, FinishOrder, Summary};
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Error, Result, Shutdown};
 use hydrant_pii::Policy;
@@ -74,7 +74,10 @@ pub(crate) async fn sink(
     spec.worker = worker;
     spec.finish = finish;
     if let Some(transform) = behind {
-        spec = fused(spec, transform);
+        let (input, context) = (spec.stream.id().clone(), context.clone());
+        spec.pin = Some(transform.digest().to_owned());
+        let stage = FusedStage::new(TRANSFORM, input, transform, spec.stage, context);
+        spec.stage = Arc::new(stage);
     }
     runtime::run(spec).await
 }
@@ -106,23 +109,6 @@ fn if_there<T>(opened: Result<T>) -> Result<Option<T>> {
         Ok(opened) => Ok(Some(opened)),
         Err(Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-fn fused(spec: RunSpec, transform: Arc<dyn Transform>) -> RunSpec {
-    let digest = transform.digest().to_owned();
-    let input = spec.stream.id().clone();
-    let stage = FusedStage::new(
-        TRANSFORM,
-        input,
-        transform,
-        spec.stage,
-        spec.context.clone(),
-    );
-    RunSpec {
-        stage: Arc::new(stage),
-        pin: Some(digest),
-        ..spec
     }
 }
 

@@ -14,7 +14,7 @@ const KEY_ID: &str = "demo";
 /// The demo's directory.
 #[derive(Debug)]
 pub(crate) struct DemoDir {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl DemoDir {
@@ -86,11 +86,6 @@ impl DemoDir {
         plan.ok_or_else(|| {
             Error::fatal("the demo's configuration was refused without a reason: report this")
         })
-    }
-
-    /// The path of the directory.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// The directory of the lake.

@@ -61,7 +61,7 @@ impl View {
         if output.is_json() {
             return Ok(view);
         }
-        let dir = place.dir().display();
+        let dir = place.dir.display();
         output.stdout().line(format!(
             "simulated devices -> raw stream -> personal data stripped -> clean stream -> Parquet, for {seconds} s\n\
              everything goes to {dir}"
