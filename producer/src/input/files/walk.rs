@@ -235,17 +235,26 @@ impl InputWalk {
             if entry.id.is_none() || !self.inputs.iter().any(is_given) {
                 continue;
             }
-            match self.rest_of(&entry, &led, &mut listings) {
-                Ok(Rest::Follows) => {}
-                Ok(Rest::Found(live)) => {
+            let there = match FileIdentity::look(&entry.path) {
+                Ok(there) => there.filter(|id| entry.id == Some(*id)),
+                Err(error) => {
+                    self.fail(Error::io("look at", &entry.path, error));
+                    continue;
+                }
+            };
+            if !entry.moved && there.is_some_and(|id| led.contains(&id)) {
+                continue;
+            }
+            match self.rest_of(&entry, there, &mut listings) {
+                Ok(Some(live)) => {
                     live.entry.id.map(|id| self.seen.insert(id));
                     self.remember(&live);
-                    found.push(*live);
+                    found.push(live);
                 }
                 // The file that stands there now may continue where it ended.
-                Ok(Rest::Nowhere) if at.get(&entry.path).is_some_and(Option::is_some) => {}
-                Ok(Rest::Nowhere) if is_mounted(&entry) => self.leave(entry),
-                Ok(Rest::Nowhere) => tracing::warn!(
+                Ok(None) if at.get(&entry.path).is_some_and(Option::is_some) => {}
+                Ok(None) if is_mounted(&entry) => self.leave(entry),
+                Ok(None) => tracing::warn!(
                     input = %entry.path.display(),
                     lines = entry.line - 1,
                     "the file system of a file that was read is not mounted: the next run looks for the file"
@@ -257,23 +266,17 @@ impl InputWalk {
         Ok(found)
     }
 
-    /// Finds the rest of a known file that no walk over the inputs comes to.
+    /// Finds the rest of a known file that no walk over the inputs comes to; `there` is its identity if it is where it was.
     fn rest_of(
         &mut self,
         entry: &FileEntry,
-        led: &BTreeSet<FileIdentity>,
+        there: Option<FileIdentity>,
         listings: &mut BTreeMap<PathBuf, Listing>,
-    ) -> Result<Rest> {
-        let there = FileIdentity::look(&entry.path)
-            .map_err(|error| Error::io("look at", &entry.path, error))?;
-        let same = there.filter(|id| entry.id == Some(*id));
-        if let Some(id) = same {
-            if led.contains(&id) && !entry.moved {
-                return Ok(Rest::Follows);
-            }
+    ) -> Result<Option<OpenFile<FileTail>>> {
+        if let Some(id) = there {
             if let Some(mut live) = self.resume(&entry.path, id, entry.clone())? {
                 live.leads_from(entry);
-                return Ok(Rest::Found(Box::new(live)));
+                return Ok(Some(live));
             }
         } else {
             // Each directory is listed once, however many files of it are gone.
@@ -283,14 +286,13 @@ impl InputWalk {
                 btree_map::Entry::Vacant(new) => new.insert(Listing::beside(&entry.path)?),
             };
             if !listing.may_hold(entry) {
-                return Ok(Rest::Nowhere);
+                return Ok(None);
             }
             if let Some(live) = self.find_moved(entry)? {
-                return Ok(Rest::Found(Box::new(live)));
+                return Ok(Some(live));
             }
         }
-        let copy = self.find_copy(entry)?;
-        Ok(copy.map_or(Rest::Nowhere, |live| Rest::Found(Box::new(live))))
+        self.find_copy(entry)
     }
 
     /// Notes a former file that was read to its end; one that will not grow is left.
@@ -549,14 +551,6 @@ enum NewFile {
     /// It may be a copy that is not finished.
     Making,
     Goes(Box<OpenFile<FileTail>>),
-}
-
-/// Where the rest of a known file is at the start.
-enum Rest {
-    /// It is where an input leads to.
-    Follows,
-    Found(Box<OpenFile<FileTail>>),
-    Nowhere,
 }
 
 /// Whether a file that was left has grown since, so that its rest is read.

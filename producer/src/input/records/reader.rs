@@ -137,11 +137,9 @@ impl<R: Read> LineReader<R> {
 
     /// What the records were found to be, once the first one was seen, and the encoding where it is not UTF-8.
     #[must_use]
-    pub const fn found(&self) -> Option<(&'static str, Option<&'static str>)> {
-        match self.splitter.found {
-            Some(found) => Some((found, self.source.encoding())),
-            None => None,
-        }
+    pub fn found(&self) -> Option<(&'static str, Option<&'static str>)> {
+        let found = self.splitter.found?;
+        Some((found, self.source.encoding()))
     }
 
     /// Whether the source is gzip or zstd.

@@ -439,8 +439,10 @@ impl Splitter {
             ScanStep::LineEnd(_) => Advance::At(at),
             ScanStep::Damaged(place) => self.damaged(piece, at, place),
             ScanStep::Open if is_all => {
-                let bytes = self.scan.forget();
-                self.throw_away(at, bytes, &rest[..bytes])
+                let done = self.scan.forget();
+                self.state = SplitState::Long(self.gone(done));
+                self.line += damage::line_ends(&rest[..done]);
+                Advance::At(at + done)
             }
             // What follows says whether it is a document, so that it does not matter when the source paused.
             ScanStep::Open if piece.extent != Extent::End => Advance::Wait(at),
@@ -452,7 +454,6 @@ impl Splitter {
     fn take_document(&mut self, piece: &mut Piece<'_>, at: usize, length: usize) -> Advance {
         let bytes = piece.bytes;
         let range = trim(bytes, at..at + length);
-        let ends = memchr::memchr_iter(b'\n', &bytes[at..at + length]).count() as u64;
         let spans = memchr::memchr2(b'\n', b'\r', &bytes[range.clone()]).is_some();
         if !self.in_array {
             self.found.get_or_insert(match self.format {
@@ -466,7 +467,7 @@ impl Splitter {
         if spans && piece.block.lines.len() > before {
             piece.block.spanning.push(before);
         }
-        self.line += ends;
+        self.line += damage::line_ends(&bytes[at..at + length]);
         self.wreck = (spans && !self.in_array).then(|| Wreck::behind(self.indent));
         self.state = SplitState::Between;
         self.is_fresh = false;

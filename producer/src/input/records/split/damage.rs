@@ -11,15 +11,6 @@ use super::*;
 const LINES_AHEAD: usize = 2;
 
 impl Splitter {
-    /// Goes on with the document at `at`, whose first bytes are `gone`, without keeping it.
-    pub(super) fn throw_away(&mut self, at: usize, length: usize, gone: &[u8]) -> Advance {
-        let line = self.line;
-        self.line += line_ends(gone);
-        let bytes = length as u64;
-        self.state = SplitState::Long(DiscardedBytes { line, bytes });
-        Advance::At(at + length)
-    }
-
     /// In a document that is too long.
     pub(super) fn long(
         &mut self,
@@ -408,6 +399,6 @@ impl Splitter {
     }
 }
 
-fn line_ends(bytes: &[u8]) -> u64 {
+pub(super) fn line_ends(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
