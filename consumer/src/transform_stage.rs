@@ -163,7 +163,10 @@ impl ShardStage for ShardTransform {
             Read::Idle { through } => self.session.skip(through),
             // The runtime reports and counts it; the output has no place for records that never came.
             Read::Gap { to, .. } => self.session.skip(to),
-            Read::End { .. } => self.ended = true,
+            Read::End { .. } => {
+                self.session.end().await?;
+                self.ended = true;
+            }
         }
         self.deadline.get_or_insert(clock::now() + GATHER_EVERY);
         Ok(())

@@ -272,6 +272,15 @@ impl Way {
         Ok(())
     }
 
+    /// Ends the origin of a run: no other one goes on with it.
+    async fn end(&mut self) -> Result<()> {
+        if let Some(session) = self.session.as_mut().filter(|_| self.writer.is_run()) {
+            session.end().await?;
+            session.drain().await?;
+        }
+        Ok(())
+    }
+
     fn duplicates(&self) -> u64 {
         self.duplicates
             + self
@@ -334,6 +343,7 @@ impl Sending {
     /// Until the input has ended and everything of it is durable and noted; answers how long that took.
     async fn run(&mut self, tally: &mut RunTally) -> Result<Duration> {
         while self.step(tally).await? {}
+        self.way.end().await?;
         let elapsed = self
             .started
             .map_or_else(Default::default, |at| at.elapsed());

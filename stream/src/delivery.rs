@@ -77,6 +77,9 @@ pub trait Session: Send + fmt::Debug {
     async fn send(&mut self, plan: Plan) -> Result<()>;
     /// Lets the checkpoint pass to `through` when everything before is confirmed: there is nothing in between.
     fn skip(&mut self, through: Position);
+    /// Says that nothing of the upstream shard follows, ever: readers that keep track of its origin may forget it in time.
+    /// That is on its way like a record.
+    async fn end(&mut self) -> Result<()>;
     /// How far everything is confirmed, in order; waits for no confirmation.
     async fn progress(&mut self) -> Result<Position>;
     /// Waits until everything that was sent is confirmed, and answers how far that is.

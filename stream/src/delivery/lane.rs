@@ -132,6 +132,10 @@ impl Lane {
         let is_confirmed =
             |sent: &mut Sent| sent.state == LaneState::Stored && sent.elsewhere.is_none();
         while let Some(first) = self.sent.pop_front_if(is_confirmed) {
+            if first.piece.to == Position::End {
+                // Nothing follows; a merged lane does not claim from there.
+                continue;
+            }
             self.confirmed.clear();
             self.confirmed.push(ClaimedRange {
                 range: self.range,
@@ -144,7 +148,8 @@ impl Lane {
     /// whose readers alone have its claim.
     pub(super) fn confirmed_by(&self, table: &Table) -> Vec<ClaimedRange> {
         let mut confirmed = self.confirmed.clone();
-        let stored = |sent: &&Sent| sent.state == LaneState::Stored;
+        let stored =
+            |sent: &&Sent| sent.state == LaneState::Stored && sent.piece.to != Position::End;
         let mut reach = Some(self.range);
         for sent in self.sent.iter().take_while(stored) {
             if let Some(shard) = &sent.elsewhere

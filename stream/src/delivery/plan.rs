@@ -58,6 +58,21 @@ pub(super) struct AppendSlice {
 }
 
 impl AppendSlice {
+    /// Nothing, which says that nothing follows.
+    pub(super) fn end() -> Self {
+        AppendSlice {
+            batch: Arc::default(),
+            picks: Arc::default(),
+            routes: Arc::default(),
+            explicit: false,
+            origins: OriginColumn::default(),
+            units: Arc::default(),
+            to: Position::End,
+            bytes: 0,
+            counted: false,
+        }
+    }
+
     /// The upstream units that it answers for.
     pub(super) fn input(&self) -> u64 {
         self.picks.len() as u64 + self.units.iter().map(Unit::count).sum::<u64>()

@@ -192,6 +192,19 @@ impl Session for LaneSession {
         self.settle();
     }
 
+    async fn end(&mut self) -> Result<()> {
+        // A log that checks knows by itself when an origin has ended.
+        if !self.limits.checks_appends && !self.open.is_empty() {
+            let to = self.kept.back().map_or(self.confirmed, |kept| kept.to);
+            let lanes = self.open.keys();
+            let ends = lanes.map(|shard| (shard.clone(), AppendSlice::end()));
+            let ends = ends.collect();
+            let placed = self.keep(to, Permit::default(), ends);
+            self.checked(placed)?;
+        }
+        self.pump().await
+    }
+
     async fn progress(&mut self) -> Result<Position> {
         self.pump().await?;
         Ok(self.confirmed)
@@ -410,15 +423,24 @@ impl LaneSession {
             self.first
                 .get_or_insert_with(|| FirstPosition::of(pieces, plan.to));
         }
-        let batch = self.first_kept + self.kept.len() as u64;
         let pieces = if Arc::ptr_eq(&plan.table, &self.table) {
             plan.pieces
         } else {
             let pieces = plan.pieces.into_iter().map(|(_, piece)| piece).collect();
             reroute(pieces, &self.table, self.limits, plan.to)?
         };
+        self.keep(plan.to, permit, pieces)
+    }
+
+    fn keep(
+        &mut self,
+        to: Position,
+        permit: Permit,
+        pieces: Vec<(ShardId, AppendSlice)>,
+    ) -> Result<()> {
+        let batch = self.first_kept + self.kept.len() as u64;
         self.kept.push_back(KeptPlan {
-            to: plan.to,
+            to,
             unconfirmed: 0,
             permit,
         });

@@ -201,6 +201,34 @@ fn a_child_gets_nothing_while_something_is_under_way_to_its_parent() {
     ));
 }
 
+/// At the end of its shard an origin ends in each shard that the session wrote into, behind everything of it.
+#[test]
+fn an_origin_ends_in_the_shards_that_have_it() {
+    run(async {
+        let (stream, thirds, mut session) = world(false, 3).await;
+        send(&mut session, thirds[0].first, 0, 3).await;
+        send(&mut session, thirds[1].first, 3, 6).await;
+        session.end().await.unwrap();
+        assert_eq!(session.drain().await.unwrap(), Position::offset(5));
+        for (shard, range, from) in [("000001", thirds[0], 2), ("000002", thirds[1], 5)] {
+            let end = last(&stream, shard);
+            assert_eq!(claims(&end), [claim(range, from)]);
+            assert_eq!(end.claims[0].to, Position::End);
+        }
+        assert!(stream.tags(&"000003".into()).is_empty());
+    });
+}
+
+/// A shard that ends without a record has no lane, and nothing to wait for.
+#[test]
+fn the_end_of_an_empty_shard_waits_for_nothing() {
+    run(async {
+        let (_, _, mut session) = world(false, 2).await;
+        session.end().await.unwrap();
+        assert!(session.is_idle());
+    });
+}
+
 #[test]
 fn a_shard_without_room_holds_up_its_own_lane_alone() {
     run(async {

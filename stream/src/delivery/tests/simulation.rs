@@ -173,6 +173,9 @@ impl SenderWorld {
             let plan = planner.plan(transform(seed, SHARDS[of], batch), &routes, 0);
             worker.session.send(plan.unwrap()).await.unwrap();
             worker.next = end;
+            if end == UNITS {
+                worker.session.end().await.unwrap();
+            }
         }
         let to = if drains {
             worker.session.drain().await.unwrap()
