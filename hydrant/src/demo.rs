@@ -103,7 +103,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     let names = TableNames::try_new(TABLE)?;
     let report = verify::verify(&lake, &names, Depth::default()).await?;
     let sent = done.producer.as_ref().map_or(0, |report| report.stored);
-    let accounted = report.rows + report.dead_letters + report.dropped;
+    let accounted = report.units.rows + report.units.dead_letters + report.units.dropped;
     let verified = report.is_good() && accounted == sent && sent > 0;
     let samples = sample::collect(&place, TABLE, context).await?;
     let location = format!("{}/{TABLE}", place.lake_dir().display());
@@ -117,9 +117,9 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     let result = DemoReport {
         verified,
         sent,
-        rows: report.rows,
-        dead_letters: report.dead_letters,
-        dropped: report.dropped,
+        rows: report.units.rows,
+        dead_letters: report.units.dead_letters,
+        dropped: report.units.dropped,
         findings,
         files: report.files,
         bytes: report.bytes,

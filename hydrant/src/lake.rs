@@ -7,7 +7,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::lake::{Lakes, TableNames};
-use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_TYPES, QueryEngine, TableSchema};
+use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema};
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
 use serde_json::json;
@@ -163,7 +163,7 @@ fn columns_text(schema: &TableSchema) -> String {
     let mut rows = Vec::new();
     add_columns(&mut rows, &schema.columns, "");
     if schema.provenance {
-        for (name, kind) in PROVENANCE_TYPES {
+        for (name, kind) in PROVENANCE_COLUMNS {
             let kind = format!("{kind}, where the row came from");
             rows.push(vec![name.to_owned(), kind]);
         }
@@ -206,12 +206,12 @@ struct Verified<'a> {
 pub(crate) fn text_of(report: &TableReport) -> String {
     let records = report.chains.iter().map(|chain| chain.records).sum();
     let rows = [
-        ("records in", report.input),
-        ("rows", report.rows),
+        ("records in", report.units.input),
+        ("rows", report.units.rows),
         ("  of them in no date", report.untimed_rows),
-        ("dead letters", report.dead_letters),
-        ("dropped by rule", report.dropped),
-        ("duplicates", report.duplicates),
+        ("dead letters", report.units.dead_letters),
+        ("dropped by rule", report.units.dropped),
+        ("duplicates", report.units.duplicates),
         ("files", report.files),
         ("commit records", records),
     ];
@@ -224,13 +224,13 @@ pub(crate) fn text_of(report: &TableReport) -> String {
     );
     let mut list = |what: &str, problems: &[TableProblem], counts: &BTreeMap<ProblemKind, u64>| {
         for problem in problems {
-            let (kind, place) = (problem.kind.as_str(), &problem.place);
+            let (kind, place) = (problem.kind, &problem.place);
             text.push_str(&format!("{what}: {kind}: {place}: {}\n", problem.detail));
         }
         for (kind, count) in counts {
             let more = count.saturating_sub(LISTED_MAX as u64);
             if more > 0 {
-                let (kind, more) = (kind.as_str(), count_text(more));
+                let more = count_text(more);
                 text.push_str(&format!("{what}: {kind}: and {more} more\n"));
             }
         }

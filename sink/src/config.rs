@@ -94,8 +94,12 @@ pub struct Config {
     lakes: Lakes,
     to: String,
     names: TableNames,
-    rules: TableRules,
-    flush: FlushRules,
+    /// The rules of the table.
+    pub(crate) rules: TableRules,
+    /// When intervals are published.
+    ///
+    /// Default: 128 MiB of input or 60 s. Raise them for fewer and larger files. Cost: memory, and rows appear later.
+    pub(crate) flush: FlushRules,
 }
 
 impl Config {
@@ -157,18 +161,6 @@ impl Config {
     /// Default: `events`.
     pub fn names(&self) -> &TableNames {
         &self.names
-    }
-
-    /// The rules of the table.
-    pub fn rules(&self) -> &TableRules {
-        &self.rules
-    }
-
-    /// When intervals are published.
-    ///
-    /// Default: 128 MiB of input or 60 s. Raise them for fewer and larger files. Cost: memory, and rows appear later.
-    pub fn flush(&self) -> FlushRules {
-        self.flush
     }
 }
 
@@ -297,9 +289,9 @@ mod tests {
     fn two_urls_are_enough() {
         let config = read(&args(), "").unwrap();
         assert_eq!(config.names().table(), TABLE_DEFAULT);
-        assert_eq!(config.flush(), FlushRules::default());
+        assert_eq!(config.flush, FlushRules::default());
         assert_eq!(config.input().from(), "local:a");
-        assert!(!config.rules().provenance);
+        assert!(!config.rules.provenance);
     }
 
     #[test]
@@ -315,13 +307,13 @@ mod tests {
             file,
         )
         .unwrap();
-        let rules = config.rules();
+        let rules = &config.rules;
         assert_eq!(config.names().table(), "devices");
         assert_eq!(rules.partition, ["hour", "region"]);
         assert!(rules.frozen && rules.provenance);
         assert_eq!(rules.declared.len(), 2);
         assert_eq!(rules.encode.compression, Compression::Lz4);
-        assert_eq!(config.flush().interval, Duration::from_secs(5));
+        assert_eq!(config.flush.interval, Duration::from_secs(5));
         assert_eq!(rules.encode.bloom_filters, ["id"]);
     }
 

@@ -22,11 +22,11 @@ pub(crate) mod requests;
 pub(crate) use chain::PRODUCT;
 pub use chain::{Chain, ChainTip, Genesis};
 pub use clean_up::Leftovers;
-pub(crate) use commit::digest;
 pub use commit::{
     COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, ShardInterval,
     TimeRange, seal_body, unseal_body,
 };
+pub(crate) use commit::{checksum, digest};
 pub use error::ObjectError;
 pub use file::FileLake;
 pub use finisher::{Finisher, Rebuild};

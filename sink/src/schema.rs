@@ -18,6 +18,6 @@ pub use arrow::{arrow_field, arrow_type};
 pub use lattice::{Conflict, Joined};
 pub use render::QueryEngine;
 pub use types::{
-    Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, PROVENANCE_TYPES, ParseTypeError,
-    PartitionColumn, TableSchema, fold_name,
+    Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, ParseTypeError, PartitionColumn,
+    TableSchema, fold_name,
 };

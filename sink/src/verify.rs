@@ -15,5 +15,5 @@ mod slots;
 mod verification;
 
 pub use browse::{Partition, TableSummary, has_taken_from, head, partitions, schema, tables};
-pub use report::{ChainReport, LISTED_MAX, ProblemKind, TableProblem, TableReport};
+pub use report::{ChainReport, LISTED_MAX, ProblemKind, TableProblem, TableReport, UnitCounts};
 pub use verification::{Depth, verify};

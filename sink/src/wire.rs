@@ -43,13 +43,13 @@ pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<
     // The lake is opened first: a mistake in its URL must not wait for the input.
     let lake = config.lakes().open(config.to(), &context).await?;
     let input = config.input().open(&shutdown, &context).await?;
-    let mut rules = config.rules().clone();
+    let mut rules = config.rules.clone();
     rules.policy = behind
         .as_ref()
         .map(|transform| transform.digest().to_owned());
     let names = config.names();
     let rebuild = Arc::new(SourceRebuild::new(&input, &lake, &context, names, behind));
-    let (flush, stream) = (config.flush(), input.id().clone());
+    let (flush, stream) = (config.flush, input.id().clone());
     let stage =
         TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
     let stage = stage.at(&config.lakes().locate(config.to(), &context).await?);

@@ -149,8 +149,11 @@ async fn killed_sinks_leave_each_row_once() {
     let report = verify(&lake, &names, Depth::default()).await.unwrap();
     assert!(report.is_good(), "{report:?}");
     let letters = RECORDS / 100;
-    assert_eq!((report.input, report.dead_letters), (RECORDS, letters));
-    assert_eq!(report.rows, RECORDS - letters);
+    assert_eq!(
+        (report.units.input, report.units.dead_letters),
+        (RECORDS, letters)
+    );
+    assert_eq!(report.units.rows, RECORDS - letters);
     let rows = head(&lake, &names, usize::MAX).await.unwrap();
     let mut numbers: Vec<u64> = rows
         .iter()

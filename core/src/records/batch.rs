@@ -433,7 +433,9 @@ pub(crate) fn position_in_runs(runs: &[Run], index: usize) -> (Sequence, u32) {
     position_in(run_of(runs, index), index)
 }
 
-fn position_in(run: &Run, index: usize) -> (Sequence, u32) {
+/// The position of record `index`, which belongs to `run`.
+pub fn position_in(run: &Run, index: usize) -> (Sequence, u32) {
+    debug_assert!(index >= run.first as usize);
     let n = index as u32 - run.first;
     match run.step {
         Step::Sequence => (run.sequence.saturating_add(u64::from(n)), run.sub),

@@ -71,7 +71,7 @@ impl ChainTip {
         match self {
             ChainTip::None => None,
             ChainTip::Genesis(genesis) => Some(genesis.start),
-            ChainTip::Record(commit) => Some(commit.interval.to),
+            ChainTip::Record(commit) => Some(commit.interval().to),
         }
     }
 }
@@ -225,7 +225,7 @@ impl Chain {
         let commit = Commit::from_body(&key, body)?;
         if commit.slot != slot
             || commit.stream != self.stream
-            || commit.interval.shard != self.shard
+            || commit.interval().shard != self.shard
         {
             return Err(ObjectError::damaged(
                 &key,

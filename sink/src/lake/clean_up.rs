@@ -6,7 +6,6 @@
 //! process made it and never put the record that would have named it. Refuses to judge by age or by owner: an upload
 //! whose interval starts where the chain ends may belong to a record that lands late.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hydrant_core::lake::SharedLake;
@@ -25,6 +24,8 @@ use super::rebuild_record::RebuildRecord;
 struct Leftover {
     upload: String,
     key: String,
+    /// The stem of the file's name, which identifies the chain.
+    stem: String,
     name: DataFileName,
 }
 
@@ -32,8 +33,7 @@ struct Leftover {
 #[derive(Debug, Default)]
 pub struct Leftovers {
     listed: OnceCell<()>,
-    /// The uploads by the stem of their file names, which identifies the chain.
-    by_stem: Mutex<HashMap<String, Vec<Leftover>>>,
+    found: Mutex<Vec<Leftover>>,
     /// The tasks that begin uploads and throw them away; they end with these.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -49,15 +49,15 @@ impl Leftovers {
         listed.await?;
         let lake = &chain.lake;
         lake.tidy(&chain.names.dir).await?;
-        let stem = &chain.names.file_stem;
-        let found = self.lock().get(stem).cloned().unwrap_or_default();
+        let mut found = self.lock().clone();
+        found.retain(|leftover| leftover.stem == chain.names.file_stem);
         let mut removed = 0;
         // One by one: what is not removed when this fails or is dropped is still known.
         for leftover in found {
             if Self::is_done(chain, &leftover, to).await? {
                 debug_assert!(leftover.name.from <= to);
                 lake.discard(&leftover.upload).await?;
-                self.forget_one(stem, &leftover.upload);
+                self.lock().retain(|known| known.upload != leftover.upload);
                 removed += 1;
             }
         }
@@ -68,23 +68,17 @@ impl Leftovers {
         Ok(())
     }
 
-    fn forget_one(&self, stem: &str, upload: &str) {
-        let mut by_stem = self.lock();
-        if let Some(known) = by_stem.get_mut(stem) {
-            known.retain(|leftover| leftover.upload != upload);
-            if known.is_empty() {
-                by_stem.remove(stem);
-            }
-        }
-    }
-
     /// Adds an upload whose publish was dropped.
     pub(crate) fn add(&self, upload: String, key: String) {
         let Some((stem, name)) = DataFileName::of(&key) else {
             return;
         };
-        let leftover = Leftover { upload, key, name };
-        self.lock().entry(stem).or_default().push(leftover);
+        self.lock().push(Leftover {
+            upload,
+            key,
+            stem,
+            name,
+        });
     }
 
     /// Throws away uploads of a dropped publish which no record can name, given as ids and keys. What drops them cannot
@@ -153,7 +147,7 @@ impl Leftovers {
         Ok(false)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<Leftover>>> {
-        self.by_stem.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Leftover>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

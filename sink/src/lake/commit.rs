@@ -4,9 +4,9 @@
 //! the sum of rows, dead letters, drops and duplicates. Refuses damaged records and records of a newer version.
 
 use bytes::Bytes;
-use hydrant_core::lake::Sealed;
+use hydrant_core::lake::{Lake, Sealed};
 use hydrant_core::origin::{Dropped, WriterId};
-use hydrant_core::{Interval, Position, ShardId, StreamId, hash};
+use hydrant_core::{Interval, Position, Result, ShardId, StreamId, hash};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,23 @@ pub fn unseal_body<T: DeserializeOwned>(
         });
     }
     serde_json::from_slice(&object).map_err(unread)
+}
+
+/// How many bytes of a file are read at once.
+const RANGE_BYTES: u64 = 8 << 20;
+
+/// The checksum of a file of `size` bytes, which is read range by range; `None` without the file.
+pub(crate) async fn checksum(lake: &dyn Lake, key: &str, size: u64) -> Result<Option<u32>> {
+    let (mut at, mut crc) = (0, 0);
+    while at < size {
+        let end = (at + RANGE_BYTES).min(size);
+        let Some(part) = lake.get_range(key, at..end).await? else {
+            return Ok(None);
+        };
+        crc = crc32c::crc32c_append(crc, &part);
+        at = end;
+    }
+    Ok(Some(crc))
 }
 
 /// An interval of a shard.
@@ -228,8 +245,7 @@ pub struct Commit {
     /// The stream.
     pub stream: StreamId,
     /// The interval that the record commits: a list of one, which a later version may lengthen.
-    #[serde(rename = "intervals", with = "list_of_one")]
-    pub interval: ShardInterval,
+    pub intervals: [ShardInterval; 1],
     /// A random text that distinguishes this attempt to publish from all others.
     pub nonce: String,
     /// Whether the shard has ended: nothing follows.
@@ -281,7 +297,7 @@ impl Commit {
     /// Damaged bytes, a newer version, or more than one interval.
     pub fn from_body(key: &str, body: &[u8]) -> Result<Self, ObjectError> {
         let commit: Commit = unseal_body(key, body, COMMIT_VERSION)?;
-        let interval = &commit.interval;
+        let interval = commit.interval();
         let empty = Interval::new(interval.from, interval.to).is_empty();
         if empty && !(commit.end && interval.to == Position::End) {
             return Err(ObjectError::damaged(
@@ -296,6 +312,11 @@ impl Commit {
             ));
         }
         Ok(commit)
+    }
+
+    /// The interval that the record commits.
+    pub fn interval(&self) -> &ShardInterval {
+        &self.intervals[0]
     }
 
     /// The files of this kind.
@@ -315,24 +336,6 @@ impl Commit {
     }
 }
 
-/// One thing that is stored as a list.
-mod list_of_one {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<T: Serialize, S: Serializer>(
-        one: &T,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        [one].serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<T, D::Error> {
-        <[T; 1]>::deserialize(from).map(|[one]| one)
-    }
-}
-
 /// The digest that names stored rules, in hex.
 pub(crate) fn digest(body: &[u8]) -> String {
     format!("{:032x}", hash::identity(&[body]))
@@ -347,11 +350,11 @@ mod tests {
             version: COMMIT_VERSION,
             slot: 3,
             stream: StreamId::new("clean", "7"),
-            interval: ShardInterval {
+            intervals: [ShardInterval {
                 shard: "000001".into(),
                 from: Position::Begin,
                 to: Position::offset(9),
-            },
+            }],
             nonce: "n".to_owned(),
             end: false,
             files: vec![CommitFile {
@@ -431,7 +434,7 @@ mod tests {
     #[test]
     fn intervals_that_go_backwards_are_damage() {
         let mut bad = commit();
-        bad.interval.to = Position::Begin;
+        bad.intervals[0].to = Position::Begin;
         assert!(Commit::from_body("k", &bad.to_body()).is_err());
         let mut bad = commit();
         bad.end = true;

@@ -25,12 +25,10 @@ use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::commit::checksum;
 use super::names::{STAGING, SYSTEM, TEMPORARY};
 use listing::VISITED_AT_ONCE;
 use upload::{FileUpload, Syncs, parent};
-
-/// How many bytes are read at once to check a file.
-const CHECK_BYTES: usize = 1 << 20;
 
 /// The most directories whose names are known to be durable; a table has fewer partitions in use at a time.
 const DIRECTORIES_KNOWN_MAX: usize = 4096;
@@ -236,35 +234,17 @@ impl FileLake {
         written
     }
 
-    /// Whether the visible file `path` has the size and checksum of `sealed`; `None` without a file.
-    async fn is_same(&self, path: &Path, sealed: &Sealed) -> Result<Option<bool>> {
-        let (disk, path) = (Arc::clone(&self.context.disk), path.to_owned());
-        let (size, wanted) = (sealed.size, sealed.crc);
-        // On one thread: hundreds of shards may compare at once, and a file is open only while its thread runs.
-        let comparing = async move {
-            let failed = |e| Error::io("read", &path, e);
-            let file = match disk.open(&path, Open::Read).await {
-                Ok(file) => file,
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(failed(error)),
-            };
-            let len = file.len().await.map_err(failed)?;
-            if len != size {
-                return Ok(Some(false));
+    /// Whether the visible file has the size and checksum of `sealed`; `None` without a file. A file is open only while a
+    /// part of it is read: hundreds of shards may compare at once.
+    async fn is_same(&self, sealed: &Sealed) -> Result<Option<bool>> {
+        match self.head(&sealed.key).await? {
+            None => Ok(None),
+            Some(found) if found.size != sealed.size => Ok(Some(false)),
+            Some(found) => {
+                let crc = checksum(self, &found.key, found.size).await?;
+                Ok(crc.map(|crc| crc == sealed.crc))
             }
-            let mut crc = 0;
-            let mut at = 0;
-            while at < len {
-                let part = file.read_at(at, CHECK_BYTES).await.map_err(failed)?;
-                if part.is_empty() {
-                    return Ok(Some(false));
-                }
-                crc = crc32c::crc32c_append(crc, &part);
-                at += part.len() as u64;
-            }
-            Ok(Some(crc == wanted))
-        };
-        disk::at_once(&*self.context.disk, comparing).await
+        }
     }
 
     fn other_content(&self, path: &Path, sealed: &Sealed) -> Error {
@@ -537,7 +517,7 @@ impl FileLake {
         let reveal = match disk.rename_new(&hidden, &path).await {
             Ok(()) => Reveal::Revealed,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                if self.is_same(&path, sealed).await? != Some(true) {
+                if self.is_same(sealed).await? != Some(true) {
                     return Err(self.other_content(&path, sealed));
                 }
                 self.discard(&sealed.upload).await?;
@@ -552,7 +532,7 @@ impl FileLake {
                 if stat.is_some() {
                     return Err(Error::io("make visible", &path, error));
                 }
-                match self.is_same(&path, sealed).await? {
+                match self.is_same(sealed).await? {
                     Some(true) => Reveal::Already,
                     Some(false) => return Err(self.other_content(&path, sealed)),
                     None => return Ok(Reveal::Vanished),

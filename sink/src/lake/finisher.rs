@@ -19,7 +19,7 @@ use super::clean_up::Leftovers;
 use super::commit::{Commit, CommitFile, seal_body};
 use super::names::generation_key;
 use super::rebuild_record::{REBUILD_VERSION, RebuildRecord};
-use super::requests::{REVEALS_MAX, Requests};
+use super::requests::{REVEALS_MAX, Requests, one_of};
 
 /// How often a file may vanish before an operator must find out why.
 const GENERATIONS_MAX: u32 = 9;
@@ -82,7 +82,7 @@ impl Finisher {
         for generation in 1..=GENERATIONS_MAX {
             let what = "make a file visible";
             let reveal = retry_forever(what, &self.random, || async {
-                let _one = self.requests.reveal().await?;
+                let _one = one_of(&self.requests.reveals).await?;
                 chain.lake.reveal(&sealed).await
             });
             match reveal.await? {
@@ -169,7 +169,7 @@ impl Finisher {
     /// Where the interval of a record begins, with what the reader knew there.
     async fn from_of(chain: &Chain, commit: &Commit) -> Result<Progress> {
         let mut from = Progress {
-            to: commit.interval.from,
+            to: commit.interval().from,
             ..Progress::default()
         };
         if let Some(before) = commit.slot.checked_sub(1).filter(|slot| *slot > 0) {

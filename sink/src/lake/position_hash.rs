@@ -4,7 +4,7 @@
 //! with the same rows of the same interval have the same digest. It distinguishes files and keeps no secret.
 
 use hydrant_core::Sequence;
-use hydrant_core::batch::{Run, Step};
+use hydrant_core::batch::{Run, Step, position_in};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A digest of positions in the making.
@@ -94,16 +94,6 @@ impl Positions {
     /// The memory that the positions take.
     pub(crate) fn bytes(&self) -> u64 {
         (self.runs.len() * size_of::<Run>()) as u64
-    }
-}
-
-/// The position of record `index`, which belongs to `run`.
-pub(crate) fn position_in(run: &Run, index: usize) -> (Sequence, u32) {
-    debug_assert!(index >= run.first as usize);
-    let n = u32::try_from(index).unwrap_or(u32::MAX) - run.first;
-    match run.step {
-        Step::Sequence => (run.sequence.saturating_add(u64::from(n)), run.sub),
-        Step::Sub => (run.sequence, run.sub.saturating_add(n)),
     }
 }
 

@@ -160,7 +160,7 @@ impl Publisher {
     /// Fatal when the record does not follow the chain or its sums are wrong.
     pub async fn publish(&mut self, commit: &Commit) -> Result<()> {
         let key = self.chain.names.record(self.next_slot());
-        let interval = &commit.interval;
+        let interval = commit.interval();
         let follows = commit.slot == self.next_slot() && interval.from == self.to;
         if !follows || self.to == Position::End {
             return Err(Error::fatal(format!(
@@ -180,7 +180,7 @@ impl Publisher {
             Put::Exists(found) if found == body => {}
             Put::Exists(found) => {
                 let winner = self.chain.read(commit.slot, &found)?;
-                self.lost = Some(winner.interval.to);
+                self.lost = Some(winner.interval().to);
                 self.discard_unnamed(commit, &winner).await?;
                 self.finisher.finish(&self.chain, &winner).await?;
                 if mutant::is(Mutant::RanAheadKept) {

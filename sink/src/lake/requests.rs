@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use hydrant_core::{Error, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How many files are uploaded at a time. Each is one request after another, so this is also the number of requests:
 /// enough to hide the latency of an object store, and with [`REVEALS_MAX`] few enough for its limits.
@@ -19,8 +19,8 @@ pub(crate) const REVEALS_MAX: usize = 16;
 /// The requests of one process at one lake; clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Requests {
-    uploads: Arc<Semaphore>,
-    reveals: Arc<Semaphore>,
+    pub(crate) uploads: Arc<Semaphore>,
+    pub(crate) reveals: Arc<Semaphore>,
 }
 
 impl Default for Requests {
@@ -32,20 +32,8 @@ impl Default for Requests {
     }
 }
 
-impl Requests {
-    /// Waits until one more file may be uploaded. Cancel-safe.
-    pub(crate) async fn upload(&self) -> Result<OwnedSemaphorePermit> {
-        one_of(&self.uploads).await
-    }
-
-    /// Waits until one more file may be revealed. Cancel-safe.
-    pub(crate) async fn reveal(&self) -> Result<OwnedSemaphorePermit> {
-        one_of(&self.reveals).await
-    }
-}
-
-/// A permit; what holds one waits for no other.
-async fn one_of(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    let one = Arc::clone(room).acquire_owned().await;
+/// Waits for a permit; what holds one waits for no other. Cancel-safe.
+pub(crate) async fn one_of(room: &Semaphore) -> Result<SemaphorePermit<'_>> {
+    let one = room.acquire().await;
     one.map_err(|_| Error::fatal("the lake takes no more requests"))
 }

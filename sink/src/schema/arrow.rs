@@ -36,19 +36,12 @@ pub fn arrow_field(column: &Column) -> Field {
 }
 
 /// The Arrow fields of the provenance columns, in their order.
-pub(crate) fn provenance_fields() -> Vec<Field> {
-    let types = [
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::Utf8,
-        DataType::Int64,
-        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    ];
-    PROVENANCE_COLUMNS
-        .into_iter()
-        .zip(types)
-        .map(|(name, kind)| Field::new(name, kind, true))
-        .collect()
+fn provenance_fields() -> impl Iterator<Item = Field> {
+    PROVENANCE_COLUMNS.into_iter().map(|(name, kind)| {
+        let stamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let kind = kind.parse().map_or(stamp, |kind| arrow_type(&kind));
+        Field::new(name, kind, true)
+    })
 }
 
 impl TableSchema {

@@ -106,9 +106,9 @@ impl TableSchema {
             .map(|column| (python_text(&column.name), render(&column.kind)))
             .collect();
         if self.provenance {
-            let (text, integer) = (render(&ColumnType::Varchar), render(&ColumnType::Bigint));
-            let types = [text.clone(), text.clone(), text, integer, stamp.to_owned()];
-            columns.extend(PROVENANCE_COLUMNS.into_iter().map(python_text).zip(types));
+            let of = |kind: &str| kind.parse().map_or(stamp.to_owned(), |kind| render(&kind));
+            let added = PROVENANCE_COLUMNS.into_iter();
+            columns.extend(added.map(|(name, kind)| (python_text(name), of(kind))));
         }
         columns
     }

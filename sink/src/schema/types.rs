@@ -10,17 +10,19 @@ use serde::{Deserialize, Serialize};
 /// The largest magnitude up to which every integer is exact in a DOUBLE: 2^53.
 pub const INTEGER_EXACT_MAX: i64 = 1 << 53;
 
-/// The columns that provenance adds behind the record's own, in this order.
-pub const PROVENANCE_COLUMNS: [&str; 5] = ["_stream", "_shard", "_sequence", "_sub", "_stamp"];
-
-/// [`PROVENANCE_COLUMNS`] with their types, for people.
-pub const PROVENANCE_TYPES: [(&str, &str); 5] = [
+/// The columns that provenance adds behind the record's own, in this order, with their types for people.
+pub const PROVENANCE_COLUMNS: [(&str, &str); 5] = [
     ("_stream", "VARCHAR"),
     ("_shard", "VARCHAR"),
     ("_sequence", "VARCHAR"),
     ("_sub", "BIGINT"),
     ("_stamp", "TIMESTAMP"),
 ];
+
+/// Whether a folded name is that of a provenance column.
+fn is_of_provenance(folded: &str) -> bool {
+    PROVENANCE_COLUMNS.iter().any(|(name, _)| *name == folded)
+}
 
 /// The name under which readers that ignore case would find a column.
 #[must_use]
@@ -238,14 +240,12 @@ impl TableSchema {
         self.partition_columns
             .iter()
             .any(|column| fold_name(&column.name) == folded)
-            || (self.provenance && PROVENANCE_COLUMNS.contains(&folded.as_str()))
+            || (self.provenance && is_of_provenance(&folded))
     }
 
     pub(super) fn validate(&self) -> Result<()> {
         validate_columns(&self.columns, "")?;
-        let is_provenance = |name: &&String| {
-            self.provenance && PROVENANCE_COLUMNS.contains(&fold_name(name).as_str())
-        };
+        let is_provenance = |name: &&String| self.provenance && is_of_provenance(&fold_name(name));
         let partitions = self.partition_columns.iter().map(|column| &column.name);
         let columns = self.columns.iter().map(|column| &column.name);
         let columns = columns.filter(|name| self.is_reserved(name));

@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hydrant_core::batch::{AccountOf, Batch, MarksAt, Step};
+use hydrant_core::batch::{AccountOf, Batch, MarksAt, Step, position_in};
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{DeadLetter, Dropped};
 use hydrant_core::workers::contain_each;
@@ -23,7 +23,7 @@ use self::aggregate::OpenAggregate;
 use super::culprits::CULPRITS_MAX;
 use super::latency::Latencies;
 use crate::decode::{DecodeOutcome, DecodedRows, Decoder, Reject, RowOrigin};
-use crate::lake::position_hash::{Positions, position_in};
+use crate::lake::position_hash::Positions;
 use crate::lake::{CommitCounts, Gap, OriginSum, TimeRange};
 use crate::schema::TableSchema;
 use crate::table::dead_letter::StoredDeadLetter;

@@ -13,7 +13,7 @@ use arrow_schema::ArrowError;
 use arrow_select::take::take_record_batch;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
-use hydrant_core::{Error, Interval, Position, Result};
+use hydrant_core::{Error, Interval, Position, Result, Sequence};
 
 use super::buffer::{IntervalFacts, StreamShard, log_fault, own_dead_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
@@ -142,13 +142,17 @@ impl ConformedInterval {
         if mutant::is(Mutant::LettersAsTheyCame) {
             return;
         }
-        self.facts.dead_letters.sort_by(|a, b| {
-            let position = |dead_letter: &StoredDeadLetter| {
-                (dead_letter.entry.sequence, dead_letter.entry.sub)
-            };
-            let (a_of, b_of) = (&a.entry, &b.entry);
-            (&a_of.stream, &a_of.shard, position(a)).cmp(&(&b_of.stream, &b_of.shard, position(b)))
-        });
+        fn place(letter: &StoredDeadLetter) -> (&str, &str, Sequence, u32) {
+            let entry = &letter.entry;
+            (
+                &entry.stream,
+                entry.shard.as_str(),
+                entry.sequence,
+                entry.sub,
+            )
+        }
+        let dead_letters = &mut self.facts.dead_letters;
+        dead_letters.sort_by(|a, b| place(a).cmp(&place(b)));
     }
 
     /// Turns rows whose encoding panicked into dead letters. Each entry has the index of the file in the plan and its

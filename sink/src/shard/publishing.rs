@@ -231,11 +231,11 @@ pub(crate) fn record(
         version: COMMIT_VERSION,
         slot: publisher.next_slot(),
         stream: stream_shard.stream.clone(),
-        interval: ShardInterval {
+        intervals: [ShardInterval {
             shard: stream_shard.shard.clone(),
             from: interval.from,
             to: interval.to,
-        },
+        }],
         nonce: shared.context.random.identity(),
         end: interval.to == Position::End,
         files: Vec::new(),

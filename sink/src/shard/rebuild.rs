@@ -70,7 +70,7 @@ impl SourceRebuild {
         stream_shard: &StreamShard,
         spec: &Spec,
     ) -> Result<Box<Buffer>> {
-        let interval = &commit.interval;
+        let interval = commit.interval();
         let (from, until) = (interval.from, interval.to);
         let (base, shard) = (Arc::new(spec.base.clone()), stream_shard.shard.clone());
         let buffer = Buffer::open(stream_shard, &spec.rules, &base, commit.opened, from, from)?;
@@ -126,7 +126,7 @@ impl SourceRebuild {
             let chain = Chain::new(&self.lake, &self.names, &stream_shard.stream, parent);
             if let ChainTip::Record(last) = chain.tip().await? {
                 let progress = Progress {
-                    to: last.interval.to,
+                    to: last.interval().to,
                     marks: last.marks,
                     ..Progress::default()
                 };
@@ -190,7 +190,7 @@ impl Rebuild for SourceRebuild {
         leftovers: &Arc<Leftovers>,
     ) -> Result<CommitFile> {
         let _one = self.one_at_a_time.lock().await;
-        let interval_of = &commit.interval;
+        let interval_of = commit.interval();
         if *self.stream.id() != commit.stream {
             return Err(Error::fatal(format!(
                 "cannot rebuild `{key}`: it comes from stream `{}`, but this sink reads `{}`",

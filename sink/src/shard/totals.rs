@@ -63,7 +63,7 @@ impl Totals {
             metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
                 .increment(*letters);
         }
-        let shard = commit.interval.shard.to_string();
+        let shard = commit.interval().shard.to_string();
         for (age, rows) in ages {
             let count = usize::try_from(rows).unwrap_or(usize::MAX);
             metrics::histogram!("hydrant_sink_latency_seconds", "shard" => shard.clone())

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::culprits::culprits;
 use crate::encode::{EncodeError, EncodeOptions, FileEncoder, encode};
-use crate::lake::requests::{Requests, UPLOADS_MAX};
+use crate::lake::requests::{Requests, UPLOADS_MAX, one_of};
 use crate::lake::{CommitFile, FileKind, Leftovers};
 
 /// How many bytes of a file are handed to the lake at once: more than the least size of a part in object stores.
@@ -210,7 +210,7 @@ impl Uploader<'_> {
         plan: &Arc<PlannedFile>,
         first: &Mutex<Option<(Encoding, Bytes)>>,
     ) -> Result<Unfaulted<(Sealed, u64)>> {
-        let _one = self.requests.upload().await?;
+        let _one = one_of(&self.requests.uploads).await?;
         let upload = self.uploads.begin(&plan.key).await?;
         let id = upload.id().to_owned();
         let ready = lock(first).take();

@@ -6,8 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray};
+use arrow_array::{
+    ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
 use hydrant_core::origin::DeadLetter;
@@ -80,29 +81,18 @@ pub fn dead_letter_schema() -> Arc<Schema> {
 /// # Errors
 /// Arrow refuses the arrays, which their construction rules out.
 pub fn dead_letter_batch(dead_letters: &[StoredDeadLetter]) -> Result<RecordBatch, ArrowError> {
+    let entries = || dead_letters.iter().map(|dead_letter| &dead_letter.entry);
     let text = |read: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
-        let mut column = StringBuilder::new();
-        dead_letters
-            .iter()
-            .for_each(|dead_letter| column.append_value(read(&dead_letter.entry)));
-        Arc::new(column.finish())
+        Arc::new(StringArray::from_iter_values(entries().map(read)))
     };
     let integer = |read: &dyn Fn(&DeadLetter) -> u64| -> ArrayRef {
-        let values = dead_letters
-            .iter()
-            .map(|l| i64::try_from(read(&l.entry)).unwrap_or(i64::MAX));
+        let values = entries().map(|entry| i64::try_from(read(entry)).unwrap_or(i64::MAX));
         Arc::new(Int64Array::from_iter_values(values))
     };
-    let mut keys = StringBuilder::new();
-    let mut payloads = BinaryBuilder::new();
-    for dead_letter in dead_letters {
-        keys.append_option(dead_letter.entry.key.as_deref());
-        payloads.append_option(dead_letter.payload.as_deref());
-    }
-    let times = dead_letters
-        .iter()
-        .map(|dead_letter| dead_letter.entry.time);
-    let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+    let keys: StringArray = entries().map(|entry| entry.key.as_deref()).collect();
+    let payloads = dead_letters.iter().map(|letter| letter.payload.as_deref());
+    let payloads: BinaryArray = payloads.collect();
+    let times = TimestampMicrosecondArray::from_iter_values(entries().map(|entry| entry.time));
     RecordBatch::try_new(
         dead_letter_schema(),
         vec![
@@ -110,13 +100,13 @@ pub fn dead_letter_batch(dead_letters: &[StoredDeadLetter]) -> Result<RecordBatc
             text(&|dead_letter| dead_letter.shard.to_string()),
             text(&|dead_letter| dead_letter.sequence.to_string()),
             integer(&|dead_letter| u64::from(dead_letter.sub)),
-            Arc::new(keys.finish()),
+            Arc::new(keys),
             text(&|dead_letter| dead_letter.stage.to_string()),
             text(&|dead_letter| dead_letter.reason.to_string()),
             text(&|dead_letter| dead_letter.detail.clone()),
             integer(&|dead_letter| dead_letter.length),
-            Arc::new(payloads.finish()),
-            Arc::new(times),
+            Arc::new(payloads),
+            Arc::new(times.with_timezone("UTC")),
         ],
     )
 }

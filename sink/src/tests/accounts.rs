@@ -127,10 +127,10 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     assert!(report.is_good(), "{report:?}");
     assert_eq!(
         (
-            report.input,
-            report.rows,
-            report.dead_letters,
-            report.dropped
+            report.units.input,
+            report.units.rows,
+            report.units.dead_letters,
+            report.units.dropped
         ),
         (10, 4, 3, 3)
     );
@@ -182,14 +182,18 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
     push(&mut shard, with_account(sealed, 2, account(1, 1, 1))).await;
     shard.publish(Flush::Drain).await.unwrap();
     let (first, second) = (commit_of(&process, 1).await, commit_of(&process, 2).await);
-    assert_eq!(first.interval.to, Position::offset(0));
+    assert_eq!(first.interval().to, Position::offset(0));
     assert_eq!((first.counts.input, second.counts.input), (2, 3));
     let report = verify(&process.lake, &names(), Depth::default())
         .await
         .unwrap();
     assert!(report.is_good(), "{report:?}");
     assert_eq!(
-        (report.rows, report.dead_letters, report.dropped),
+        (
+            report.units.rows,
+            report.units.dead_letters,
+            report.units.dropped
+        ),
         (2, 2, 1)
     );
 }
@@ -227,7 +231,7 @@ async fn copies_that_the_reader_dropped_count_where_they_were() {
         let commit = commit_of(&process, slot).await;
         let counts = &commit.counts;
         assert_eq!(counts.input, counts.rows + counts.duplicates);
-        found.push((commit.interval.to, counts.rows, counts.duplicates));
+        found.push((commit.interval().to, counts.rows, counts.duplicates));
     }
     assert_eq!(
         found,
@@ -242,7 +246,7 @@ async fn copies_that_the_reader_dropped_count_where_they_were() {
         .await
         .unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!((report.input, report.duplicates), (1121, 1118));
+    assert_eq!((report.units.input, report.units.duplicates), (1121, 1118));
 }
 
 /// A table of events has no row for a record without payload. Headers say nothing to it.
@@ -353,7 +357,7 @@ async fn an_interval_with_nothing_in_it_leaves_no_record_but_moves_on() {
     publish(&mut shard, 9..11).await.unwrap();
     let commit = commit_of(&process, 1).await;
     assert_eq!(
-        commit.interval.from,
+        commit.interval().from,
         Position::Begin,
         "FROM is the chain's, not the reader's"
     );

@@ -84,7 +84,7 @@ async fn commits(process: &SinkProcess) -> Vec<Commit> {
 }
 
 fn end(commit: &Commit) -> Position {
-    commit.interval.to
+    commit.interval().to
 }
 
 /// A process whose intervals hold two partitions.
@@ -195,7 +195,7 @@ async fn an_aggregate_that_fits_into_no_interval_becomes_dead_letters_where_room
         .await
         .unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!((report.rows, report.dead_letters), (6, 2));
+    assert_eq!((report.units.rows, report.units.dead_letters), (6, 2));
 }
 
 /// The budget is spent in the middle of an aggregate: the interval takes the rest of the aggregate all the same.
@@ -232,7 +232,7 @@ async fn a_spent_budget_cuts_no_aggregate() {
         .await
         .unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!(report.dead_letters, UNITS * RECORDS as u64);
+    assert_eq!(report.units.dead_letters, UNITS * RECORDS as u64);
 }
 
 /// A batch of many aggregates is cut behind the one in which the budget is spent.
@@ -261,7 +261,7 @@ async fn a_spent_budget_ends_an_interval_inside_a_batch() {
     let report = verify(&process.lake, &names(), Depth::default()).await;
     let report = report.unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!(report.dead_letters, (AGGREGATES * RECORDS) as u64);
+    assert_eq!(report.units.dead_letters, (AGGREGATES * RECORDS) as u64);
 }
 
 /// A claim's position, with what its reader knew there.

@@ -325,7 +325,7 @@ async fn verification_reads_no_file_at_once() {
     publish(&mut shard, 0..9).await.unwrap();
     let report = verify(&process.lake, &names(), Depth::default()).await;
     let report = report.unwrap();
-    assert!(report.is_good() && report.rows > 0, "{report:?}");
+    assert!(report.is_good() && report.units.rows > 0, "{report:?}");
     let is_file =
         |event: &LakeEvent| matches!(event, LakeEvent::Got(key) if key.ends_with(".parquet"));
     assert!(!events.all().iter().any(is_file));

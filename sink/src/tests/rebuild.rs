@@ -409,7 +409,10 @@ async fn drops_of_a_cut_batch_count_once_in_every_owner() {
             let quick = Depth { contents: false };
             let report = verify(&process.lake, &names(), quick).await.unwrap();
             assert!(report.is_good(), "{report:?}");
-            assert_eq!((report.input, report.rows, report.dropped), (20, 10, 10));
+            assert_eq!(
+                (report.units.input, report.units.rows, report.units.dropped),
+                (20, 10, 10)
+            );
             let accounted: u64 = report.origins.iter().map(|origin| origin.input).sum();
             assert_eq!(accounted, 20);
             break;

@@ -57,7 +57,10 @@ async fn two_sinks_race_for_a_schema() {
     assert_eq!(a.stage.registry().newest().number, 3);
     let report = verify(&a.lake, &names(), Depth::default()).await.unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!((report.schema, report.rows, report.dead_letters), (3, 3, 1));
+    assert_eq!(
+        (report.schema, report.units.rows, report.units.dead_letters),
+        (3, 3, 1)
+    );
     assert_eq!(report.files_of_older_schemas, 2);
 }
 

@@ -74,7 +74,7 @@ async fn the_files_of_all_intervals_are_uploaded_together() {
         let report = verify(&process.lake, &names(), Depth::default()).await;
         let report = report.unwrap();
         assert!(report.is_good(), "{report:?}");
-        assert_eq!(report.rows, shards * FILES);
+        assert_eq!(report.units.rows, shards * FILES);
     }
 }
 

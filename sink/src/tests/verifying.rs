@@ -67,7 +67,11 @@ async fn a_good_table_is_good_and_its_sums_are_told() {
     let report = check(&looker(&world).await).await;
     assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");
     assert_eq!(
-        (report.input, report.rows, report.dead_letters),
+        (
+            report.units.input,
+            report.units.rows,
+            report.units.dead_letters
+        ),
         (18, 16, 2)
     );
     assert_eq!(report.chains.len(), 2);
@@ -138,7 +142,7 @@ async fn every_damage_to_a_chain_is_found() {
                 vec![Damaged, Foreign]
             }
             2 => {
-                commit.interval.from = Position::offset(3);
+                commit.intervals[0].from = Position::offset(3);
                 replace(lake, &record, commit.to_body().to_vec()).await;
                 vec![Misplaced, Discontinuous]
             }
@@ -269,7 +273,10 @@ async fn a_chain_under_another_shards_name_is_misplaced() {
     let report = check(lake).await;
     assert_eq!(kinds(&report), [ProblemKind::Misplaced]);
     assert_eq!(report.problem_count(), 4, "genesis and three records");
-    assert_eq!((report.rows, report.input), (sound.rows, sound.input));
+    assert_eq!(
+        (report.units.rows, report.units.input),
+        (sound.units.rows, sound.units.input)
+    );
 }
 
 #[tokio::test]
@@ -370,7 +377,11 @@ async fn untimed_rows_are_rows() {
     let report = check(&process.lake).await;
     assert!(report.is_good(), "{report:?}");
     assert_eq!(
-        (report.rows, report.dead_letters, report.untimed_rows),
+        (
+            report.units.rows,
+            report.units.dead_letters,
+            report.untimed_rows
+        ),
         (3, 1, 2)
     );
 }

@@ -49,11 +49,11 @@ impl EndlessLake {
             version: crate::lake::COMMIT_VERSION,
             slot,
             stream: stream_id(),
-            interval: ShardInterval {
+            intervals: [ShardInterval {
                 shard: shard("000000").id,
                 from,
                 to,
-            },
+            }],
             nonce: String::new(),
             end: false,
             files: vec![self.file(slot)],
@@ -178,7 +178,7 @@ async fn records_and_files_are_read_some_at_a_time_and_never_listed_whole() {
     let lake: SharedLake = Arc::clone(&endless) as SharedLake;
     let quick = Depth { contents: false };
     let report = verify(&lake, &names(), quick).await.unwrap();
-    assert_eq!((report.rows, report.files), (10 * RECORDS, RECORDS));
+    assert_eq!((report.units.rows, report.files), (10 * RECORDS, RECORDS));
     // Only the spec that the records name is missing.
     assert_eq!(report.problem_count(), 1, "{:?}", report.problems);
     let most = endless.most_at_once.load(Ordering::Relaxed);

@@ -5,10 +5,7 @@ use hydrant_core::lake::{Sealed, SharedLake};
 
 use super::report::ProblemKind;
 use crate::encode::{FOOTER_END_BYTES, count_rows};
-use crate::lake::CommitFile;
-
-/// How many bytes of a file are read at once.
-const RANGE_BYTES: u64 = 8 << 20;
+use crate::lake::{CommitFile, checksum};
 
 /// A file as its record describes it.
 #[derive(Clone, Debug)]
@@ -39,33 +36,22 @@ pub(super) async fn check(
     let sealed = &expected.file.sealed;
     let state = match lake.head(&sealed.key).await? {
         None => FileState::Absent,
-        Some(found) if found.size != sealed.size => other_size(&expected.file, found.size),
+        Some(found) if found.size != sealed.size => {
+            let detail = format!("it has {} bytes instead of {}", found.size, sealed.size);
+            FileState::Wrong(ProblemKind::Damaged, detail)
+        }
         Some(_) if !contents => FileState::Good,
         Some(_) => compare(&lake, &expected.file).await?,
     };
     Ok((expected, state))
 }
 
-fn other_size(file: &CommitFile, found: u64) -> FileState {
-    let detail = format!("it has {found} bytes instead of {}", file.sealed.size);
-    FileState::Wrong(ProblemKind::Damaged, detail)
-}
-
-/// Reads a file range by range and compares its checksum, then the rows of its footer.
+/// Reads a file and compares its checksum, then the rows of its footer.
 async fn compare(lake: &SharedLake, file: &CommitFile) -> Result<FileState> {
     let Sealed { key, size, crc, .. } = &file.sealed;
-    let (mut at, mut found) = (0, 0);
-    while at < *size {
-        let end = (at + RANGE_BYTES).min(*size);
-        let Some(part) = lake.get_range(key, at..end).await? else {
-            return Ok(FileState::Absent);
-        };
-        if part.len() as u64 != end - at {
-            return Ok(other_size(file, at + part.len() as u64));
-        }
-        found = crc32c::crc32c_append(found, &part);
-        at = end;
-    }
+    let Some(found) = checksum(&**lake, key, *size).await? else {
+        return Ok(FileState::Absent);
+    };
     if found != *crc {
         let detail = format!("its checksum is {found:08x} instead of {crc:08x}");
         return Ok(FileState::Wrong(ProblemKind::Damaged, detail));

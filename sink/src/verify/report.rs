@@ -1,6 +1,7 @@
 //! The report of a verification.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hydrant_core::Position;
 use serde::Serialize;
@@ -12,7 +13,7 @@ pub const LISTED_MAX: usize = 100;
 
 /// The kind of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum ProblemKind {
     /// A record names an object that does not exist.
@@ -35,20 +36,10 @@ pub enum ProblemKind {
     Gap,
 }
 
-impl ProblemKind {
-    /// The name of the kind in text output.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ProblemKind::Missing => "missing",
-            ProblemKind::Damaged => "damaged",
-            ProblemKind::Foreign => "foreign",
-            ProblemKind::Misplaced => "misplaced",
-            ProblemKind::Discontinuous => "discontinuous",
-            ProblemKind::Unbalanced => "unbalanced",
-            ProblemKind::Unfinished => "unfinished",
-            ProblemKind::Leftover => "leftover",
-            ProblemKind::Gap => "gap",
-        }
+impl fmt::Display for ProblemKind {
+    /// Writes the name of the kind, which is one word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
 }
 
@@ -61,6 +52,36 @@ pub struct TableProblem {
     pub place: String,
     /// What is wrong with the object.
     pub detail: String,
+}
+
+/// How many units there are, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UnitCounts {
+    /// Units in: `rows + dead_letters + dropped + duplicates`.
+    pub input: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Dropped by rules.
+    pub dropped: u64,
+    /// Duplicates.
+    pub duplicates: u64,
+}
+
+impl UnitCounts {
+    /// Adds other counts.
+    pub(super) fn add(&mut self, other: UnitCounts) {
+        for (sum, amount) in [
+            (&mut self.input, other.input),
+            (&mut self.rows, other.rows),
+            (&mut self.dead_letters, other.dead_letters),
+            (&mut self.dropped, other.dropped),
+            (&mut self.duplicates, other.duplicates),
+        ] {
+            *sum = sum.saturating_add(amount);
+        }
+    }
 }
 
 /// The counts of one chain.
@@ -78,16 +99,9 @@ pub struct ChainReport {
     pub ended: bool,
     /// Commit records.
     pub records: u64,
-    /// Units in.
-    pub input: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
-    /// Dropped by rules.
-    pub dropped: u64,
-    /// Duplicates.
-    pub duplicates: u64,
+    /// Its units.
+    #[serde(flatten)]
+    pub units: UnitCounts,
 }
 
 /// The result of a verification.
@@ -97,16 +111,9 @@ pub struct TableReport {
     pub table: String,
     /// Its chains.
     pub chains: Vec<ChainReport>,
-    /// Units in: `rows + dead_letters + dropped + duplicates`.
-    pub input: u64,
-    /// Rows.
-    pub rows: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
-    /// Dropped by rules.
-    pub dropped: u64,
-    /// Duplicates.
-    pub duplicates: u64,
+    /// The units of all chains.
+    #[serde(flatten)]
+    pub units: UnitCounts,
     /// Rows in the default partition because they have no believable event time.
     pub untimed_rows: u64,
     /// Files that are visible, dead letters included.
@@ -149,15 +156,7 @@ impl TableReport {
 
     /// Adds a chain and its counts.
     pub(super) fn add(&mut self, chain: ChainReport) {
-        for (sum, amount) in [
-            (&mut self.input, chain.input),
-            (&mut self.rows, chain.rows),
-            (&mut self.dead_letters, chain.dead_letters),
-            (&mut self.dropped, chain.dropped),
-            (&mut self.duplicates, chain.duplicates),
-        ] {
-            *sum = sum.saturating_add(amount);
-        }
+        self.units.add(chain.units);
         self.chains.push(chain);
     }
 

@@ -180,7 +180,7 @@ pub(super) fn judge(
     faults.extend(
         problems
             .iter()
-            .map(|p| format!("{}: {}: {}", p.kind.as_str(), p.place, p.detail)),
+            .map(|p| format!("{}: {}: {}", p.kind, p.place, p.detail)),
     );
     faults.extend(
         lake.disordered

@@ -10,7 +10,7 @@ use hydrant_core::{Position, Result};
 use super::Verification;
 use crate::lake::{ChainNames, Commit, FileKind, Genesis, RebuildRecord, TableNames, unseal_body};
 use crate::verify::files::{Expected, check};
-use crate::verify::report::{ChainReport, ProblemKind, TableReport};
+use crate::verify::report::{ChainReport, ProblemKind, TableReport, UnitCounts};
 use crate::verify::slots::Slots;
 
 /// How many records are read at a time.
@@ -183,7 +183,7 @@ impl Verification {
                 return None;
             }
         };
-        let interval = &commit.interval;
+        let interval = commit.interval();
         let chain = self.names.chain(&commit.stream, &interval.shard);
         if chain.dir != place.dir {
             report.problem(ProblemKind::Misplaced, key, belongs_to(&chain));
@@ -280,14 +280,12 @@ impl ChainReport {
         self.to = Some(to);
         self.ended = commit.end;
         self.records += 1;
-        for (sum, amount) in [
-            (&mut self.input, counts.input),
-            (&mut self.rows, counts.rows),
-            (&mut self.dead_letters, counts.dead_letters()),
-            (&mut self.dropped, counts.dropped_units()),
-            (&mut self.duplicates, counts.duplicates),
-        ] {
-            *sum = sum.saturating_add(amount);
-        }
+        self.units.add(UnitCounts {
+            input: counts.input,
+            rows: counts.rows,
+            dead_letters: counts.dead_letters(),
+            dropped: counts.dropped_units(),
+            duplicates: counts.duplicates,
+        });
     }
 }

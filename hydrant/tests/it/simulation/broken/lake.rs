@@ -54,7 +54,7 @@ impl LakeLayer for VariantLake {
         match &put {
             Put::Exists(found) if self.how == BrokenVariant::MineByInterval => {
                 let found = Commit::from_body(key, found)?;
-                Ok(if found.interval == ours.interval {
+                Ok(if found.interval() == ours.interval() {
                     Put::Created
                 } else {
                     put
