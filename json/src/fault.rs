@@ -9,60 +9,45 @@ pub struct JsonFault {
     pub at: usize,
 }
 
-/// What is wrong.
+/// What is wrong, in words for messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum FaultKind {
+pub struct FaultKind(&'static str);
+
+impl FaultKind {
     /// The input ends within a string.
-    CutString,
+    pub const CUT_STRING: Self = Self("end within a string");
     /// A control character stands in a string.
-    ControlCharacter,
+    pub const CONTROL_CHARACTER: Self = Self("control character in a string");
     /// A backslash stands before a character that it does not escape.
-    UnknownEscape,
+    pub const UNKNOWN_ESCAPE: Self = Self("unknown escape");
     /// Four hexadecimal digits do not follow `\u`.
-    UnicodeEscape,
+    pub const UNICODE_ESCAPE: Self = Self("bad unicode escape");
     /// An escape is half of a surrogate pair.
-    LoneSurrogate,
+    pub const LONE_SURROGATE: Self = Self("lone surrogate");
     /// A number has no digit where it needs one.
-    NoDigit,
+    pub const NO_DIGIT: Self = Self("no digit where a number needs one");
     /// A number begins with a zero that another digit follows.
-    LeadingZero,
+    pub const LEADING_ZERO: Self = Self("number with a leading zero");
     /// No digit follows the decimal point.
-    NoFraction,
+    pub const NO_FRACTION: Self = Self("no digit behind the point");
     /// No digit follows the `e`.
-    NoExponent,
+    pub const NO_EXPONENT: Self = Self("no digit in the exponent");
     /// A word is not `true`, `false` or `null`.
-    UnknownWord,
+    pub const UNKNOWN_WORD: Self = Self("unknown word");
     /// Something else stands where a token is due, or the input ends there.
-    Unexpected,
+    pub const UNEXPECTED: Self = Self("unexpected character");
     /// Containers nest deeper than [`crate::DEPTH_MAX`].
-    TooDeep,
+    pub const TOO_DEEP: Self = Self("deeper nesting");
+
+    /// The words.
+    pub fn found(self) -> &'static str {
+        self.0
+    }
 }
 
 impl JsonFault {
     #[cold]
     pub(crate) fn new(kind: FaultKind, at: usize) -> Self {
         Self { kind, at }
-    }
-}
-
-impl FaultKind {
-    /// The fault in words, for messages.
-    #[must_use]
-    pub fn found(self) -> &'static str {
-        match self {
-            Self::CutString => "end within a string",
-            Self::ControlCharacter => "control character in a string",
-            Self::UnknownEscape => "unknown escape",
-            Self::UnicodeEscape => "bad unicode escape",
-            Self::LoneSurrogate => "lone surrogate",
-            Self::NoDigit => "no digit where a number needs one",
-            Self::LeadingZero => "number with a leading zero",
-            Self::NoFraction => "no digit behind the point",
-            Self::NoExponent => "no digit in the exponent",
-            Self::UnknownWord => "unknown word",
-            Self::Unexpected => "unexpected character",
-            Self::TooDeep => "deeper nesting",
-        }
     }
 }

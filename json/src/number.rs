@@ -38,10 +38,10 @@ pub fn number(input: &[u8], start: usize) -> Result<JsonNumber, JsonFault> {
     let (mut mantissa, mut at) = digits(input, first, 0);
     let mut digits_read = at - first;
     if digits_read == 0 {
-        return Err(JsonFault::new(FaultKind::NoDigit, at));
+        return Err(JsonFault::new(FaultKind::NO_DIGIT, at));
     }
     if digits_read > 1 && input[first] == b'0' {
-        return Err(JsonFault::new(FaultKind::LeadingZero, first));
+        return Err(JsonFault::new(FaultKind::LEADING_ZERO, first));
     }
     let mut power = 0;
     let integer = !matches!(input.get(at), Some(b'.' | b'e' | b'E'));
@@ -51,7 +51,7 @@ pub fn number(input: &[u8], start: usize) -> Result<JsonNumber, JsonFault> {
             (mantissa, at) = digits(input, fraction, mantissa);
             let length = at - fraction;
             if length == 0 {
-                return Err(JsonFault::new(FaultKind::NoFraction, at));
+                return Err(JsonFault::new(FaultKind::NO_FRACTION, at));
             }
             digits_read += length;
             power = i64::try_from(length).map_or(-EXPONENT_MAX, |length| -length);
@@ -93,7 +93,7 @@ fn exponent(input: &[u8], mut at: usize) -> Result<(i64, usize), JsonFault> {
         at += 1;
     }
     if at == first {
-        return Err(JsonFault::new(FaultKind::NoExponent, at));
+        return Err(JsonFault::new(FaultKind::NO_EXPONENT, at));
     }
     Ok((if negative { -exponent } else { exponent }, at))
 }

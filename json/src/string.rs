@@ -79,7 +79,7 @@ fn escaped_string(
     let mut next = first;
     loop {
         let Some(found) = next else {
-            return Err(JsonFault::new(FaultKind::CutString, input.len()));
+            return Err(JsonFault::new(FaultKind::CUT_STRING, input.len()));
         };
         let at = match input[found] {
             b'"' => {
@@ -90,7 +90,7 @@ fn escaped_string(
                 });
             }
             b'\\' => escape(input, found)?.1,
-            _ => return Err(JsonFault::new(FaultKind::ControlCharacter, found)),
+            _ => return Err(JsonFault::new(FaultKind::CONTROL_CHARACTER, found)),
         };
         next = special(input, at);
     }
@@ -130,8 +130,8 @@ pub fn escape(input: &[u8], at: usize) -> Result<(char, usize), JsonFault> {
         Some(b'r') => '\r',
         Some(b't') => '\t',
         Some(b'u') => return unicode_escape(input, at),
-        Some(_) => return Err(JsonFault::new(FaultKind::UnknownEscape, at)),
-        None => return Err(JsonFault::new(FaultKind::CutString, input.len())),
+        Some(_) => return Err(JsonFault::new(FaultKind::UNKNOWN_ESCAPE, at)),
+        None => return Err(JsonFault::new(FaultKind::CUT_STRING, input.len())),
     };
     Ok((character, at + 2))
 }
@@ -142,7 +142,7 @@ fn unicode_escape(input: &[u8], at: usize) -> Result<(char, usize), JsonFault> {
     if let Some(character) = char::from_u32(high) {
         return Ok((character, at + 6));
     }
-    let lone = JsonFault::new(FaultKind::LoneSurrogate, at);
+    let lone = JsonFault::new(FaultKind::LONE_SURROGATE, at);
     if high >= 0xdc00 || input.get(at + 6..at + 8) != Some(b"\\u") {
         return Err(lone);
     }
@@ -163,5 +163,5 @@ fn unit(input: &[u8], at: usize) -> Result<u32, JsonFault> {
                 Some(unit << 4 | char::from(*digit).to_digit(16)?)
             })
         })
-        .ok_or_else(|| JsonFault::new(FaultKind::UnicodeEscape, at))
+        .ok_or_else(|| JsonFault::new(FaultKind::UNICODE_ESCAPE, at))
 }

@@ -12,7 +12,7 @@ fn is_json(text: &[u8]) -> Result<(), JsonFault> {
     if end == text.len() {
         Ok(())
     } else {
-        Err(JsonFault::new(FaultKind::Unexpected, end))
+        Err(JsonFault::new(FaultKind::UNEXPECTED, end))
     }
 }
 
@@ -114,13 +114,13 @@ fn strings_end_at_their_quote_wherever_it_is() {
         }
         for control in ["\0", "\n", "\x1f"] {
             let input = format!("\"{text}{control}{text}\"");
-            let fault = JsonFault::new(FaultKind::ControlCharacter, 1 + length);
+            let fault = JsonFault::new(FaultKind::CONTROL_CHARACTER, 1 + length);
             assert_eq!(string(input.as_bytes(), 0), Err(fault), "{input}");
         }
         let cut = format!("\"{text}");
         assert_eq!(
             string(cut.as_bytes(), 0),
-            Err(JsonFault::new(FaultKind::CutString, 1 + length))
+            Err(JsonFault::new(FaultKind::CUT_STRING, 1 + length))
         );
     }
 }
@@ -128,24 +128,24 @@ fn strings_end_at_their_quote_wherever_it_is() {
 #[test]
 fn a_fault_says_what_and_where() {
     for (text, kind, at) in [
-        ("\"a\\x\"", FaultKind::UnknownEscape, 2),
-        ("\"a\\", FaultKind::CutString, 3),
-        ("\"a\\u12\"", FaultKind::UnicodeEscape, 2),
-        ("\"a\\u+123\"", FaultKind::UnicodeEscape, 2),
-        ("\"a\\ud800\"", FaultKind::LoneSurrogate, 2),
-        ("\"a\\ud800\\n\"", FaultKind::LoneSurrogate, 2),
-        ("\"a\\ud800\\u0041\"", FaultKind::LoneSurrogate, 2),
-        ("\"a\\udc00\"", FaultKind::LoneSurrogate, 2),
-        ("-", FaultKind::NoDigit, 1),
-        ("-01", FaultKind::LeadingZero, 1),
-        ("1.", FaultKind::NoFraction, 2),
-        ("1.5e+", FaultKind::NoExponent, 5),
-        ("[nul]", FaultKind::UnknownWord, 1),
-        ("[1}", FaultKind::Unexpected, 2),
-        ("{\"a\":1]", FaultKind::Unexpected, 6),
-        ("[1,]", FaultKind::Unexpected, 3),
-        ("{\"a\" 1}", FaultKind::Unexpected, 5),
-        ("", FaultKind::Unexpected, 0),
+        ("\"a\\x\"", FaultKind::UNKNOWN_ESCAPE, 2),
+        ("\"a\\", FaultKind::CUT_STRING, 3),
+        ("\"a\\u12\"", FaultKind::UNICODE_ESCAPE, 2),
+        ("\"a\\u+123\"", FaultKind::UNICODE_ESCAPE, 2),
+        ("\"a\\ud800\"", FaultKind::LONE_SURROGATE, 2),
+        ("\"a\\ud800\\n\"", FaultKind::LONE_SURROGATE, 2),
+        ("\"a\\ud800\\u0041\"", FaultKind::LONE_SURROGATE, 2),
+        ("\"a\\udc00\"", FaultKind::LONE_SURROGATE, 2),
+        ("-", FaultKind::NO_DIGIT, 1),
+        ("-01", FaultKind::LEADING_ZERO, 1),
+        ("1.", FaultKind::NO_FRACTION, 2),
+        ("1.5e+", FaultKind::NO_EXPONENT, 5),
+        ("[nul]", FaultKind::UNKNOWN_WORD, 1),
+        ("[1}", FaultKind::UNEXPECTED, 2),
+        ("{\"a\":1]", FaultKind::UNEXPECTED, 6),
+        ("[1,]", FaultKind::UNEXPECTED, 3),
+        ("{\"a\" 1}", FaultKind::UNEXPECTED, 5),
+        ("", FaultKind::UNEXPECTED, 0),
     ] {
         assert_eq!(
             is_json(text.as_bytes()),
@@ -159,6 +159,6 @@ fn a_fault_says_what_and_where() {
 fn depth_is_bounded() {
     let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(is_json(nested(DEPTH_MAX).as_bytes()), Ok(()));
-    let fault = JsonFault::new(FaultKind::TooDeep, DEPTH_MAX);
+    let fault = JsonFault::new(FaultKind::TOO_DEEP, DEPTH_MAX);
     assert_eq!(is_json(nested(DEPTH_MAX + 1).as_bytes()), Err(fault));
 }

@@ -15,7 +15,7 @@ struct OpenContainers {
 impl OpenContainers {
     fn push(&mut self, object: bool, at: usize) -> Result<(), JsonFault> {
         let Some(bits) = self.objects.get_mut(self.depth / 64) else {
-            return Err(JsonFault::new(FaultKind::TooDeep, at));
+            return Err(JsonFault::new(FaultKind::TOO_DEEP, at));
         };
         let bit = 1 << (self.depth % 64);
         *bits = if object { *bits | bit } else { *bits & !bit };
@@ -64,7 +64,7 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, JsonFault> {
             Some(b'"') => string(input, at)?.end + 1,
             Some(b'-' | b'0'..=b'9') => number(input, at)?.end,
             Some(b't' | b'f' | b'n') => word(input, at)?.1,
-            _ => return Err(JsonFault::new(FaultKind::Unexpected, at)),
+            _ => return Err(JsonFault::new(FaultKind::UNEXPECTED, at)),
         };
         // Behind a value: what closes here, and the comma before the next one.
         loop {
@@ -85,7 +85,7 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, JsonFault> {
                     at = skip_space(input, at + 1);
                     break;
                 }
-                _ => return Err(JsonFault::new(FaultKind::Unexpected, at)),
+                _ => return Err(JsonFault::new(FaultKind::UNEXPECTED, at)),
             }
         }
     }
@@ -94,11 +94,11 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, JsonFault> {
 /// Skips a key and its colon; answers where its value starts.
 fn key(input: &[u8], at: usize) -> Result<usize, JsonFault> {
     if input.get(at) != Some(&b'"') {
-        return Err(JsonFault::new(FaultKind::Unexpected, at));
+        return Err(JsonFault::new(FaultKind::UNEXPECTED, at));
     }
     let colon = skip_space(input, string(input, at)?.end + 1);
     if input.get(colon) != Some(&b':') {
-        return Err(JsonFault::new(FaultKind::Unexpected, colon));
+        return Err(JsonFault::new(FaultKind::UNEXPECTED, colon));
     }
     Ok(skip_space(input, colon + 1))
 }

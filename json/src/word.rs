@@ -38,6 +38,6 @@ pub fn word(input: &[u8], at: usize) -> Result<(Word, usize), JsonFault> {
     } else if rest.starts_with(b"false") {
         Ok((Word::False, at + 5))
     } else {
-        Err(JsonFault::new(FaultKind::UnknownWord, at))
+        Err(JsonFault::new(FaultKind::UNKNOWN_WORD, at))
     }
 }

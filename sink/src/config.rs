@@ -165,16 +165,10 @@ impl Config {
 }
 
 fn read_names(section: &mut Section) -> Option<TableNames> {
-    let table = section
-        .text("table")
-        .unwrap_or_else(|| TABLE_DEFAULT.to_owned());
-    match TableNames::try_new(&table) {
-        Ok(names) => Some(names),
-        Err(error) => {
-            section.problem("table", error.to_string());
-            None
-        }
-    }
+    let table = section.text("table");
+    let names = TableNames::try_new(table.as_deref().unwrap_or(TABLE_DEFAULT));
+    let names = names.map_err(|error| section.problem("table", error.to_string()));
+    names.ok()
 }
 
 /// Reads the rules of the table:

@@ -137,25 +137,16 @@ impl Stage for TableSink {
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
-        let Opened {
-            shard,
-            after,
-            start,
-            ..
-        } = opened;
-        let finisher = self.shared.finisher.clone();
-        let chain = self.chain(&shard);
+        let (shared, shard) = (Arc::clone(&self.shared), opened.shard);
+        let (finisher, chain) = (shared.finisher.clone(), self.chain(&shard));
+        let (began, to) = (opened.after.began, opened.after.to);
         let resumed = self.resumed().remove(&shard.id);
-        let resumed = resumed.filter(|progress| progress.to == after.to);
-        let (began, to) = (after.began, after.to);
-        let mut publisher = Publisher::open(chain, finisher, start, began, to, resumed).await?;
+        let resumed = resumed.filter(|progress| progress.to == to);
+        let opening = Publisher::open(chain, finisher, opened.start, began, to, resumed);
+        let mut publisher = opening.await?;
         publisher.clean_up().await;
-        let stream_shard = StreamShard::new(&self.shared.stream, &shard.id);
-        Ok(Box::new(SinkShard::new(
-            Arc::clone(&self.shared),
-            stream_shard,
-            publisher,
-        )))
+        let stream_shard = StreamShard::new(&shared.stream, &shard.id);
+        Ok(Box::new(SinkShard::new(shared, stream_shard, publisher)))
     }
 
     async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {

@@ -34,19 +34,13 @@ pub struct SinkParts {
 /// # Errors
 /// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
 pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
-    let SinkParts {
-        app,
-        context,
-        shutdown,
-        behind,
-    } = parts;
+    let (context, behind) = (parts.context, parts.behind);
     // The lake is opened first: a mistake in its URL must not wait for the input.
     let lake = config.lakes().open(config.to(), &context).await?;
-    let input = config.input().open(&shutdown, &context).await?;
+    let input = config.input().open(&parts.shutdown, &context).await?;
     let mut rules = config.rules.clone();
-    rules.policy = behind
-        .as_ref()
-        .map(|transform| transform.digest().to_owned());
+    let digest = behind.as_ref().map(|transform| transform.digest());
+    rules.policy = digest.map(str::to_owned);
     let names = config.names();
     let rebuild = Arc::new(SourceRebuild::new(&input, &lake, &context, names, behind));
     let (flush, stream) = (config.flush, input.id().clone());
@@ -55,7 +49,9 @@ pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<
     let stage = stage.at(&config.lakes().locate(config.to(), &context).await?);
     let totals = stage.totals();
     let stage = Arc::new(stage);
-    let spec = config.input().run(context, input, app, stage, shutdown);
+    let spec = config
+        .input()
+        .run(context, input, parts.app, stage, parts.shutdown);
     Ok((spec, totals))
 }
 

@@ -45,10 +45,10 @@ fn stored(record: &[u8]) -> Stored {
         DecodeOutcome::Full => panic!("a new decoder is not full"),
         DecodeOutcome::Rejected(reject) => {
             return match reject.reason {
-                decode::RejectReason::MalformedJson | decode::RejectReason::NotUtf8 => {
+                decode::RejectReason::MALFORMED_JSON | decode::RejectReason::NOT_UTF8 => {
                     Stored::NotJson
                 }
-                decode::RejectReason::TooDeep => Stored::TooDeep,
+                decode::RejectReason::TOO_DEEP => Stored::TooDeep,
                 _ => Stored::Other,
             };
         }

@@ -309,7 +309,6 @@ pub struct Size {
 
 impl Size {
     /// Both together.
-    #[must_use]
     pub fn and(self, other: Size) -> Size {
         Size {
             arrays: self.arrays + other.arrays,
@@ -347,7 +346,7 @@ impl NumberColumn {
                 let exact = value.unsigned_abs() <= INTEGER_EXACT_MAX.unsigned_abs();
                 if !exact && double {
                     return Err(Reject::new(
-                        RejectReason::IntegerOverflow,
+                        RejectReason::INTEGER_OVERFLOW,
                         "integer beyond 2^53",
                         offset,
                     )
@@ -369,13 +368,13 @@ impl NumberColumn {
             ParsedNumber::Huge => {
                 let wanted = if double { "DOUBLE" } else { "BIGINT" };
                 return Err(
-                    Reject::new(RejectReason::IntegerOverflow, number.kind(), offset)
+                    Reject::new(RejectReason::INTEGER_OVERFLOW, number.kind(), offset)
                         .wanting(wanted),
                 );
             }
             ParsedNumber::Infinite => {
                 return Err(
-                    Reject::new(RejectReason::NumberOutOfRange, number.kind(), offset)
+                    Reject::new(RejectReason::NUMBER_OUT_OF_RANGE, number.kind(), offset)
                         .wanting(if double { "DOUBLE" } else { "BIGINT" }),
                 );
             }

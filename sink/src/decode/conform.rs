@@ -99,7 +99,7 @@ impl DecodedRows {
         }
         if schema.fields().is_empty() {
             for row in 0..rows {
-                refused.refuse(row, RejectReason::EmptyRecord, "", "a column", "none");
+                refused.refuse(row, RejectReason::EMPTY_RECORD, "", "a column", "none");
             }
         }
         let refused_rows = refused.rows.iter();
@@ -234,12 +234,12 @@ impl RefusedRows {
             let folded = fold_name(&column.name);
             let twin = target.iter().find(|known| fold_name(&known.name) == folded);
             let (reason, wanted) = match twin {
-                Some(twin) => (RejectReason::KeyCaseConflict, format!("`{}`", twin.name)),
+                Some(twin) => (RejectReason::KEY_CASE_CONFLICT, format!("`{}`", twin.name)),
                 None if table.is_some_and(|table| table.is_reserved(&column.name)) => {
-                    (RejectReason::ReservedColumn, String::new())
+                    (RejectReason::RESERVED_COLUMN, String::new())
                 }
                 None => (
-                    RejectReason::TooManyColumns,
+                    RejectReason::TOO_MANY_COLUMNS,
                     "a column of the table".to_owned(),
                 ),
             };
@@ -280,7 +280,7 @@ impl RefusedRows {
             (T::Bigint, T::Double) => {
                 let values = array.as_primitive::<Int64Type>();
                 let exact = INTEGER_EXACT_MAX.unsigned_abs();
-                let found = (RejectReason::IntegerOverflow, "integer beyond 2^53");
+                let found = (RejectReason::INTEGER_OVERFLOW, "integer beyond 2^53");
                 self.refuse_where(array, row_of, [path, "DOUBLE"], found, |index| {
                     values.value(index).unsigned_abs() > exact
                 });
@@ -289,7 +289,7 @@ impl RefusedRows {
             (T::Double, T::Bigint) => {
                 let values = array.as_primitive::<Float64Type>();
                 let found = "number with a fraction or exponent";
-                let found = (RejectReason::TypeConflict, found);
+                let found = (RejectReason::TYPE_CONFLICT, found);
                 self.refuse_where(array, row_of, [path, "BIGINT"], found, |index| {
                     let value = values.value(index);
                     value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64
@@ -306,7 +306,7 @@ impl RefusedRows {
                     scaled.filter(|scaled| scaled.abs() < limit)
                 };
                 let wanted = target.kind.to_string();
-                let found = (RejectReason::IntegerOverflow, "number with more digits");
+                let found = (RejectReason::INTEGER_OVERFLOW, "number with more digits");
                 self.refuse_where(array, row_of, [path, &wanted], found, |index| {
                     scaled(values.value(index)).is_none()
                 });
@@ -346,7 +346,7 @@ impl RefusedRows {
                 )?)
             }
             _ => {
-                let found = (RejectReason::TypeConflict, ours.kind.word());
+                let found = (RejectReason::TYPE_CONFLICT, ours.kind.word());
                 self.refuse_where(array, row_of, [path, target.kind.word()], found, |_| true);
                 new_null_array(&wanted_type, array.len())
             }

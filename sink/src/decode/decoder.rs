@@ -33,7 +33,6 @@ pub struct RowOrigin<'a> {
 
 /// The outcome of appending a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
 pub enum DecodeOutcome {
     /// The record is a row.
     Row,
@@ -56,7 +55,7 @@ pub struct Decoder {
     records: Vec<u32>,
     /// The rows without an event time that names a partition.
     untimed: Vec<u32>,
-    at: DecoderMark,
+    pub(crate) at: DecoderMark,
 }
 
 /// Where a decoder stands between two records.
@@ -66,11 +65,12 @@ pub(crate) struct DecoderMark {
     payload_bytes: usize,
     /// How many partitions there are; kept in marks only.
     partitions: usize,
-    rejected: u64,
+    /// How many records were refused.
+    pub(crate) rejected: u64,
     /// The range of the event times that name a partition.
-    event_times: Option<TimeRange>,
+    pub(crate) event_times: Option<TimeRange>,
     /// How many records are done with: rows and refused ones.
-    done: u64,
+    pub(crate) done: u64,
 }
 
 impl Decoder {
@@ -157,12 +157,12 @@ impl Decoder {
     fn read(&mut self, payload: &[u8]) -> Result<(), Box<Reject>> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(
-                Reject::new(RejectReason::TooLarge, "payload", PAYLOAD_BYTES_MAX)
+                Reject::new(RejectReason::TOO_LARGE, "payload", PAYLOAD_BYTES_MAX)
                     .wanting(format!("at most {PAYLOAD_BYTES_MAX} bytes")),
             );
         }
         let input = std::str::from_utf8(payload)
-            .map_err(|error| Reject::new(RejectReason::NotUtf8, "", error.valid_up_to()))?;
+            .map_err(|error| Reject::new(RejectReason::NOT_UTF8, "", error.valid_up_to()))?;
         let mut row = RecordReader {
             input,
             at: 0,
@@ -242,33 +242,12 @@ impl Decoder {
     }
 
     /// How many rows there are.
-    #[must_use]
     pub fn rows(&self) -> usize {
         self.at.rows
     }
 
-    /// How many records were appended: rows and refused ones.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.at.done
-    }
-
-    /// How many records were refused.
-    #[must_use]
-    pub fn rejected(&self) -> u64 {
-        self.at.rejected
-    }
-
-    /// The earliest and the latest event time of the rows that have a believable one, in
-    /// microseconds since 1970.
-    #[must_use]
-    pub fn event_times(&self) -> Option<TimeRange> {
-        self.at.event_times
-    }
-
     /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up
     /// to the arrays again while it lasts.
-    #[must_use]
     pub fn size(&self) -> Size {
         let provenance = &self.provenance;
         let beside = self.at.rows * 8
@@ -282,7 +261,6 @@ impl Decoder {
     }
 
     /// Ends the interval.
-    #[must_use]
     pub fn finish(self) -> DecodedRows {
         let (keys, spec) = self.router.keys();
         let (columns, arrays) = finish_columns(self.root, self.at.rows);

@@ -80,13 +80,11 @@ impl DecodedRows {
 
     /// The schema that all rows fit: the decoder's, with what the records brought. Keeps the
     /// decoder's number; [`TableSchema::same_content`] says whether it must be stored.
-    #[must_use]
     pub fn schema(&self) -> &TableSchema {
         &self.schema
     }
 
     /// How many rows there are.
-    #[must_use]
     pub fn rows(&self) -> usize {
         self.partitions.len()
     }

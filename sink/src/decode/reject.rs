@@ -6,73 +6,52 @@ use hydrant_json::JsonFault;
 
 use crate::schema::ColumnType;
 
-/// The reason of a reject, by its stable code.
+/// The reason of a reject: its stable code, as dead letters and metrics carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum RejectReason {
-    /// The bytes are not JSON.
-    MalformedJson,
-    /// The bytes are not UTF-8.
-    NotUtf8,
-    /// The JSON is not an object.
-    NotAnObject,
-    /// Objects and arrays nest deeper than a table's may.
-    TooDeep,
-    /// The value is of another kind than the column.
-    TypeConflict,
-    /// The integer does not fit the column exactly.
-    IntegerOverflow,
-    /// The number is beyond what a DOUBLE can hold.
-    NumberOutOfRange,
-    /// A key occurs twice in one object.
-    DuplicateKey,
-    /// A key differs from another one of the table in case only.
-    KeyCaseConflict,
-    /// A key is empty, too long or holds control characters.
-    BadKey,
-    /// A key has the name of a partition or provenance column.
-    ReservedColumn,
-    /// A new key, and the table has as many columns as it may.
-    TooManyColumns,
-    /// A new key, and the table's columns are fixed.
-    UnknownColumn,
-    /// The payload is larger than any decoder takes.
-    TooLarge,
-    /// The records with its sequence number are too many for one interval, which may not end among them.
-    AggregateTooLarge,
-    /// The record holds no value with a type, and the table has no column yet: no file could hold
-    /// the row.
-    EmptyRecord,
-    /// The record has no payload: it says that its key is gone, which a table of events cannot.
-    Tombstone,
-    /// Computing it panicked: a fault of hydrant, not of the record.
-    InternalFault,
-}
+pub struct RejectReason(&'static str);
 
 impl RejectReason {
-    /// The code, as dead letters and metrics carry it.
-    #[must_use]
+    /// The bytes are not JSON.
+    pub const MALFORMED_JSON: Self = Self("malformed_json");
+    /// The bytes are not UTF-8.
+    pub const NOT_UTF8: Self = Self("not_utf8");
+    /// The JSON is not an object.
+    pub const NOT_AN_OBJECT: Self = Self("not_an_object");
+    /// Objects and arrays nest deeper than a table's may.
+    pub const TOO_DEEP: Self = Self("too_deep");
+    /// The value is of another kind than the column.
+    pub const TYPE_CONFLICT: Self = Self("type_conflict");
+    /// The integer does not fit the column exactly.
+    pub const INTEGER_OVERFLOW: Self = Self("integer_overflow");
+    /// The number is beyond what a DOUBLE can hold.
+    pub const NUMBER_OUT_OF_RANGE: Self = Self("number_out_of_range");
+    /// A key occurs twice in one object.
+    pub const DUPLICATE_KEY: Self = Self("duplicate_key");
+    /// A key differs from another one of the table in case only.
+    pub const KEY_CASE_CONFLICT: Self = Self("key_case_conflict");
+    /// A key is empty, too long or holds control characters.
+    pub const BAD_KEY: Self = Self("bad_key");
+    /// A key has the name of a partition or provenance column.
+    pub const RESERVED_COLUMN: Self = Self("reserved_column");
+    /// A new key, and the table has as many columns as it may.
+    pub const TOO_MANY_COLUMNS: Self = Self("too_many_columns");
+    /// A new key, and the table's columns are fixed.
+    pub const UNKNOWN_COLUMN: Self = Self("unknown_column");
+    /// The payload is larger than any decoder takes.
+    pub const TOO_LARGE: Self = Self("too_large");
+    /// The records with its sequence number are too many for one interval, which may not end among them.
+    pub const AGGREGATE_TOO_LARGE: Self = Self("aggregate_too_large");
+    /// The record holds no value with a type, and the table has no column yet: no file could hold
+    /// the row.
+    pub const EMPTY_RECORD: Self = Self("empty_record");
+    /// The record has no payload: it says that its key is gone, which a table of events cannot.
+    pub const TOMBSTONE: Self = Self("tombstone");
+    /// Computing it panicked: a fault of hydrant, not of the record.
+    pub const INTERNAL_FAULT: Self = Self(hydrant_core::workers::INTERNAL_FAULT);
+
+    /// The code.
     pub fn code(self) -> &'static str {
-        match self {
-            Self::MalformedJson => "malformed_json",
-            Self::NotUtf8 => "not_utf8",
-            Self::NotAnObject => "not_an_object",
-            Self::TooDeep => "too_deep",
-            Self::TypeConflict => "type_conflict",
-            Self::IntegerOverflow => "integer_overflow",
-            Self::NumberOutOfRange => "number_out_of_range",
-            Self::DuplicateKey => "duplicate_key",
-            Self::KeyCaseConflict => "key_case_conflict",
-            Self::BadKey => "bad_key",
-            Self::ReservedColumn => "reserved_column",
-            Self::TooManyColumns => "too_many_columns",
-            Self::UnknownColumn => "unknown_column",
-            Self::TooLarge => "too_large",
-            Self::AggregateTooLarge => "aggregate_too_large",
-            Self::EmptyRecord => "empty_record",
-            Self::Tombstone => "tombstone",
-            Self::InternalFault => hydrant_core::workers::INTERNAL_FAULT,
-        }
+        self.0
     }
 }
 
@@ -131,7 +110,7 @@ impl Reject {
     /// The reject of a record whose computation panicked.
     pub(crate) fn internal_fault() -> Box<Self> {
         Self::new(
-            RejectReason::InternalFault,
+            RejectReason::INTERNAL_FAULT,
             "a value that hydrant cannot compute",
             0,
         )
@@ -139,21 +118,21 @@ impl Reject {
 
     /// The reject of a record without payload.
     pub(crate) fn tombstone() -> Box<Self> {
-        Self::new(RejectReason::Tombstone, "a record without payload", 0)
+        Self::new(RejectReason::TOMBSTONE, "a record without payload", 0)
     }
 
     /// The reject of a record for which no interval has room.
     pub(crate) fn aggregate_too_large() -> Box<Self> {
         let found = "more records with one sequence number than an interval takes";
-        Self::new(RejectReason::AggregateTooLarge, found, 0)
+        Self::new(RejectReason::AGGREGATE_TOO_LARGE, found, 0)
     }
 
     pub(super) fn malformed(found: &'static str, offset: usize) -> Box<Self> {
-        Self::new(RejectReason::MalformedJson, found, offset)
+        Self::new(RejectReason::MALFORMED_JSON, found, offset)
     }
 
     pub(super) fn conflict(wanted: &ColumnType, found: &'static str, offset: usize) -> Box<Self> {
-        Self::new(RejectReason::TypeConflict, found, offset).wanting(wanted.outermost())
+        Self::new(RejectReason::TYPE_CONFLICT, found, offset).wanting(wanted.outermost())
     }
 
     pub(super) fn wanting(mut self: Box<Self>, wanted: impl Into<String>) -> Box<Self> {

@@ -126,7 +126,7 @@ impl RecordReader<'_> {
 
     #[cold]
     fn not_an_object(&self, found: &'static str) -> Box<Reject> {
-        Reject::new(RejectReason::NotAnObject, found, self.at)
+        Reject::new(RejectReason::NOT_AN_OBJECT, found, self.at)
     }
 
     #[cold]
@@ -144,7 +144,7 @@ impl RecordReader<'_> {
             return Ok(());
         }
         Err(
-            Reject::new(RejectReason::TooDeep, "deeper nesting", self.at)
+            Reject::new(RejectReason::TOO_DEEP, "deeper nesting", self.at)
                 .wanting(format!("at most {DEPTH_MAX} levels")),
         )
     }
@@ -170,7 +170,7 @@ impl RecordReader<'_> {
             let field = &mut fields.fields[found as usize];
             if field.seen_in == object {
                 return Err(
-                    Reject::new(RejectReason::DuplicateKey, "the key again", key_at)
+                    Reject::new(RejectReason::DUPLICATE_KEY, "the key again", key_at)
                         .within(&field.name),
                 );
             }
@@ -270,25 +270,27 @@ impl RecordReader<'_> {
     ) -> DecodeResult<u32> {
         let refused = |reason, found| Reject::new(reason, found, at);
         if name.is_empty() {
-            return Err(refused(RejectReason::BadKey, "empty key"));
+            return Err(refused(RejectReason::BAD_KEY, "empty key"));
         }
         if name.len() > KEY_BYTES_MAX {
-            return Err(refused(RejectReason::BadKey, "long key")
+            return Err(refused(RejectReason::BAD_KEY, "long key")
                 .wanting(format!("at most {KEY_BYTES_MAX} bytes")));
         }
         if name.chars().any(char::is_control) {
-            return Err(refused(RejectReason::BadKey, "control character in a key"));
+            return Err(refused(RejectReason::BAD_KEY, "control character in a key"));
         }
         if top && self.rules.schema.is_reserved(name) {
-            return Err(refused(RejectReason::ReservedColumn, "key of the record").within(name));
+            return Err(refused(RejectReason::RESERVED_COLUMN, "key of the record").within(name));
         }
         if let Some(known) = fields.find_folded(name) {
-            return Err(refused(RejectReason::KeyCaseConflict, "key in other case")
-                .wanting(format!("`{}`", known.name))
-                .within(name));
+            return Err(
+                refused(RejectReason::KEY_CASE_CONFLICT, "key in other case")
+                    .wanting(format!("`{}`", known.name))
+                    .within(name),
+            );
         }
         if self.rules.frozen {
-            return Err(refused(RejectReason::UnknownColumn, "new key").within(name));
+            return Err(refused(RejectReason::UNKNOWN_COLUMN, "new key").within(name));
         }
         self.widen(at).map_err(|reject| reject.within(name))?;
         let role = self.rules.role(fields.role, top, name);
@@ -298,8 +300,10 @@ impl RecordReader<'_> {
     /// Counts one more column.
     fn widen(&mut self, at: usize) -> DecodeResult<()> {
         if self.state.width >= self.rules.columns_max {
-            return Err(Reject::new(RejectReason::TooManyColumns, "new column", at)
-                .wanting(format!("at most {} columns", self.rules.columns_max)));
+            return Err(
+                Reject::new(RejectReason::TOO_MANY_COLUMNS, "new column", at)
+                    .wanting(format!("at most {} columns", self.rules.columns_max)),
+            );
         }
         self.state.width += 1;
         Ok(())
@@ -363,7 +367,7 @@ impl RecordReader<'_> {
             Decimal::TooLarge => {
                 let wanted = node.kind().to_string();
                 Err(Reject::new(
-                    RejectReason::IntegerOverflow,
+                    RejectReason::INTEGER_OVERFLOW,
                     "number with more digits",
                     start,
                 )

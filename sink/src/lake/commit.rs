@@ -329,10 +329,22 @@ impl Commit {
         self.files.iter().map(|file| file.sealed.size).sum()
     }
 
-    /// The number of rows in the files of this kind.
-    pub fn rows_of(&self, kind: FileKind) -> u64 {
-        let rows = self.files_of(kind).map(|file| file.rows);
-        rows.fold(0, u64::saturating_add)
+    /// The rows that the files do not hold as many of as are counted: what they are, how many the files hold, and how many
+    /// are counted.
+    pub(crate) fn miscounted(&self) -> impl Iterator<Item = (&'static str, u64, u64)> {
+        let counts = [
+            (FileKind::Rows, "rows", self.counts.rows),
+            (
+                FileKind::DeadLetters,
+                "dead letters",
+                self.counts.dead_letters(),
+            ),
+        ];
+        let counts = counts.into_iter().map(|(kind, what, counted)| {
+            let rows = self.files_of(kind).map(|file| file.rows);
+            (what, rows.fold(0, u64::saturating_add), counted)
+        });
+        counts.filter(|(_, held, counted)| held != counted)
     }
 }
 

@@ -7,7 +7,6 @@ use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, TableSchema};
 
 /// The Arrow type of a column type. Unknown becomes `Null`, list items are named `element`.
-#[must_use]
 pub fn arrow_type(kind: &ColumnType) -> DataType {
     match kind {
         ColumnType::Unknown => DataType::Null,
@@ -30,7 +29,6 @@ pub fn arrow_type(kind: &ColumnType) -> DataType {
 }
 
 /// The Arrow field of a column; always nullable.
-#[must_use]
 pub fn arrow_field(column: &Column) -> Field {
     Field::new(&column.name, arrow_type(&column.kind), true)
 }
@@ -46,7 +44,6 @@ fn provenance_fields() -> impl Iterator<Item = Field> {
 
 impl TableSchema {
     /// The schema of the table's files: its typed columns, then the provenance columns if on.
-    #[must_use]
     pub fn to_arrow(&self) -> Schema {
         let mut fields: Vec<Field> = self
             .columns

@@ -33,7 +33,6 @@ struct TypeJoin {
 impl TableSchema {
     /// Adds to this schema what `other` has beyond it, up to `columns_max` columns in all (nested
     /// ones and containers included). What this schema says wins wherever both cannot hold.
-    #[must_use]
     pub fn join(&self, other: &TableSchema, columns_max: usize) -> Joined {
         let mut schema = self.clone();
         if schema.partition_columns.is_empty() {

@@ -33,7 +33,6 @@ impl FromStr for QueryEngine {
 
 impl TableSchema {
     /// The line that reads the table under `location` (its directory, without a trailing slash).
-    #[must_use]
     pub fn render(&self, reader: QueryEngine, location: &str) -> String {
         match reader {
             QueryEngine::DuckDb => format!(
@@ -71,7 +70,7 @@ impl TableSchema {
                 format!(
                     "ds.dataset({}, schema=pa.schema([{}]), partitioning='hive'{})",
                     python_text(location),
-                    join(&columns, |(name, kind)| format!("({name}, {kind})")),
+                    join(&columns, python_pair),
                     if hidden {
                         ", ignore_prefixes=['.']"
                     } else {
@@ -84,27 +83,17 @@ impl TableSchema {
 
     /// Every partition column as a quoted Python name and its type.
     fn partition_types(&self, date: &str, text: &str) -> Vec<(String, String)> {
-        let kind = |column: &PartitionColumn| {
-            if column.is_date() {
-                date.to_owned()
-            } else {
-                text.to_owned()
-            }
-        };
+        let kind = |column: &PartitionColumn| if column.is_date() { date } else { text };
         let columns = self.partition_columns.iter();
         columns
-            .map(|column| (python_text(&column.name), kind(column)))
+            .map(|column| (python_text(&column.name), kind(column).to_owned()))
             .collect()
     }
 
     /// Every column as a quoted Python name and its type. Partition columns follow apart.
     fn named_types(&self, render: fn(&ColumnType) -> String, stamp: &str) -> Vec<(String, String)> {
-        let mut columns: Vec<(String, String)> = self
-            .columns
-            .iter()
-            .filter_map(Column::typed)
-            .map(|column| (python_text(&column.name), render(&column.kind)))
-            .collect();
+        let columns: Vec<Column> = self.columns.iter().filter_map(Column::typed).collect();
+        let mut columns = named(&columns, render);
         if self.provenance {
             let of = |kind: &str| kind.parse().map_or(stamp.to_owned(), |kind| render(&kind));
             let added = PROVENANCE_COLUMNS.into_iter();
@@ -116,6 +105,18 @@ impl TableSchema {
 
 fn python_entry((name, kind): &(String, String)) -> String {
     format!("{name}: {kind}")
+}
+
+fn python_pair((name, kind): &(String, String)) -> String {
+    format!("({name}, {kind})")
+}
+
+/// Columns as quoted Python names and their types.
+fn named(columns: &[Column], render: fn(&ColumnType) -> String) -> Vec<(String, String)> {
+    let columns = columns.iter();
+    columns
+        .map(|column| (python_text(&column.name), render(&column.kind)))
+        .collect()
 }
 
 fn holds_struct(kind: &ColumnType) -> bool {
@@ -140,11 +141,8 @@ fn polars_type(kind: &ColumnType) -> String {
         ColumnType::Varchar => "pl.String".to_owned(),
         ColumnType::List(item) => format!("pl.List({})", polars_type(&item.kind)),
         ColumnType::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|field| format!("{}: {}", python_text(&field.name), polars_type(&field.kind)))
-                .collect();
-            format!("pl.Struct({{{}}})", fields.join(", "))
+            let fields = join(&named(fields, polars_type), python_entry);
+            format!("pl.Struct({{{fields}}})")
         }
     }
 }
@@ -159,17 +157,8 @@ fn pyarrow_type(kind: &ColumnType) -> String {
         ColumnType::Varchar => "pa.string()".to_owned(),
         ColumnType::List(item) => format!("pa.list_({})", pyarrow_type(&item.kind)),
         ColumnType::Struct(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|field| {
-                    format!(
-                        "({}, {})",
-                        python_text(&field.name),
-                        pyarrow_type(&field.kind)
-                    )
-                })
-                .collect();
-            format!("pa.struct([{}])", fields.join(", "))
+            let fields = join(&named(fields, pyarrow_type), python_pair);
+            format!("pa.struct([{fields}])")
         }
     }
 }

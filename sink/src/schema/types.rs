@@ -25,7 +25,6 @@ fn is_of_provenance(folded: &str) -> bool {
 }
 
 /// The name under which readers that ignore case would find a column.
-#[must_use]
 pub fn fold_name(name: &str) -> String {
     name.to_lowercase()
 }
@@ -98,7 +97,6 @@ pub struct TableSchema {
 
 impl PartitionColumn {
     /// Whether the values are days.
-    #[must_use]
     pub fn is_date(&self) -> bool {
         self.source == "date" || self.source.starts_with("date@")
     }
@@ -106,7 +104,6 @@ impl PartitionColumn {
 
 impl Column {
     /// An inferred column of the given type.
-    #[must_use]
     pub fn new(name: impl Into<String>, kind: ColumnType) -> Self {
         Self {
             name: name.into(),
@@ -117,7 +114,6 @@ impl Column {
     }
 
     /// A column whose type the configuration fixes, with everything nested in it.
-    #[must_use]
     pub fn declared(name: impl Into<String>, kind: ColumnType) -> Self {
         let mut column = Self::new(name, kind);
         column.mark_declared();
@@ -134,7 +130,6 @@ impl Column {
     }
 
     /// How many columns this one counts for: itself and everything nested in it.
-    #[must_use]
     pub fn width(&self) -> usize {
         1 + match &self.kind {
             ColumnType::Struct(fields) => fields.iter().map(Column::width).sum(),
@@ -147,7 +142,6 @@ impl Column {
     ///
     /// An object that was always empty and an array that never held a typed item have no form that
     /// every reader understands, so they are left out until a value gives them a type.
-    #[must_use]
     pub fn typed(&self) -> Option<Column> {
         let kind = match &self.kind {
             ColumnType::Unknown => return None,
@@ -197,7 +191,6 @@ impl TableSchema {
     }
 
     /// The same schema under another number.
-    #[must_use]
     pub fn with_number(mut self, number: u64) -> Self {
         self.number = number;
         self
@@ -213,14 +206,7 @@ impl TableSchema {
         Ok(self)
     }
 
-    /// The column of this exact name.
-    #[must_use]
-    pub fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
-    }
-
     /// Whether both describe the same files; the number does not count.
-    #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         self.columns == other.columns
             && self.partition_columns == other.partition_columns
@@ -228,13 +214,11 @@ impl TableSchema {
     }
 
     /// How many columns there are, nested ones and their containers included.
-    #[must_use]
     pub fn width(&self) -> usize {
         self.columns.iter().map(Column::width).sum()
     }
 
     /// Whether a key of a record may not be used at top level, because readers would see it twice.
-    #[must_use]
     pub fn is_reserved(&self, name: &str) -> bool {
         let folded = fold_name(name);
         self.partition_columns
@@ -299,7 +283,6 @@ fn validate_type(kind: &ColumnType, path: &str) -> Result<()> {
 
 impl ColumnType {
     /// The word for the type: that of DuckDB, and `LIST` for a list.
-    #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unknown => "NULL",
@@ -314,7 +297,6 @@ impl ColumnType {
     }
 
     /// The type without what is nested in it.
-    #[must_use]
     pub fn outermost(&self) -> String {
         match self {
             Self::Decimal { .. } => self.to_string(),
@@ -329,17 +311,11 @@ impl fmt::Display for ColumnType {
         match self {
             Self::Decimal { precision, scale } => write!(f, "DECIMAL({precision},{scale})"),
             Self::Struct(fields) => {
-                f.write_str("STRUCT(")?;
-                for (index, field) in fields.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    write!(
-                        f,
-                        "{comma}\"{}\" {}",
-                        field.name.replace('"', "\"\""),
-                        field.kind
-                    )?;
-                }
-                f.write_str(")")
+                let fields = fields.iter().map(|field| {
+                    let name = field.name.replace('"', "\"\"");
+                    format!("\"{name}\" {}", field.kind)
+                });
+                write!(f, "STRUCT({})", fields.collect::<Vec<_>>().join(", "))
             }
             Self::List(item) => write!(f, "{}[]", item.kind),
             scalar => f.write_str(scalar.word()),

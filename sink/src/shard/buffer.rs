@@ -443,10 +443,10 @@ impl Buffer {
         arrived: i64,
     ) {
         let position = Position::at(sequence, sub);
-        if self.decoder.records() == self.facts.positions.len() {
+        if self.decoder.at.done == self.facts.positions.len() {
             self.decoder.give_up();
         }
-        if self.decoder.rejected() > self.own_dead_letters() {
+        if self.decoder.at.rejected > self.own_dead_letters() {
             let reject = Reject::internal_fault();
             self.refuse(batch, index, (sequence, sub), &reject, arrived);
             self.facts.faults.push(position);
@@ -546,18 +546,18 @@ impl Buffer {
     pub(crate) fn seal(self) -> (DecodedRows, IntervalFacts) {
         let mut facts = self.facts;
         debug_assert!(facts.interval.from <= self.to);
-        debug_assert_eq!(self.decoder.records(), facts.positions.len());
+        debug_assert_eq!(self.decoder.at.done, facts.positions.len());
         facts.interval.to = self.to;
         facts.marks = self.place.to_bytes();
         let dropped = self.dropped.into_iter();
         facts.counts.input = self.tally.input;
-        facts.counts.own_dead_letters = self.decoder.rejected();
+        facts.counts.own_dead_letters = self.decoder.at.rejected;
         facts.counts.dropped = dropped
             .map(|(rule, count)| Dropped { rule, count })
             .collect();
         debug_assert_eq!(facts.counts.dead_letters(), facts.dead_letters.len() as u64);
         facts.origins = self.origins.into_values().collect();
-        facts.event_times = self.decoder.event_times();
+        facts.event_times = self.decoder.at.event_times;
         facts.stamps = self.tally.stamps;
         (self.decoder.finish(), facts)
     }

@@ -3,6 +3,7 @@
 //! Owns the bytes that each open shard of a sink holds. Promises that exactly one of the shards that hold something is
 //! the largest, so that under pressure one flushes and not all of them. A closed shard holds nothing.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -53,13 +54,11 @@ impl Holder {
     /// the largest.
     pub(crate) fn is_largest(&self) -> bool {
         let held = self.holders.held();
-        let mut largest = None;
-        for (id, bytes) in &held.bytes {
-            if *bytes > 0 && largest.is_none_or(|(_, most)| bytes > most) {
-                largest = Some((id, bytes));
-            }
-        }
-        largest.is_some_and(|(id, _)| *id == self.id)
+        let largest = held
+            .bytes
+            .iter()
+            .max_by_key(|(id, bytes)| (**bytes, Reverse(**id)));
+        largest.is_some_and(|(id, bytes)| *id == self.id && *bytes > 0)
     }
 }
 

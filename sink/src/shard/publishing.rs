@@ -19,9 +19,7 @@ use super::context::SinkContext;
 use super::interval::{ConformedInterval, conform, footer, untraced};
 use super::upload::{Uploader, Uploads};
 use crate::decode::DecodedRows;
-use crate::lake::{
-    COMMIT_VERSION, Commit, CommitCounts, FileKind, PRODUCT, Publisher, ShardInterval,
-};
+use crate::lake::{COMMIT_VERSION, Commit, CommitCounts, PRODUCT, Publisher, ShardInterval};
 
 /// An interval that is being published.
 #[derive(Debug)]
@@ -214,7 +212,11 @@ impl Publish {
             stamps: facts.stamps,
             ..bare
         };
-        check_files(&commit)?;
+        if let Some((what, held, counted)) = commit.miscounted().next() {
+            return Err(Error::fatal(format!(
+                "{counted} {what} were counted, but the files hold {held}, which is a fault of hydrant"
+            )));
+        }
         Ok((commit, reasons))
     }
 }
@@ -251,23 +253,4 @@ pub(crate) fn record(
         opened,
         product: PRODUCT.to_owned(),
     }
-}
-
-/// Checks that the files hold exactly the rows and dead letters that were counted.
-fn check_files(commit: &Commit) -> Result<()> {
-    let counts = &commit.counts;
-    let found = (
-        commit.rows_of(FileKind::Rows),
-        commit.rows_of(FileKind::DeadLetters),
-    );
-    if found == (counts.rows, counts.dead_letters()) {
-        return Ok(());
-    }
-    Err(Error::fatal(format!(
-        "{} rows and {} dead letters were counted, but the files hold {} and {}, which is a fault of hydrant",
-        counts.rows,
-        counts.dead_letters(),
-        found.0,
-        found.1,
-    )))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow_array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use arrow_schema::ArrowError;
 use bytes::Bytes;
 use hydrant_core::origin::DeadLetter;
 
@@ -57,25 +57,6 @@ impl StoredDeadLetter {
     }
 }
 
-/// The columns of a file of dead letters.
-pub fn dead_letter_schema() -> Arc<Schema> {
-    let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
-    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    Arc::new(Schema::new(vec![
-        text("stream", false),
-        text("shard", false),
-        text("sequence", false),
-        Field::new("sub", DataType::Int64, false),
-        text("key", true),
-        text("stage", false),
-        text("reason", false),
-        text("detail", false),
-        Field::new("length", DataType::Int64, false),
-        Field::new("payload", DataType::Binary, true),
-        Field::new("time", time, false),
-    ]))
-}
-
 /// Makes one batch of dead letters, in their order.
 ///
 /// # Errors
@@ -93,22 +74,24 @@ pub fn dead_letter_batch(dead_letters: &[StoredDeadLetter]) -> Result<RecordBatc
     let payloads = dead_letters.iter().map(|letter| letter.payload.as_deref());
     let payloads: BinaryArray = payloads.collect();
     let times = TimestampMicrosecondArray::from_iter_values(entries().map(|entry| entry.time));
-    RecordBatch::try_new(
-        dead_letter_schema(),
-        vec![
-            text(&|dead_letter| dead_letter.stream.to_string()),
-            text(&|dead_letter| dead_letter.shard.to_string()),
-            text(&|dead_letter| dead_letter.sequence.to_string()),
-            integer(&|dead_letter| u64::from(dead_letter.sub)),
-            Arc::new(keys),
-            text(&|dead_letter| dead_letter.stage.to_string()),
-            text(&|dead_letter| dead_letter.reason.to_string()),
-            text(&|dead_letter| dead_letter.detail.clone()),
-            integer(&|dead_letter| dead_letter.length),
-            Arc::new(payloads),
-            Arc::new(times.with_timezone("UTC")),
-        ],
-    )
+    let columns: [(&str, ArrayRef, bool); 11] = [
+        ("stream", text(&|letter| letter.stream.to_string()), false),
+        ("shard", text(&|letter| letter.shard.to_string()), false),
+        (
+            "sequence",
+            text(&|letter| letter.sequence.to_string()),
+            false,
+        ),
+        ("sub", integer(&|letter| u64::from(letter.sub)), false),
+        ("key", Arc::new(keys), true),
+        ("stage", text(&|letter| letter.stage.to_string()), false),
+        ("reason", text(&|letter| letter.reason.to_string()), false),
+        ("detail", text(&|letter| letter.detail.clone()), false),
+        ("length", integer(&|letter| letter.length), false),
+        ("payload", Arc::new(payloads), true),
+        ("time", Arc::new(times.with_timezone("UTC")), false),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns)
 }
 
 /// The digest of the positions of dead letters, in their order.

@@ -18,7 +18,6 @@ pub(super) const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
 
 /// Reads an RFC 3339 text as microseconds since 1970. A fraction below a microsecond is cut off; a
 /// space or a lower-case letter may stand for `T`; second 60 is read as the next minute's first.
-#[must_use]
 pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
     let (date, rest) = text.split_at_checked(19)?;
     let separators = [date[4], date[7], date[13], date[16]] == *b"--::";
@@ -72,7 +71,6 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
 
 /// Reads an integer as a time by its magnitude: below 1e11 seconds, below 1e14 milliseconds, below
 /// 1e17 microseconds, else nanoseconds.
-#[must_use]
 pub fn time_from_integer(value: i64) -> i64 {
     match value.unsigned_abs() {
         0..100_000_000_000 => value * 1_000_000,
@@ -83,7 +81,6 @@ pub fn time_from_integer(value: i64) -> i64 {
 }
 
 /// Reads a number with a fraction or an exponent as a time, by the same magnitudes.
-#[must_use]
 pub fn time_from_float(value: f64) -> Option<i64> {
     let micros = match value.abs() {
         below if below < 1e11 => value * 1e6,
@@ -98,7 +95,6 @@ pub fn time_from_float(value: f64) -> Option<i64> {
 }
 
 /// The event time if it names a partition: within [2000-01-01, now + 1 day].
-#[must_use]
 pub fn in_window(micros: i64, now_micros: i64) -> Option<i64> {
     (EVENT_TIME_MIN_MICROS..=now_micros.saturating_add(MICROS_PER_DAY))
         .contains(&micros)

@@ -35,17 +35,6 @@ pub struct PartitionSpec {
     offset_minutes: i32,
 }
 
-impl Default for PartitionSpec {
-    /// Partitions by the date of the event time in UTC.
-    fn default() -> Self {
-        Self {
-            time: Some(PartitionBy::Date),
-            fields: Vec::new(),
-            offset_minutes: 0,
-        }
-    }
-}
-
 impl PartitionSpec {
     /// A layout by `date` or `hour` and by fields, which all other names are. Days and hours are those of the zone
     /// `offset_minutes` east of UTC. Whatever the order given, time comes first in the path.
@@ -89,7 +78,6 @@ impl PartitionSpec {
     }
 
     /// The fields that the layout needs, in the order of a [`PartitionKey`]'s values.
-    #[must_use]
     pub fn fields(&self) -> &[String] {
         &self.fields
     }
@@ -161,7 +149,6 @@ impl PartitionSpec {
 
     /// The bucket of an event time: its hour or day since 1970, or `None` when the layout has no
     /// time.
-    #[must_use]
     pub(crate) fn bucket(&self, micros: i64) -> Option<i64> {
         let local = micros.saturating_add(i64::from(self.offset_minutes) * 60_000_000);
         match self.time {
@@ -184,7 +171,6 @@ pub struct PartitionKey {
 impl PartitionKey {
     /// The partition's path below the table, such as `date=2026-11-21/_region=eu`; empty for a
     /// table without partitions.
-    #[must_use]
     pub fn path(&self, spec: &PartitionSpec, columns: &[PartitionColumn]) -> String {
         debug_assert_eq!(self.values.len(), spec.fields.len());
         let mut path = String::new();

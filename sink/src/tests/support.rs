@@ -30,6 +30,7 @@ use hydrant_testing::trace::Trace;
 use super::slow_lake::{Events, LakeEvent};
 use crate::SourceRebuild;
 use crate::lake::{FileLake, Rebuild, TableNames};
+use crate::schema::{Column, TableSchema};
 use crate::shard::flush_rules::FlushRules;
 use crate::table::spec::TableRules;
 use crate::table_sink::TableSink;
@@ -478,5 +479,12 @@ impl ProcessSetup {
             )))
         })
         .await
+    }
+}
+
+impl TableSchema {
+    /// The column of this exact name.
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
     }
 }

@@ -81,7 +81,7 @@ fn a_known_column_keeps_its_type_whatever_the_flush_says() {
         let reject = reject_of(&schema, &[record]);
         assert_eq!(
             (reject.reason, &*reject.column),
-            (RejectReason::TypeConflict, column)
+            (RejectReason::TYPE_CONFLICT, column)
         );
     }
 }
@@ -145,7 +145,7 @@ fn a_frozen_table_refuses_new_keys() {
         let DecodeOutcome::Rejected(reject) = decoder.append(record.as_bytes(), &ORIGIN) else {
             panic!("{record}");
         };
-        assert_eq!(reject.reason, RejectReason::UnknownColumn);
+        assert_eq!(reject.reason, RejectReason::UNKNOWN_COLUMN);
     }
 }
 
@@ -260,7 +260,7 @@ fn provenance_follows_the_records_columns() {
     let reject = reject_of(&schema, &[r#"{"_Stream":"mine"}"#]);
     assert_eq!(
         (reject.reason, &*reject.column),
-        (RejectReason::ReservedColumn, "_Stream")
+        (RejectReason::RESERVED_COLUMN, "_Stream")
     );
     let (grown, rows) = next(&schema, &[r#"{"a":1,"o":{"_stream":1}}"#]);
     assert!(grown.provenance);

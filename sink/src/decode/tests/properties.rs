@@ -259,7 +259,7 @@ proptest! {
             let value = serde_json::from_str::<Value>(&record);
             match appended {
                 DecodeOutcome::Row => prop_assert!(value.is_ok_and(|value| value.is_object())),
-                DecodeOutcome::Rejected(reject) if reject.reason == RejectReason::MalformedJson => {
+                DecodeOutcome::Rejected(reject) if reject.reason == RejectReason::MALFORMED_JSON => {
                     prop_assert!(value.is_err(), "{}: {}", record, reject);
                 }
                 DecodeOutcome::Rejected(_) => {}
@@ -279,7 +279,7 @@ fn a_record_cut_at_any_byte_is_refused() {
         };
         assert_eq!(
             reject.reason,
-            RejectReason::MalformedJson,
+            RejectReason::MALFORMED_JSON,
             "{}",
             &record[..end]
         );

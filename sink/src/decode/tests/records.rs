@@ -143,7 +143,7 @@ fn bytes_that_are_no_text_are_refused_with_their_place() {
     let DecodeOutcome::Rejected(reject) = decoder.append(b"{\"a\":\"\xff\"}", &ORIGIN) else {
         panic!("taken");
     };
-    assert_eq!((reject.reason, reject.offset), (RejectReason::NotUtf8, 6));
+    assert_eq!((reject.reason, reject.offset), (RejectReason::NOT_UTF8, 6));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn one_column_too_many_is_refused_and_forgotten() {
             DecodeOutcome::Rejected(reject) => {
                 assert_eq!(
                     (taken, reject.reason),
-                    (false, RejectReason::TooManyColumns),
+                    (false, RejectReason::TOO_MANY_COLUMNS),
                     "{record}"
                 );
             }
@@ -255,7 +255,7 @@ fn a_value_of_another_kind_is_refused() {
             );
             assert_eq!(
                 said,
-                (RejectReason::TypeConflict, "a", wanted[base], found[other])
+                (RejectReason::TYPE_CONFLICT, "a", wanted[base], found[other])
             );
             assert_eq!(reject.offset, 5);
         }
@@ -317,7 +317,7 @@ fn a_refused_record_leaves_no_type_and_no_column() {
             taken.push(record.to_owned());
         }
     }
-    assert_eq!((decoder.rows(), decoder.rejected()), (3, 4));
+    assert_eq!((decoder.rows(), decoder.at.rejected), (3, 4));
     let decoded = decoder.finish();
     assert_eq!(
         decoded.schema(),
@@ -413,8 +413,8 @@ fn an_empty_record_is_a_row_as_soon_as_the_table_has_a_column() {
     assert_eq!(
         reasons,
         [
-            (0, RejectReason::EmptyRecord),
-            (1, RejectReason::EmptyRecord)
+            (0, RejectReason::EMPTY_RECORD),
+            (1, RejectReason::EMPTY_RECORD)
         ]
     );
 }

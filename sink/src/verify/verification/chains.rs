@@ -8,7 +8,7 @@ use hydrant_core::lake::{Object, SharedLake};
 use hydrant_core::{Position, Result};
 
 use super::Verification;
-use crate::lake::{ChainNames, Commit, FileKind, Genesis, RebuildRecord, TableNames, unseal_body};
+use crate::lake::{ChainNames, Commit, Genesis, RebuildRecord, TableNames, unseal_body};
 use crate::verify::files::{Expected, check};
 use crate::verify::report::{ChainReport, ProblemKind, TableReport, UnitCounts};
 use crate::verify::slots::Slots;
@@ -236,19 +236,9 @@ fn check_sums(key: &str, commit: &Commit, report: &mut TableReport) {
     if let Err(error) = commit.counts.check(key) {
         report.problem(ProblemKind::Unbalanced, key, error);
     }
-    for (kind, counted, what) in [
-        (FileKind::Rows, commit.counts.rows, "rows"),
-        (
-            FileKind::DeadLetters,
-            commit.counts.dead_letters(),
-            "dead letters",
-        ),
-    ] {
-        let in_files = commit.rows_of(kind);
-        if in_files != counted {
-            let detail = format!("its files hold {in_files} {what}, but it counts {counted}");
-            report.problem(ProblemKind::Unbalanced, key, detail);
-        }
+    for (what, held, counted) in commit.miscounted() {
+        let detail = format!("its files hold {held} {what}, but it counts {counted}");
+        report.problem(ProblemKind::Unbalanced, key, detail);
     }
     for gap in &commit.gaps {
         let detail = format!(

@@ -20,7 +20,7 @@ impl From<JsonFault> for QuarantineReason {
     #[cold]
     fn from(fault: JsonFault) -> Self {
         match fault.kind {
-            FaultKind::LoneSurrogate => Self::LoneSurrogate,
+            FaultKind::LONE_SURROGATE => Self::LoneSurrogate,
             _ => Self::Malformed,
         }
     }
