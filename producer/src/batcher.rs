@@ -359,8 +359,8 @@ impl OpenBatch {
         if chunk.part.mark.is_some() {
             self.flight.mark = chunk.part.mark;
         }
-        // All permits of a producer come from one budget, so nothing is handed back.
-        drop(self.permit.merge(chunk.permit));
+        // All permits of a producer come from one budget.
+        self.permit.merge(chunk.permit);
     }
 }
 

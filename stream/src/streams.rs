@@ -1,7 +1,7 @@
 //! Opening, making and deleting streams by URL, with the settings of their kinds.
 //!
 //! Owns what belongs to a kind: its settings, the table that they stand in, and the type that implements the seams. A
-//! kind that comes later is a [`StreamKind`] with its scheme and an arm in [`Streams::target`]; nothing outside of
+//! kind that comes later is a [`StreamKind`] with its scheme and an arm in each method of [`Streams`]; nothing outside of
 //! these two files asks what kind a stream is.
 //!
 //! A setting of the URL outranks the kind's table (its environment, then its file). What is wrong with a table is found
@@ -9,7 +9,6 @@
 
 mod wait;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,14 +43,6 @@ enum KindSettings {
     Local(CreateOptions),
 }
 
-/// A stream, and the settings of its kind.
-enum StreamTarget {
-    Local {
-        dir: PathBuf,
-        options: CreateOptions,
-    },
-}
-
 impl Streams {
     /// Reads the tables of all kinds; also answers what came of each.
     pub fn read(settings: Arc<dyn Settings>) -> (Streams, Vec<TableReading>) {
@@ -70,27 +61,27 @@ impl Streams {
     /// # Errors
     /// Refused with all that is wrong.
     pub fn check(&self, url: &str) -> Result<StreamUrl> {
-        let parsed = StreamUrl::parse(url)?;
-        if !self.has_problems {
-            self.target(&parsed, &[])?;
+        match self.has_problems {
+            true => StreamUrl::parse(url),
+            false => self.read_url(url),
         }
+    }
+
+    fn read_url(&self, url: &str) -> Result<StreamUrl> {
+        let parsed = StreamUrl::parse(url)?;
+        self.settings_of(&parsed, &[])?;
         Ok(parsed)
     }
 
-    fn target(&self, url: &StreamUrl, outranking: &[OutrankingValue]) -> Result<StreamTarget> {
+    fn settings_of(&self, url: &StreamUrl, outranking: &[OutrankingValue]) -> Result<KindSettings> {
         let values = [url.query(), outranking].concat();
         let (settings, reading) = read_kind(&*self.settings, url.kind(), &values);
         let wrong = |problem: &SettingProblem| format!("{}: {}", problem.place, problem.message);
         let wrong: Vec<String> = reading.problems.iter().map(wrong).collect();
-        if !wrong.is_empty() {
-            return Err(Error::refused(wrong.join("; ")));
+        match wrong.is_empty() {
+            true => Ok(settings),
+            false => Err(Error::refused(wrong.join("; "))),
         }
-        Ok(match (url.place(), settings) {
-            (StreamPlace::Local { dir }, KindSettings::Local(options)) => StreamTarget::Local {
-                dir: dir.clone(),
-                options,
-            },
-        })
     }
 
     /// Opens a stream.
@@ -98,8 +89,8 @@ impl Streams {
     /// # Errors
     /// [`Error::NotFound`] names the command that makes it.
     pub async fn open(&self, url: &str, ctx: &Context) -> Result<SharedStream> {
-        match self.target(&StreamUrl::parse(url)?, &[])? {
-            StreamTarget::Local { dir, .. } => match LocalStream::open(&dir, url, ctx).await? {
+        match self.read_url(url)?.place() {
+            StreamPlace::Local { dir } => match LocalStream::open(dir, url, ctx).await? {
                 Some(stream) => Ok(stream),
                 None => Err(missing(url)),
             },
@@ -192,9 +183,10 @@ impl Streams {
         flags: &[OutrankingValue],
         ctx: &Context,
     ) -> Result<bool> {
-        match self.target(&StreamUrl::parse(url)?, flags)? {
-            StreamTarget::Local { dir, options } => {
-                local::create(&dir, &CreateOptions { shards, ..options }, ctx).await
+        let parsed = StreamUrl::parse(url)?;
+        match (parsed.place(), self.settings_of(&parsed, flags)?) {
+            (StreamPlace::Local { dir }, KindSettings::Local(options)) => {
+                local::create(dir, &CreateOptions { shards, ..options }, ctx).await
             }
         }
     }
@@ -204,8 +196,8 @@ impl Streams {
     /// # Errors
     /// [`Error::NotFound`] when there is none.
     pub async fn delete(&self, url: &str, ctx: &Context) -> Result<()> {
-        let gone = match self.target(&StreamUrl::parse(url)?, &[])? {
-            StreamTarget::Local { dir, .. } => local::delete(&dir, ctx).await?,
+        let gone = match self.read_url(url)?.place() {
+            StreamPlace::Local { dir } => local::delete(dir, ctx).await?,
         };
         if gone {
             return Ok(());

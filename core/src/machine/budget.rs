@@ -243,29 +243,18 @@ impl Permit {
         }
     }
 
-    /// Takes over the bytes of `other`. Both must come from the same budget, or one of them be empty; otherwise, and
-    /// where `other` is overdrawn, `other` is handed back.
-    pub fn merge(&mut self, other: Permit) -> Option<Permit> {
-        if other.overdraft.is_some() {
-            return Some(other);
+    /// Takes over the bytes of `other`. Those of another budget and overdrawn ones go back instead.
+    pub fn merge(&mut self, mut other: Permit) {
+        if other.is_overdrawn() {
+            return;
         }
-        match (&mut self.held, other.held) {
-            (_, None) => None,
-            (mine @ None, theirs) => {
-                *mine = theirs;
-                None
-            }
-            (Some(mine), Some(mut theirs)) => {
-                if !Arc::ptr_eq(&mine.shared, &theirs.shared) {
-                    return Some(Permit {
-                        held: Some(theirs),
-                        overdraft: None,
-                    });
-                }
+        match (&mut self.held, &mut other.held) {
+            (mine @ None, theirs) => *mine = theirs.take(),
+            (Some(mine), Some(theirs)) if Arc::ptr_eq(&mine.shared, &theirs.shared) => {
                 mine.bytes += std::mem::take(&mut theirs.bytes);
                 mine.units += std::mem::take(&mut theirs.units);
-                None
             }
+            _ => {}
         }
     }
 }
@@ -319,7 +308,9 @@ mod tests {
         // What the budget has is not overdrawn.
         held.pop();
         let mut third = budget.acquire_more(1000, &overdraft).await;
-        assert!(third.merge(other).is_some(), "it stays what it is");
+        let bytes = third.bytes();
+        third.merge(other);
+        assert_eq!(third.bytes(), bytes, "what is overdrawn goes back");
         drop((held, third));
         assert_eq!(budget.held_bytes(), 0);
         assert!(budget.try_acquire(4096).is_some());
@@ -329,10 +320,11 @@ mod tests {
     async fn merged_permits_return_once() {
         let budget = Budget::new(8192);
         let mut a = budget.acquire(1000).await;
-        assert!(a.merge(budget.acquire(3000).await).is_none());
+        a.merge(budget.acquire(3000).await);
         assert_eq!((a.bytes(), budget.held_bytes()), (4000, 4000));
         let other = Budget::new(4096);
-        assert!(a.merge(other.acquire(1).await).is_some());
+        a.merge(other.acquire(1).await);
+        assert_eq!((a.bytes(), other.held_bytes()), (4000, 0));
         drop(a);
         assert!(budget.try_acquire(8192).is_some());
     }

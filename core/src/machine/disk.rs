@@ -250,13 +250,15 @@ pub async fn replace_file(
     let temporary = temporary_name(path, nonce);
     write_new(disk, &temporary, body).await?;
     if let Err(error) = disk.rename(&temporary, path).await {
-        clear_away(disk, &temporary).await;
+        drop(disk.remove(&temporary).await);
         return Err(error);
     }
     disk.sync_dir(parent(path)).await
 }
 
-async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> {
+/// Writes a file durably but for its name. What a failure left is removed: on a full disk it would take the space that the
+/// next attempt needs.
+pub async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> {
     let file = disk.open(path, Open::Create).await?;
     let written = async {
         file.truncate(0).await?;
@@ -265,15 +267,9 @@ async fn write_new(disk: &dyn Disk, path: &Path, body: Bytes) -> io::Result<()> 
     };
     let written = written.await;
     if written.is_err() {
-        clear_away(disk, path).await;
+        drop(disk.remove(path).await);
     }
     written
-}
-
-/// Removes what a failed write left: on a full disk it would take the space that the next attempt needs. Nothing refers
-/// to the file, so a failure is ignored.
-async fn clear_away(disk: &dyn Disk, temporary: &Path) {
-    drop(disk.remove(temporary).await);
 }
 
 fn temporary_name(path: &Path, nonce: &str) -> PathBuf {

@@ -43,11 +43,8 @@ impl Sequence {
 
     /// The number as an offset of a log that counts in 64 bits, `None` when it is larger.
     pub fn offset(self) -> Option<u64> {
-        if self.high == 0 {
-            u64::try_from(self.low).ok()
-        } else {
-            None
-        }
+        let low = u64::try_from(self.low).ok();
+        low.filter(|_| self.high == 0)
     }
 
     /// `self + n`, saturating at [`Sequence::MAX`].
@@ -66,57 +63,45 @@ impl Sequence {
         }
         let (low, borrow) = self.low.overflowing_sub(earlier.low);
         let high = self.high - earlier.high - u128::from(borrow);
-        if high == 0 {
-            u64::try_from(low).ok()
-        } else {
-            None
-        }
+        Sequence { high, low }.offset()
+    }
+
+    /// Its 64-bit parts, the most significant one first.
+    fn limbs(self) -> [u64; 4] {
+        let Sequence { high, low } = self;
+        [
+            (high >> 64) as u64,
+            high as u64,
+            (low >> 64) as u64,
+            low as u64,
+        ]
+    }
+
+    fn from_limbs(limbs: [u64; 4]) -> Self {
+        let [a, b, c, d] = limbs.map(u128::from);
+        Sequence::from_parts((a << 64) | b, (c << 64) | d)
     }
 
     fn div_rem_10e19(self) -> (Self, u64) {
         const TEN_19: u128 = 10_000_000_000_000_000_000;
-        let limbs = [
-            (self.high >> 64) as u64,
-            self.high as u64,
-            (self.low >> 64) as u64,
-            self.low as u64,
-        ];
-        let mut quotient = [0u64; 4];
         let mut rest: u128 = 0;
-        for (limb, digit) in limbs.iter().zip(quotient.iter_mut()) {
-            let current = (rest << 64) | u128::from(*limb);
-            *digit = (current / TEN_19) as u64;
+        let quotient = self.limbs().map(|limb| {
+            let current = (rest << 64) | u128::from(limb);
             rest = current % TEN_19;
-        }
-        let join = |a: u64, b: u64| (u128::from(a) << 64) | u128::from(b);
-        let quotient = Sequence {
-            high: join(quotient[0], quotient[1]),
-            low: join(quotient[2], quotient[3]),
-        };
-        (quotient, rest as u64)
+            (current / TEN_19) as u64
+        });
+        (Sequence::from_limbs(quotient), rest as u64)
     }
 
     fn checked_mul_10_add(self, digit: u8) -> Option<Self> {
-        let mask = u128::from(u64::MAX);
+        let mut limbs = self.limbs();
         let mut carry = u128::from(digit);
-        let mut out = [0u128; 4];
-        for (i, limb) in [
-            self.low & mask,
-            self.low >> 64,
-            self.high & mask,
-            self.high >> 64,
-        ]
-        .iter()
-        .enumerate()
-        {
-            let product = limb * 10 + carry;
-            out[i] = product & mask;
+        for limb in limbs.iter_mut().rev() {
+            let product = u128::from(*limb) * 10 + carry;
+            *limb = product as u64;
             carry = product >> 64;
         }
-        (carry == 0).then(|| Sequence {
-            high: (out[3] << 64) | out[2],
-            low: (out[1] << 64) | out[0],
-        })
+        (carry == 0).then(|| Sequence::from_limbs(limbs))
     }
 }
 

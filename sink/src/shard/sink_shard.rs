@@ -140,8 +140,8 @@ impl SinkShard {
             let full_at = match taken? {
                 TakeOutcome::All => {
                     drop(batch);
-                    // A permit of another budget is handed back by `merge` and returned there.
-                    drop(self.permit.merge(raw));
+                    // A permit of another budget goes back there.
+                    self.permit.merge(raw);
                     self.resize_permit(room);
                     return Ok(());
                 }
@@ -170,14 +170,14 @@ impl SinkShard {
     /// Makes the permit cover exactly the bytes of the open interval, as far as the budget has them.
     fn resize_permit(&mut self, raw: Permit) {
         let wanted = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
-        // An overdrawn permit is handed back by `merge` and returned.
-        drop(self.permit.merge(raw));
+        // An overdrawn permit goes back.
+        self.permit.merge(raw);
         self.permit.shrink_to(wanted);
         let missing = wanted.saturating_sub(self.permit.bytes());
         self.short = match (missing, self.shared.context.budget.try_acquire(missing)) {
             (0, _) => false,
             (_, Some(more)) => {
-                drop(self.permit.merge(more));
+                self.permit.merge(more);
                 false
             }
             (_, None) => true,

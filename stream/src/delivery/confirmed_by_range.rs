@@ -10,51 +10,50 @@ use hydrant_core::{HashRange, Position};
 /// A partition of the hash space into ranges, each with the position confirmed for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ConfirmedByRange {
-    parts: Vec<(HashRange, Position)>,
+    parts: Vec<ClaimedRange>,
 }
 
 impl ConfirmedByRange {
     /// Everything is confirmed up to `low`.
     pub(super) fn new(low: Position) -> Self {
-        ConfirmedByRange {
-            parts: vec![(HashRange::ALL, low)],
-        }
+        let all = ClaimedRange {
+            range: HashRange::ALL,
+            from: low,
+        };
+        ConfirmedByRange { parts: vec![all] }
     }
 
     /// What is confirmed in each part of `range`, which the answer tiles.
     pub(super) fn over(&self, range: HashRange) -> Vec<ClaimedRange> {
-        let parts = self.parts.iter().filter_map(|(part, from)| {
-            let range = part.intersect(range)?;
-            Some(ClaimedRange { range, from: *from })
+        let parts = self.parts.iter().filter_map(|part| {
+            let range = part.range.intersect(range)?;
+            Some(ClaimedRange { range, ..*part })
         });
         parts.collect()
     }
 
-    /// Notes what is confirmed for `range`. Neighbours with the same value become one part, so that the number of parts
+    /// Notes what is confirmed for a range. Neighbours with the same value become one part, so that the number of parts
     /// is bounded by the number of shards that differ.
-    pub(super) fn set(&mut self, range: HashRange, position: Position) {
-        let mut parts = Vec::with_capacity(self.parts.len() + 2);
-        for (part, old) in self.parts.drain(..) {
-            if part.first < range.first {
-                let last = part.last.min(range.first - 1);
-                let first = part.first;
-                parts.push((HashRange { first, last }, old));
+    pub(super) fn set(&mut self, new: ClaimedRange) {
+        let HashRange { first, last } = new.range;
+        let below = first
+            .checked_sub(1)
+            .map(|last| HashRange { first: 0, last });
+        let above = last.checked_add(1).map(|first| HashRange {
+            first,
+            last: u128::MAX,
+        });
+        let mut parts = below.map_or(Vec::new(), |range| self.over(range));
+        parts.push(new);
+        parts.extend(above.into_iter().flat_map(|range| self.over(range)));
+        parts.dedup_by(|part, before| {
+            let same = part.from == before.from;
+            if same {
+                before.range.last = part.range.last;
             }
-            if part.contains(range.first) {
-                parts.push((range, position));
-            }
-            if part.last > range.last {
-                let first = part.first.max(range.last + 1);
-                let last = part.last;
-                parts.push((HashRange { first, last }, old));
-            }
-        }
-        for (part, position) in parts {
-            match self.parts.last_mut() {
-                Some((before, same)) if *same == position => before.last = part.last,
-                _ => self.parts.push((part, position)),
-            }
-        }
+            same
+        });
+        self.parts = parts;
     }
 }
 
@@ -78,7 +77,8 @@ mod tests {
             let mut reached = ConfirmedByRange::new(Position::Begin);
             let mut cells = [Position::Begin; 16];
             for (a, b, value) in sets {
-                reached.set(range(a, b), Position::offset(value));
+                let range = range(a, b);
+                reached.set(ClaimedRange { range, from: Position::offset(value) });
                 for cell in &mut cells[a.min(b) as usize..=a.max(b) as usize] {
                     *cell = Position::offset(value);
                 }
@@ -92,11 +92,11 @@ mod tests {
                 let part = over.iter().find(|part| part.range.contains(cell * UNIT));
                 prop_assert_eq!(part.unwrap().from, cells[cell as usize]);
             }
-            prop_assert_eq!(reached.parts[0].0.first, 0);
-            prop_assert_eq!(reached.parts[reached.parts.len() - 1].0.last, u128::MAX);
+            prop_assert_eq!(reached.parts[0].range.first, 0);
+            prop_assert_eq!(reached.parts[reached.parts.len() - 1].range.last, u128::MAX);
             for pair in reached.parts.windows(2) {
-                prop_assert_eq!(pair[0].0.last + 1, pair[1].0.first);
-                prop_assert_ne!(pair[0].1, pair[1].1);
+                prop_assert_eq!(pair[0].range.last + 1, pair[1].range.first);
+                prop_assert_ne!(pair[0].from, pair[1].from);
             }
         }
     }

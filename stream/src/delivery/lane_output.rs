@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hydrant_core::hash::Routing;
 use hydrant_core::stream::{SharedStream, StreamWriter};
-use hydrant_core::{Budget, Context, Overdraft, Random, Result};
-use metrics::{Counter, counter};
+use hydrant_core::{Budget, Overdraft, Random, Result};
+use metrics::Counter;
 use tokio::sync::Mutex;
 
 use super::begun::Beginnings;
@@ -41,39 +41,13 @@ pub(super) struct LaneOutput {
     pub(super) budget: Budget,
     /// Of the batches that grew while they were changed and planned.
     pub(super) overdraft: Overdraft,
-    table: Mutex<Arc<Table>>,
+    pub(super) table: Mutex<Arc<Table>>,
     pub(super) beginnings: Beginnings,
     pub(super) appends: Counter,
     pub(super) duplicates: Counter,
 }
 
 impl LaneOutput {
-    /// Opens `stream` for writing and reads its map.
-    pub(super) async fn open(
-        stream: SharedStream,
-        keys: Keys,
-        limits: LaneLimits,
-        context: &Context,
-    ) -> Result<Self> {
-        let writer = stream.writer().await?;
-        let table = Table::new(stream.shards().await?, &writer.routing())?;
-        let labels = [("stream", stream.id().name.to_string())];
-        Ok(LaneOutput {
-            appends: counter!("hydrant_lanes_appends_total", &labels),
-            duplicates: counter!("hydrant_lanes_duplicate_records_total", &labels),
-            routing: writer.routing(),
-            writer,
-            keys,
-            limits,
-            random: context.random.clone(),
-            budget: context.budget.clone(),
-            overdraft: Overdraft::default(),
-            table: Mutex::new(table),
-            beginnings: Beginnings::default(),
-            stream,
-        })
-    }
-
     /// The map as the next session begins with it.
     pub(super) async fn table(&self) -> Arc<Table> {
         Arc::clone(&*self.table.lock().await)

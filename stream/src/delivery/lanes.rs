@@ -10,11 +10,14 @@ use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Output, Scope};
 use hydrant_core::stream::{KeyRule, SharedStream};
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Context, Result, Shard};
+use hydrant_core::{Context, Overdraft, Result, Shard};
+use metrics::counter;
+use tokio::sync::Mutex;
 
+use super::begun::Beginnings;
 use super::lane_output::{LaneLimits, LaneOutput};
 use super::output_limits::OutputLimits;
-use super::route::{Keys, RouteRule};
+use super::route::{Keys, RouteRule, Table};
 use super::session::LaneSession;
 use super::upstream::Upstream;
 use super::{Delivery, Session};
@@ -39,7 +42,23 @@ impl Lanes {
         limits: LaneLimits,
         context: &Context,
     ) -> Result<Self> {
-        let output = LaneOutput::open(stream, keys, limits, context).await?;
+        let writer = stream.writer().await?;
+        let table = Table::new(stream.shards().await?, &writer.routing())?;
+        let labels = [("stream", stream.id().name.to_string())];
+        let output = LaneOutput {
+            appends: counter!("hydrant_lanes_appends_total", &labels),
+            duplicates: counter!("hydrant_lanes_duplicate_records_total", &labels),
+            routing: writer.routing(),
+            writer,
+            keys,
+            limits,
+            random: context.random.clone(),
+            budget: context.budget.clone(),
+            overdraft: Overdraft::default(),
+            table: Mutex::new(table),
+            beginnings: Beginnings::default(),
+            stream,
+        };
         Ok(Lanes {
             output: Arc::new(output),
         })

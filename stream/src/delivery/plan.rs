@@ -80,24 +80,17 @@ impl AppendSlice {
 }
 
 /// Something of the input batch, and where it goes.
-struct Item {
-    origin: Origin,
-    route: u128,
-    what: What,
-}
-
-enum What {
+enum Item {
     /// This record of the batch.
-    Record(u32),
-    Unit(Box<UnitKind>),
+    Record(u32, Origin, u128),
+    Unit(Box<Unit>),
 }
 
-impl From<Unit> for Item {
-    fn from(unit: Unit) -> Self {
-        Item {
-            origin: unit.origin,
-            route: unit.route,
-            what: What::Unit(Box::new(unit.what)),
+impl Item {
+    fn origin(&self) -> Origin {
+        match self {
+            Item::Record(_, origin, _) => *origin,
+            Item::Unit(unit) => unit.origin,
         }
     }
 }
@@ -144,7 +137,7 @@ impl Planner {
         let mut units = in_order(in_order(letters, dropped), accounts).peekable();
         let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         self.records(&batch, sources.iter().copied(), routes, now, |record| {
-            let at = record.origin.position();
+            let at = record.origin().position();
             while let Some(unit) = units.next_if(|unit| unit.origin.position() <= at) {
                 cutter.unit(unit)?;
             }
@@ -153,7 +146,7 @@ impl Planner {
         for unit in units {
             cutter.unit(unit)?;
         }
-        let pieces = cutter.finish();
+        let pieces = cutter.finish(true);
         let units = pieces.iter().flat_map(|(_, piece)| &*piece.units);
         let units_bytes: u64 = units.map(Unit::memory_bytes).sum();
         Ok(Plan {
@@ -177,20 +170,16 @@ impl Planner {
         let batch = Arc::new(batch);
         let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         let sources = 0..batch.len() as u32;
-        self.records(&batch, sources, &routes, 0, |record| match record.what {
-            What::Record(_) => cutter.push(record),
-            What::Unit(_) => Err(Error::fatal(
+        self.records(&batch, sources, &routes, 0, |record| match record {
+            Item::Record(..) => cutter.push(record),
+            Item::Unit(_) => Err(Error::fatal(
                 "a producer sent a record that the output cannot hold",
             )),
         })?;
-        let mut pieces = cutter.finish();
-        for (_, piece) in &mut pieces {
-            piece.counted = false;
-        }
         Ok(Plan {
             to,
             table: Arc::clone(&self.table),
-            pieces,
+            pieces: cutter.finish(false),
             missing_bytes,
         })
     }
@@ -222,11 +211,7 @@ impl Planner {
             };
             let route = routes.hashes[source as usize];
             let Some(misfit) = self.limits.misfit(batch, pick) else {
-                push(Item {
-                    origin,
-                    route,
-                    what: What::Record(pick as u32),
-                })?;
+                push(Item::Record(pick as u32, origin, route))?;
                 continue;
             };
             let reason = misfit.reason;
@@ -244,11 +229,11 @@ impl Planner {
                 length: u64::from(entry.payload.len),
                 time: now,
             };
-            push(Item {
+            push(Item::Unit(Box::new(Unit {
                 origin,
                 route: self.unit_route(route),
-                what: What::Unit(Box::new(UnitKind::Letter(letter))),
-            })?;
+                what: UnitKind::Letter(letter),
+            })))?;
         }
         Ok(())
     }
@@ -294,7 +279,7 @@ impl Planner {
                 sub,
                 index: 0,
             },
-            route: self.unit_route(routes.hash(index)),
+            route: self.unit_route(routes.hashes[index as usize]),
             what,
         }
     }
@@ -418,30 +403,23 @@ pub(super) fn reroute(
     for piece in pieces {
         let records = piece.picks.iter().zip(piece.routes.iter());
         for ((pick, route), origin) in records.zip(piece.origins.iter()) {
-            items.push(Item {
-                origin,
-                route: *route,
-                what: What::Record(*pick),
-            });
+            items.push(Item::Record(*pick, origin, *route));
         }
-        items.extend(piece.units.iter().cloned().map(Item::from));
+        items.extend(piece.units.iter().cloned().map(Box::new).map(Item::Unit));
     }
     // Stable: records of one position keep their order.
-    items.sort_by_key(|item| (item.origin.sequence, item.origin.sub));
+    items.sort_by_key(|item| item.origin().position());
     let mut cutter = Cutter::new(&batch, table, limits, explicit, to);
     for item in items {
         cutter.push(item)?;
     }
-    let mut pieces = cutter.finish();
-    for (_, piece) in &mut pieces {
-        piece.counted = counted;
-    }
-    Ok(pieces)
+    Ok(cutter.finish(counted))
 }
 
 /// Memory that a dead letter is counted with beside its detail.
 const UNIT_BYTES: usize = 160;
 
+#[derive(Default)]
 struct GrowingSlice {
     picks: Vec<u32>,
     routes: Vec<u128>,
@@ -483,13 +461,8 @@ impl<'a> Cutter<'a> {
 
     /// Items of one shard come in position order.
     fn push(&mut self, item: Item) -> Result<()> {
-        let Item {
-            origin,
-            route,
-            what,
-        } = item;
-        match what {
-            What::Record(pick) => {
+        match item {
+            Item::Record(pick, origin, route) => {
                 let bytes = self.batch.record_bytes(pick as usize);
                 let growing = self.growing(origin, route, bytes, bytes)?;
                 growing.picks.push(pick);
@@ -497,11 +470,7 @@ impl<'a> Cutter<'a> {
                 growing.origins.push(origin);
                 Ok(())
             }
-            What::Unit(what) => self.unit(Unit {
-                origin,
-                route,
-                what: *what,
-            }),
+            Item::Unit(unit) => self.unit(*unit),
         }
     }
 
@@ -540,15 +509,7 @@ impl<'a> Cutter<'a> {
             let to = Position::at(growing.last.0, growing.last.1);
             self.close(number, growing, to);
         }
-        let growing = self.growing.entry(number).or_insert_with(|| GrowingSlice {
-            picks: Vec::new(),
-            routes: Vec::new(),
-            origins: OriginColumnBuilder::default(),
-            units: Vec::new(),
-            bytes: 0,
-            last: at,
-            appended_bytes: 0,
-        });
+        let growing = self.growing.entry(number).or_default();
         growing.last = at;
         growing.appended_bytes += appended;
         growing.bytes += held;
@@ -572,10 +533,13 @@ impl<'a> Cutter<'a> {
         self.done.push((shard.clone(), piece));
     }
 
-    fn finish(mut self) -> Vec<(ShardId, AppendSlice)> {
+    /// The appends; `counted` says whether the output keeps accounts of them.
+    fn finish(mut self, counted: bool) -> Vec<(ShardId, AppendSlice)> {
         for (number, growing) in std::mem::take(&mut self.growing) {
-            let to = self.to;
-            self.close(number, growing, to);
+            self.close(number, growing, self.to);
+        }
+        for (_, piece) in &mut self.done {
+            piece.counted = counted;
         }
         self.done
     }

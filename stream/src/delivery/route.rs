@@ -97,11 +97,6 @@ impl RouteRule {
 }
 
 impl Routes {
-    /// The route of the record with this index in the input batch.
-    pub(super) fn hash(&self, index: u32) -> u128 {
-        self.hashes[index as usize]
-    }
-
     /// The runs that give the positions of the input's records.
     pub fn runs(&self) -> &[Run] {
         &self.positions.runs

@@ -12,14 +12,15 @@
 //! A session holds no task: it makes progress while one of its methods runs, [`Session::tend`] between the others. Every
 //! method is cancel-safe: a submission whose fate is unknown is submitted again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use futures::future::{Abortable, BoxFuture, abortable};
+use futures::future::{BoxFuture, abortable};
 use futures::stream::{FuturesUnordered, StreamExt};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::mutant::{self, Mutant};
@@ -37,12 +38,6 @@ use super::output_limits::OutputLimits;
 use super::plan::{AppendSlice, Plan, Planner, growth_bytes, reroute};
 use super::route::{RouteRule, Table};
 use super::upstream::Upstream;
-
-/// What ended a session.
-struct LaneFailure {
-    error: Option<Error>,
-    text: String,
-}
 
 #[derive(Debug)]
 struct KeptPlan {
@@ -73,23 +68,9 @@ enum LaneStep {
     Answered(Result<Appended>),
 }
 
-/// Waits until the writer has room.
-async fn taken(
-    shard: ShardId,
-    id: u64,
-    submission: Abortable<BoxFuture<'static, Result<Ticket>>>,
-) -> LaneNews {
-    let taken = submission.await;
-    let step = taken.map_or(LaneStep::TakenBack, LaneStep::Taken);
-    LaneNews { shard, id, step }
-}
-
 fn answer_of(shard: ShardId, id: u64, ticket: Ticket) -> BoxFuture<'static, LaneNews> {
-    let answer = async move {
-        let step = LaneStep::Answered(ticket.await);
-        LaneNews { shard, id, step }
-    };
-    answer.boxed()
+    let step = ticket.map(LaneStep::Answered);
+    step.map(move |step| LaneNews { shard, id, step }).boxed()
 }
 
 /// Whether nothing is under way to a shard that `next` has closed: what a child gets must not overtake it.
@@ -127,7 +108,8 @@ pub(super) struct LaneSession {
     /// Whether a lane may be at fault.
     faulty: bool,
     duplicates: u64,
-    failure: Option<LaneFailure>,
+    /// What ended it.
+    failure: Option<Error>,
 }
 
 impl fmt::Debug for LaneSession {
@@ -235,14 +217,8 @@ impl Session for LaneSession {
     }
 
     async fn tend(&mut self) {
-        loop {
-            if let Err(error) = self.advance().await {
-                let text = error.report();
-                let error = Some(error);
-                self.failure = Some(LaneFailure { error, text });
-                std::future::pending::<()>().await;
-            }
-        }
+        while self.advance().await.is_ok() {}
+        std::future::pending().await
     }
 
     fn duplicates(&self) -> u64 {
@@ -386,31 +362,17 @@ impl LaneSession {
         Ok(())
     }
 
-    /// Refuses to go on after a failure: the first caller gets the error itself, later ones its text.
-    fn check(&mut self) -> Result<()> {
-        let Some(failure) = &mut self.failure else {
-            return Ok(());
-        };
-        let text = || Error::fatal(format!("the session has failed: {}", failure.text));
-        Err(failure.error.take().unwrap_or_else(text))
+    /// Refuses to go on after a failure.
+    fn check(&self) -> Result<()> {
+        self.failure.clone().map_or(Ok(()), Err)
     }
 
     /// Ends the session when `result` is a failure.
     fn checked(&mut self, result: Result<()>) -> Result<()> {
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.fail(error);
-                self.check()
-            }
+        if let Err(error) = result {
+            self.failure.get_or_insert(error);
         }
-    }
-
-    fn fail(&mut self, error: Error) {
-        self.failure.get_or_insert_with(|| LaneFailure {
-            text: error.report(),
-            error: Some(error),
-        });
+        self.check()
     }
 
     fn take(&mut self, plan: Plan, permit: Permit) -> Result<()> {
@@ -450,8 +412,8 @@ impl LaneSession {
     fn place(&mut self, batch: u64, pieces: Vec<(ShardId, AppendSlice)>) -> Result<()> {
         for (shard, piece) in pieces {
             let lane = match self.open.entry(shard) {
-                std::collections::btree_map::Entry::Occupied(lane) => lane.into_mut(),
-                std::collections::btree_map::Entry::Vacant(free) => {
+                Entry::Occupied(lane) => lane.into_mut(),
+                Entry::Vacant(free) => {
                     let Some(shard) = self.table.get_open(free.key()) else {
                         return Err(Error::fatal("a record was routed to a closed shard"));
                     };
@@ -519,7 +481,13 @@ impl LaneSession {
                         let (submission, parked) = abortable(submission);
                         lane.parked = Some(parked);
                         waits = true;
-                        self.news.push(taken(shard.clone(), id, submission).boxed());
+                        let shard = shard.clone();
+                        let taken = submission.map(move |taken| LaneNews {
+                            shard,
+                            id,
+                            step: taken.map_or(LaneStep::TakenBack, LaneStep::Taken),
+                        });
+                        self.news.push(taken.boxed());
                         break;
                     }
                 }
@@ -581,9 +549,8 @@ impl LaneSession {
             }
             Err(error) => {
                 (self.waits, self.faulty) = (true, true);
-                if let Some(error) = lane.refused(at, error, &self.output.random, &shard) {
-                    self.fail(error);
-                }
+                let refused = lane.refused(at, error, &self.output.random, &shard);
+                self.failure = self.failure.take().or(refused);
             }
         }
     }
@@ -640,7 +607,7 @@ impl LaneSession {
             .extract_if(.., |shard, _| table.get_open(shard).is_none())
         {
             for part in lane.confirmed_by(&table) {
-                self.reached.set(part.range, part.from);
+                self.reached.set(part);
             }
             for sent in lane.sent {
                 if sent.state == LaneState::Stored {

@@ -19,7 +19,7 @@ fn streams(variables: &[(&str, &str)]) -> (Streams, Vec<String>) {
 }
 
 fn options(streams: &Streams, url: &str, flags: &[OutrankingValue]) -> Result<CreateOptions> {
-    let StreamTarget::Local { options, .. } = streams.target(&StreamUrl::parse(url)?, flags)?;
+    let KindSettings::Local(options) = streams.settings_of(&StreamUrl::parse(url)?, flags)?;
     Ok(options)
 }
 

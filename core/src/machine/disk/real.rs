@@ -110,6 +110,29 @@ impl Means {
     }
 }
 
+impl RealDisk {
+    /// Makes a call for one path.
+    async fn at<T: Send + 'static>(
+        &self,
+        path: &Path,
+        call: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let path = path.to_owned();
+        self.means.blocking(move || call(&path)).await
+    }
+
+    /// Makes a call for two paths.
+    async fn between(
+        &self,
+        from: &Path,
+        to: &Path,
+        call: impl FnOnce(&Path, &Path) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let to = to.to_owned();
+        self.at(from, move |from| call(from, &to)).await
+    }
+}
+
 /// A name with its metadata; `None` when it was removed after it was listed.
 fn listed(name: &OsStr, metadata: io::Result<Metadata>) -> io::Result<Option<Listed>> {
     match metadata {
@@ -131,197 +154,179 @@ struct RealFile {
     means: Means,
 }
 
+impl RealFile {
+    async fn on<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let file = Arc::clone(&self.file);
+        self.means.blocking(move || call(&file)).await
+    }
+}
+
 #[async_trait]
 impl DiskFile for RealFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let file = Arc::clone(&self.file);
-        self.means
-            .blocking(move || {
-                // Not zeroed first: that would cost as much as reading.
-                let mut buffer = Vec::with_capacity(len);
-                while buffer.len() < len {
-                    let at = offset + buffer.len() as u64;
-                    let read = || rustix::io::pread(&*file, spare_capacity(&mut buffer), at);
-                    if rustix::io::retry_on_intr(read)? == 0 {
-                        break;
-                    }
+        let read = move |file: &File| {
+            // Not zeroed first: that would cost as much as reading.
+            let mut buffer = Vec::with_capacity(len);
+            while buffer.len() < len {
+                let at = offset + buffer.len() as u64;
+                let read = || rustix::io::pread(file, spare_capacity(&mut buffer), at);
+                if rustix::io::retry_on_intr(read)? == 0 {
+                    break;
                 }
-                buffer.truncate(len);
-                Ok(Bytes::from(buffer))
-            })
-            .await
+            }
+            buffer.truncate(len);
+            Ok(Bytes::from(buffer))
+        };
+        self.on(read).await
     }
 
     async fn write_at(&self, offset: u64, parts: Vec<Bytes>) -> io::Result<()> {
-        let file = Arc::clone(&self.file);
-        self.means
-            .blocking(move || {
-                let mut at = offset;
-                for part in parts {
-                    file.write_all_at(&part, at)?;
-                    at += part.len() as u64;
-                }
-                Ok(())
-            })
-            .await
+        let write = move |file: &File| {
+            let mut at = offset;
+            for part in parts {
+                file.write_all_at(&part, at)?;
+                at += part.len() as u64;
+            }
+            Ok(())
+        };
+        self.on(write).await
     }
 
     async fn sync(&self) -> io::Result<()> {
-        let file = Arc::clone(&self.file);
-        self.means.blocking(move || file.sync_data()).await
+        self.on(File::sync_data).await
     }
 
     async fn len(&self) -> io::Result<u64> {
-        let file = Arc::clone(&self.file);
-        self.means
-            .blocking(move || Ok(file.metadata()?.len()))
-            .await
+        self.on(|file| Ok(file.metadata()?.len())).await
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
-        let file = Arc::clone(&self.file);
-        self.means.blocking(move || file.set_len(len)).await
+        self.on(move |file| file.set_len(len)).await
     }
 }
 
 #[async_trait]
 impl Disk for RealDisk {
     async fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let (path, means) = (path.to_owned(), self.means.clone());
-        self.means
-            .blocking(move || {
-                let file = Arc::new(means.rights.open(&path, how)?);
-                let file: Arc<dyn DiskFile> = Arc::new(RealFile { file, means });
-                Ok(file)
-            })
-            .await
+        let means = self.means.clone();
+        let open = move |path: &Path| {
+            let file = Arc::new(means.rights.open(path, how)?);
+            let file: Arc<dyn DiskFile> = Arc::new(RealFile { file, means });
+            Ok(file)
+        };
+        self.at(path, open).await
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let (path, rights) = (path.to_owned(), self.means.rights);
-        self.means
-            .blocking(move || {
-                let mut missing = Vec::new();
-                let mut current = path.as_path();
-                while current != Path::new("") && !current.is_dir() {
-                    missing.push(current);
-                    match current.parent() {
-                        Some(parent) => current = parent,
-                        None => break,
-                    }
+        let rights = self.means.rights;
+        let create = move |path: &Path| {
+            let mut missing = Vec::new();
+            let mut current = path;
+            while current != Path::new("") && !current.is_dir() {
+                missing.push(current);
+                match current.parent() {
+                    Some(parent) => current = parent,
+                    None => break,
                 }
-                rights.create_dir_all(&path)?;
-                for made in missing {
-                    let above = File::open(super::parent(made))?;
-                    above.sync_all().map_err(super::failed_sync)?;
-                }
-                Ok(())
-            })
-            .await
+            }
+            rights.create_dir_all(path)?;
+            for made in missing {
+                let above = File::open(super::parent(made))?;
+                above.sync_all().map_err(super::failed_sync)?;
+            }
+            Ok(())
+        };
+        self.at(path, create).await
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
-        let path = path.to_owned();
-        self.means
-            .blocking(move || {
-                let mut names = Vec::new();
-                for entry in std::fs::read_dir(path)? {
-                    let entry = entry?;
-                    let known = listed(&entry.file_name(), entry.metadata())?;
-                    names.extend(known);
-                }
-                names.sort_by(|a, b| a.name.cmp(&b.name));
-                Ok(names)
-            })
-            .await
+        let list = |path: &Path| {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(path)? {
+                let entry = entry?;
+                let known = listed(&entry.file_name(), entry.metadata())?;
+                names.extend(known);
+            }
+            names.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(names)
+        };
+        self.at(path, list).await
     }
 
     async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
-        let (path, after) = (path.to_owned(), after.to_owned());
-        self.means
-            .blocking(move || {
-                loop {
-                    let mut names = BinaryHeap::new();
-                    for entry in std::fs::read_dir(&path)? {
-                        let name = entry?.file_name();
-                        // Names that are not UTF-8 are compared as they are listed.
-                        let text = name.to_string_lossy().into_owned();
-                        if text <= after {
-                            continue;
-                        }
-                        names.push((text, name));
-                        if names.len() > most {
-                            names.pop();
-                        }
+        let after = after.to_owned();
+        let list = move |path: &Path| {
+            loop {
+                let mut names = BinaryHeap::new();
+                for entry in std::fs::read_dir(path)? {
+                    let name = entry?.file_name();
+                    // Names that are not UTF-8 are compared as they are listed.
+                    let text = name.to_string_lossy().into_owned();
+                    if text <= after {
+                        continue;
                     }
-                    let names = names.into_sorted_vec();
-                    let found = names
-                        .iter()
-                        .map(|(_, name)| listed(name, path.join(name).symlink_metadata()));
-                    let found: Option<Vec<Listed>> = found.collect::<io::Result<_>>()?;
-                    // A name was removed meanwhile: list again, so that another one takes its place.
-                    if let Some(found) = found {
-                        debug_assert!(found.len() <= most);
-                        debug_assert!(found.iter().all(|listed| listed.name > after));
-                        return Ok(found);
+                    names.push((text, name));
+                    if names.len() > most {
+                        names.pop();
                     }
                 }
-            })
-            .await
+                let names = names.into_sorted_vec();
+                let found = names
+                    .iter()
+                    .map(|(_, name)| listed(name, path.join(name).symlink_metadata()));
+                let found: Option<Vec<Listed>> = found.collect::<io::Result<_>>()?;
+                // A name was removed meanwhile: list again, so that another one takes its place.
+                if let Some(found) = found {
+                    debug_assert!(found.len() <= most);
+                    debug_assert!(found.iter().all(|listed| listed.name > after));
+                    return Ok(found);
+                }
+            }
+        };
+        self.at(path, list).await
     }
 
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        let path = path.to_owned();
-        self.means
-            .blocking(move || match std::fs::metadata(path) {
-                Ok(metadata) => Ok(Some(Stat {
-                    is_dir: metadata.is_dir(),
-                    len: metadata.len(),
-                    identity: metadata.ino(),
-                    modified: modified(&metadata),
-                })),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            })
-            .await
+        let stat = |path: &Path| match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Stat {
+                is_dir: metadata.is_dir(),
+                len: metadata.len(),
+                identity: metadata.ino(),
+                modified: modified(&metadata),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.at(path, stat).await
     }
 
     async fn remove(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.means
-            .blocking(move || std::fs::remove_file(path))
-            .await
+        self.at(path, |path| std::fs::remove_file(path)).await
     }
 
     async fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.means.blocking(move || std::fs::remove_dir(path)).await
+        self.at(path, |path| std::fs::remove_dir(path)).await
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (from.to_owned(), to.to_owned());
-        self.means.blocking(move || std::fs::rename(from, to)).await
-    }
-
-    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (from.to_owned(), to.to_owned());
-        self.means
-            .blocking(move || rename_noreplace(&from, &to))
+        self.between(from, to, |from, to| std::fs::rename(from, to))
             .await
     }
 
+    async fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.between(from, to, rename_noreplace).await
+    }
+
     async fn link_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (from.to_owned(), to.to_owned());
-        self.means
-            .blocking(move || std::fs::hard_link(from, to))
+        self.between(from, to, |from, to| std::fs::hard_link(from, to))
             .await
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.means
-            .blocking(move || File::open(path)?.sync_all())
-            .await
+        self.at(path, |path| File::open(path)?.sync_all()).await
     }
 
     async fn lock(&self, path: &Path, kind: LockKind) -> io::Result<Box<dyn Lock>> {
@@ -333,20 +338,18 @@ impl Disk for RealDisk {
     }
 
     async fn watch(&self, path: &Path) -> io::Result<Box<dyn Watch>> {
-        let path = path.to_owned();
         let watches = Arc::clone(&self.watches);
-        self.means
-            .blocking(move || {
-                let path = path.canonicalize()?;
-                let changes = Watches::subscribe(&watches, &path)?;
-                let watch: Box<dyn Watch> = Box::new(RealWatch {
-                    changes: Some(changes),
-                    path,
-                    watches,
-                });
-                Ok(watch)
-            })
-            .await
+        let subscribe = move |path: &Path| {
+            let path = path.canonicalize()?;
+            let changes = Watches::subscribe(&watches, &path)?;
+            let watch: Box<dyn Watch> = Box::new(RealWatch {
+                changes: Some(changes),
+                path,
+                watches,
+            });
+            Ok(watch)
+        };
+        self.at(path, subscribe).await
     }
 
     fn at_once(&self, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {

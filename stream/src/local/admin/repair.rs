@@ -57,13 +57,7 @@ pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<
             }
             _ => (control.durable_bytes, control.next_offset),
         };
-        let from = segment.head(place.incarnation).await?.len;
-        let range = Range {
-            from,
-            end,
-            next_base,
-        };
-        found.extend(check(place, &segment, &skips, range).await?);
+        found.extend(check(place, &segment, &skips, end, next_base).await?);
     }
     if !found.is_empty() {
         skips.skips.extend(found.iter().cloned());
@@ -72,43 +66,39 @@ pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<
             .sort_by_key(|skip| (skip.segment, skip.from_byte));
         skips.replace(&place.ctx, &dir).await?;
     }
-    let lost = found.iter().map(|skip| Interval {
-        from: position_before(skip.first_offset),
-        to: position_before(skip.next_offset),
+    let lost = found.iter().map(|skip| {
+        let (from, to) = (skip.first_offset, skip.next_offset);
+        Interval::new(position_before(from), position_before(to))
     });
     Ok(lost.collect())
 }
 
-/// The bytes of a segment to be checked, and the offset that follows them.
-struct Range {
-    from: u64,
-    end: u64,
-    next_base: u64,
-}
-
+/// The corrupt places of a segment up to byte `end`, which offset `next_base` follows.
 async fn check(
     place: &StreamDir,
     segment: &Segment,
     skips: &Skips,
-    range: Range,
+    end: u64,
+    next_base: u64,
 ) -> Result<Vec<Skip>> {
+    let head = segment.head(place.incarnation).await?;
     let mut found = Vec::new();
-    let (mut at, mut next_offset) = (range.from, segment.base);
-    while at < range.end {
+    let (mut at, mut next_offset) = (head.len, segment.base);
+    while at < end {
         if let Some(skip) = skips.at(segment.number, at) {
             at = skip.to_byte;
             next_offset = skip.next_offset;
             continue;
         }
-        match frame(place, segment, at, range.end).await? {
+        match frame(place, segment, at, end).await? {
             Ok(header) if header.base == next_offset => {
                 at += header.frame_len();
                 next_offset = header.next_offset();
             }
             broken => {
                 let why = broken.err().unwrap_or(FrameFault("offsets are missing"));
-                let after = search(place, segment, at + 1, range.end, next_offset).await?;
-                let (to_byte, base) = after.unwrap_or((range.end, range.next_base));
+                let after = search(place, segment, at + 1, end, next_offset).await?;
+                let (to_byte, base) = after.unwrap_or((end, next_base));
                 found.push(Skip {
                     segment: segment.number,
                     from_byte: at,

@@ -21,7 +21,7 @@ use crate::local::end::{fence, fence_mark};
 use crate::local::format::shard_end::ShardEnd;
 use crate::local::metrics;
 use crate::local::stream_dir::StreamDir;
-use crate::local::write::shard_log::{LockOutcome, ShardLog};
+use crate::local::write::shard_log::ShardLog;
 
 /// Closes a shard and opens two children.
 pub(crate) async fn split(
@@ -82,7 +82,7 @@ async fn reshard(
     for log in &mut logs {
         let shard = log.shard.clone();
         match log.take_or_leave().await? {
-            LockOutcome::Held(mut parent) => {
+            Some(mut parent) => {
                 parent.refuse_if_sealed()?;
                 parent
                     .set_control(true, |control| control.sealing = true)
@@ -95,7 +95,7 @@ async fn reshard(
                 });
                 held.push(parent);
             }
-            LockOutcome::Stuck => {
+            None => {
                 fence_mark::create(place, &shard.id).await?;
                 closing.push(fence::find_end(place, &shard).await?);
                 stuck.push(shard.id);

@@ -10,7 +10,7 @@ use hydrant_core::{Interval, Result, ShardId};
 use super::{repair, reshard};
 use crate::local::leases::FileLeases;
 use crate::local::stream_dir::StreamDir;
-use crate::local::write::shard_log::{LockOutcome, ShardLog};
+use crate::local::write::shard_log::ShardLog;
 
 /// The administration of one stream.
 #[derive(Debug)]
@@ -50,12 +50,9 @@ impl Retention for LocalAdmin {
         let mut freed = 0;
         for shard in &shards {
             let mut log = ShardLog::new(&self.place, shard);
-            freed += match self.place.unless_gone(log.take_or_leave().await).await? {
-                LockOutcome::Held(mut held) => {
-                    self.place.unless_gone(held.trim(what).await).await?
-                }
-                LockOutcome::Stuck => return Err(self.place.stuck(&shard.id)),
-            };
+            let held = self.place.unless_gone(log.take_or_leave().await).await?;
+            let mut held = held.ok_or_else(|| self.place.stuck(&shard.id))?;
+            freed += self.place.unless_gone(held.trim(what).await).await?;
         }
         Ok(freed)
     }

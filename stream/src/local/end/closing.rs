@@ -49,28 +49,21 @@ pub(crate) async fn close(
     ranges: &[HashRange],
     haste: Haste,
 ) -> Result<CloseOutcome> {
-    let mut marks: Option<Marks> = None;
-    for parent in parents {
-        marks = match marks {
-            None => Some(parent.marks.clone()),
-            Some(before) => parent.marks.concatenated(&before),
-        };
-    }
-    let marks = marks.ok_or_else(|| Error::fatal("the marks of two shards do not meet"))?;
+    let parts = parents.iter().map(|parent| Some(parent.marks.clone()));
+    let marks = parts.reduce(|before, marks| marks?.concatenated(&before?));
+    let marks = marks
+        .flatten()
+        .ok_or_else(|| Error::fatal("the marks of two shards do not meet"))?;
     if marks.stored_bytes() > u64::from(MARKS_BYTES_MAX) {
         return Err(Error::refused(format!(
             "the shards know {} origins together, more than one can hold: leave them apart",
             marks.len()
         )));
     }
-    let ids: Vec<ShardId> = parents
-        .iter()
-        .map(|parent| parent.shard.id.clone())
-        .collect();
+    let ids: Vec<ShardId> = parents.iter().map(|one| one.shard.id.clone()).collect();
     let mut children = Vec::new();
     for range in ranges {
-        let made = make_child(place, *range, &ids, &marks, &children).await;
-        match made {
+        match make_child(place, *range, &ids, &marks, &children).await {
             Ok(child) => children.push(child),
             Err(error) => {
                 forget(place, &children).await;
@@ -137,10 +130,6 @@ async fn name(
     }
     manifest.shards = ShardMap::new(all);
     manifest.replace(&place.ctx, &place.dir).await?;
-    Ok(CloseOutcome::Done(
-        children
-            .iter()
-            .map(|child| child.shard.id.clone())
-            .collect(),
-    ))
+    let names = children.iter().map(|child| child.shard.id.clone());
+    Ok(CloseOutcome::Done(names.collect()))
 }

@@ -165,6 +165,7 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
     let next_head = (!is_named_only).then(|| known.next_head(place));
     let mut tail = IntactTail::new(&segment, place.salt(), known.control, len);
     let mut copied: Option<Draft> = None;
+    let is_taken = |kind| matches!(kind, ErrorKind::AlreadyExists | ErrorKind::NotFound);
     loop {
         let (bytes, claim) = match tail.next().await {
             Ok(Some(frame)) => frame,
@@ -196,14 +197,7 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
             Ok(named) => {
                 (end.segment, end.base, end.bytes) = (named.number, named.base, bytes);
             }
-            Err(Error::Io { source, .. })
-                if matches!(
-                    source.kind(),
-                    ErrorKind::AlreadyExists | ErrorKind::NotFound
-                ) =>
-            {
-                return Ok(None);
-            }
+            Err(Error::Io { source, .. }) if is_taken(source.kind()) => return Ok(None),
             Err(error) => return Err(error),
         }
     } else if file.read().await? != control {

@@ -30,11 +30,7 @@ pub(crate) async fn make_shard(place: &StreamDir, shard: &Shard, marks: &Marks) 
     let mut head = Head {
         incarnation: place.incarnation,
         number: 1,
-        base: 0,
-        previous_bytes: 0,
-        previous_newest: 0,
-        records_before: 0,
-        len: 0,
+        ..Head::default()
     };
     let bytes = head.encode(marks);
     let control = ControlSlot {
@@ -72,26 +68,22 @@ pub(crate) async fn make_child(
         let dir = place.shard_dir(&shard.id);
         disk.create_dir_all(&dir).await.or_cannot("create", &dir)?;
         let path = dir.join("lock");
-        match disk.open(&path, Open::CreateNew).await {
-            Ok(_) => {}
-            // Another process makes it, or takes it for one that a dead process left.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::NotFound) =>
-            {
+        let lock = match disk.open(&path, Open::CreateNew).await {
+            Ok(_) => own(disk, &dir).await?,
+            Err(error) => match error.kind() {
+                // Another process makes it, or takes it for one that a dead process left.
+                ErrorKind::AlreadyExists | ErrorKind::NotFound => None,
+                _ => return Err(Error::io("create", &path, error)),
+            },
+        };
+        // Another process may have filled the directory, and a manifest name it, since the lock file was made.
+        let lock = match lock {
+            Some(lock) if disk.list(&dir).await.or_cannot("list", &dir)?.len() <= 1 => lock,
+            _ => {
                 number += 1;
                 continue;
             }
-            Err(error) => return Err(Error::io("create", &path, error)),
-        }
-        let Some(lock) = own(disk, &dir).await? else {
-            number += 1;
-            continue;
         };
-        // Another process may have filled the directory, and a manifest name it, since the lock file was made.
-        if disk.list(&dir).await.or_cannot("list", &dir)?.len() > 1 {
-            number += 1;
-            continue;
-        }
         let child = ChildShard {
             number,
             shard,

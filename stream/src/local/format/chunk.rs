@@ -73,14 +73,11 @@ impl FrameChunk {
 
     /// Whether a frame fits in; the first one always does.
     pub(crate) fn takes(&self, header: &Header, cost_max: u64) -> bool {
-        match self.frames.first() {
-            None => true,
-            Some(first) => {
-                let (first, next) = (first.header.columns, header.columns);
-                (first.explicit, first.headers) == (next.explicit, next.headers)
-                    && self.cost + FrameChunk::cost(header) <= cost_max
-            }
-        }
+        self.frames.first().is_none_or(|first| {
+            let (first, next) = (first.header.columns, header.columns);
+            (first.explicit, first.headers) == (next.explicit, next.headers)
+                && self.cost + FrameChunk::cost(header) <= cost_max
+        })
     }
 
     /// Adds the frame that follows.

@@ -132,17 +132,20 @@ pub(crate) fn compress(raw: Vec<u8>, codec: Codec) -> (Codec, Bytes) {
 
 /// The inverse of [`compress`]; `raw_len` was checked against its limit.
 pub(crate) fn decompress(body: &Bytes, codec: Codec, raw_len: usize) -> Result<Bytes, FrameFault> {
-    const BROKEN: FrameFault = FrameFault("a frame's body does not decompress to its length");
     let raw = match codec {
-        Codec::None => body.clone(),
-        Codec::Lz4 => lz4_flex::block::decompress(body, raw_len)
-            .map_err(|_| BROKEN)?
-            .into(),
-        Codec::Zstd => zstd::bulk::decompress(body, raw_len)
-            .map_err(|_| BROKEN)?
-            .into(),
+        Codec::None => Some(body.clone()),
+        Codec::Lz4 => {
+            let raw = lz4_flex::block::decompress(body, raw_len);
+            raw.ok().map(Bytes::from)
+        }
+        Codec::Zstd => {
+            let raw = zstd::bulk::decompress(body, raw_len);
+            raw.ok().map(Bytes::from)
+        }
     };
-    (raw.len() == raw_len).then_some(raw).ok_or(BROKEN)
+    raw.filter(|raw| raw.len() == raw_len).ok_or(FrameFault(
+        "a frame's body does not decompress to its length",
+    ))
 }
 
 /// Adds the records of a decompressed body to those of a batch, whose columns are the same, leaving out the first `skip`.

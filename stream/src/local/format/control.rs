@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hydrant_core::Result;
-use hydrant_core::disk::{Disk, DiskFile, Open};
+use hydrant_core::disk::{Disk, DiskFile, Open, write_new};
 use hydrant_core::error::OrCannot;
 
 const MAGIC: [u8; 4] = *b"HYDc";
@@ -127,14 +127,11 @@ impl ControlFile {
     /// Makes the control file of a new shard, durably but for its name.
     pub(crate) async fn create(disk: &dyn Disk, dir: &Path, control: &ControlSlot) -> Result<()> {
         let path = ControlFile::path(dir);
-        let file = disk.open(&path, Open::CreateNew).await;
-        let file = file.or_cannot("create", &path)?;
         let mut both = vec![0; SLOT_STRIDE + SLOT_BYTES];
         let at = slot_at(control.counter);
         both[at..at + SLOT_BYTES].copy_from_slice(&control.encode());
-        let written = file.write_at(0, vec![both.into()]).await;
-        written.or_cannot("create", &path)?;
-        file.sync().await.or_cannot("create", &path)
+        let made = write_new(disk, &path, both.into()).await;
+        made.or_cannot("create", &path)
     }
 
     /// Where that of the shard in `dir` is.

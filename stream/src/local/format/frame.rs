@@ -41,24 +41,8 @@ pub enum Codec {
     Zstd,
 }
 
-impl Codec {
-    fn code(self) -> u8 {
-        match self {
-            Codec::None => 0,
-            Codec::Lz4 => 1,
-            Codec::Zstd => 2,
-        }
-    }
-
-    fn from_code(code: u8) -> Option<Self> {
-        match code {
-            0 => Some(Codec::None),
-            1 => Some(Codec::Lz4),
-            2 => Some(Codec::Zstd),
-            _ => None,
-        }
-    }
-}
+/// The codecs by the numbers that frames name them by.
+const CODECS: [Codec; 3] = [Codec::None, Codec::Lz4, Codec::Zstd];
 
 /// A frame ends behind the end of what holds it.
 pub(crate) const CUT_SHORT: FrameFault = FrameFault("a frame is cut short");
@@ -134,7 +118,7 @@ impl Header {
         let flags = flags.fold(0, |flags, (_, flag)| flags | flag);
         out[0..4].copy_from_slice(&MAGIC);
         out[4] = FORMAT;
-        out[5] = self.codec.code();
+        out[5] = self.codec as u8;
         out[6..8].copy_from_slice(&flags.to_le_bytes());
         out[8..16].copy_from_slice(&self.base.to_le_bytes());
         out[16..20].copy_from_slice(&self.records.to_le_bytes());
@@ -178,7 +162,8 @@ impl Header {
             return Err(FrameFault("a frame belongs to another stream"));
         }
         let flags = u16::from_le_bytes([bytes[6], bytes[7]]);
-        let codec = Codec::from_code(bytes[5]).filter(|_| flags & !FLAGS_KNOWN == 0);
+        let codec = CODECS.get(usize::from(bytes[5]));
+        let codec = codec.copied().filter(|_| flags & !FLAGS_KNOWN == 0);
         let codec = codec.ok_or(FrameFault(
             "a frame has a codec or flag that this build does not know",
         ))?;
@@ -206,11 +191,8 @@ impl Header {
             && header.records as usize <= raw / RECORD_BYTES_MIN
             && (header.codec != Codec::None || raw == body)
             && header.base.checked_add(header.slots()).is_some();
-        if fits {
-            Ok(header)
-        } else {
-            Err(FrameFault("a frame header holds impossible lengths"))
-        }
+        fits.then_some(header)
+            .ok_or(FrameFault("a frame header holds impossible lengths"))
     }
 
     /// As [`Header::decode`], of a frame for which there are `room` bytes.
@@ -224,11 +206,9 @@ impl Header {
 
     /// Checks the encoded origin entry.
     pub(crate) fn check_meta(&self, meta: &[u8]) -> Result<(), FrameFault> {
-        if meta.len() == self.meta_len as usize && crc32c::crc32c(meta) == self.meta_crc {
-            Ok(())
-        } else {
-            Err(FrameFault("the checksum of an origin entry does not match"))
-        }
+        let fits = meta.len() == self.meta_len as usize && crc32c::crc32c(meta) == self.meta_crc;
+        fits.then_some(())
+            .ok_or(FrameFault("the checksum of an origin entry does not match"))
     }
 
     /// The encoded origin entry and the stored body that follow a header, checked.

@@ -11,9 +11,9 @@
 use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
 use std::path::Path;
 
+use hydrant_core::Result;
 use hydrant_core::disk::{Disk, remove_if_there};
 use hydrant_core::error::OrCannot;
-use hydrant_core::{Error, Result};
 
 /// How the name of a home begins.
 const PREFIX: &str = "stream-";
@@ -47,36 +47,26 @@ pub(crate) async fn remove_all(disk: &dyn Disk, dir: &Path) -> Result<bool> {
 /// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the
 /// stream is gone may still write and remove files in it.
 async fn remove_tree(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    // With how often each was emptied, and whether it was just now.
-    let mut open = vec![(dir.to_owned(), 0, false)];
-    while let Some((dir, times, emptied)) = open.pop() {
-        if emptied {
-            match disk.remove_dir(&dir).await {
-                Ok(()) => {}
-                Err(error) if error.kind() == NotFound => {}
-                Err(error) if error.kind() == DirectoryNotEmpty && times < EMPTIED_MAX => {
-                    open.push((dir, times, false));
-                }
-                Err(error) => return Err(Error::io("remove", &dir, error)),
-            }
-            continue;
-        }
-        let names = match disk.list(&dir).await {
-            Ok(names) => names,
-            Err(error) if error.kind() == NotFound => continue,
-            Err(error) => return Err(Error::io("list", &dir, error)),
+    let mut times = 0;
+    loop {
+        let names = match disk.list(dir).await {
+            Err(error) if error.kind() == NotFound => return Ok(()),
+            names => names.or_cannot("list", dir)?,
         };
-        open.push((dir.clone(), times + 1, true));
         for listed in names {
             let path = dir.join(&listed.name);
-            if listed.is_dir {
-                open.push((path, 0, false));
-                continue;
+            match listed.is_dir {
+                true => Box::pin(remove_tree(disk, &path)).await?,
+                false => remove_if_there(disk, &path)
+                    .await
+                    .or_cannot("remove", &path)?,
             }
-            remove_if_there(disk, &path)
-                .await
-                .or_cannot("remove", &path)?;
+        }
+        times += 1;
+        match disk.remove_dir(dir).await {
+            Err(error) if error.kind() == NotFound => return Ok(()),
+            Err(error) if error.kind() == DirectoryNotEmpty && times < EMPTIED_MAX => {}
+            removed => return removed.or_cannot("remove", dir),
         }
     }
-    Ok(())
 }

@@ -72,7 +72,7 @@ pub(crate) fn kept_from(segments: &[ListedSegment]) -> Option<u64> {
 }
 
 /// What stands at the beginning of a segment file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     /// The incarnation of the stream.
     pub(crate) incarnation: u128,

@@ -73,12 +73,9 @@ impl WorkerLocks {
 
     /// A worker that lives.
     pub(crate) async fn living(&self) -> Result<Option<String>> {
-        for worker in self.names().await? {
-            if self.try_lock(&worker, LockKind::Shared).await?.is_none() {
-                return Ok(Some(worker));
-            }
-        }
-        Ok(None)
+        let dead = self.dead().await?;
+        let mut all = self.names().await?.into_iter();
+        Ok(all.find(|worker| !dead.contains(worker)))
     }
 
     /// Announces a worker, after it has cleared away what dead ones left.

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use hydrant_core::disk::{Open, Stat, remove_if_there};
+use hydrant_core::disk::{Stat, remove_if_there, write_new};
 use hydrant_core::error::OrCannot;
 use hydrant_core::lease::{Lease, Swap};
 use hydrant_core::{Error, Result, ShardId};
@@ -68,7 +68,6 @@ impl RowFileId {
 /// The newest version of a row when it was looked at last.
 #[derive(Clone, Debug)]
 struct KnownRow {
-    version: u64,
     file: RowFileId,
     row: Lease,
 }
@@ -140,7 +139,7 @@ impl LeaseRows {
         for _ in 1..LISTINGS {
             let is_there = |(shard, known): (&ShardId, &KnownRow)| {
                 let newest = names.get(shard).and_then(BTreeMap::last_key_value);
-                newest.is_some_and(|(version, _)| *version >= known.version)
+                newest.is_some_and(|(version, _)| *version >= known.row.counter)
             };
             // Who knows no row yet does not know which is missing.
             if !known.is_empty() && known.iter().all(is_there) {
@@ -181,7 +180,7 @@ impl LeaseRows {
                 let Some((version, file)) = versions.last_key_value() else {
                     continue;
                 };
-                let same = |known: &KnownRow| known.version == *version && known.file == *file;
+                let same = |known: &KnownRow| known.row.counter == *version && known.file == *file;
                 if known.get(shard).is_some_and(same) {
                     continue;
                 }
@@ -200,7 +199,6 @@ impl LeaseRows {
                     return Err(Error::corrupt(&path, 0, detail));
                 };
                 let new = KnownRow {
-                    version: *version,
                     file: *file,
                     row: row.clone(),
                 };
@@ -293,9 +291,7 @@ impl LeaseRows {
             if let Some(versions) = names.get(&row.shard) {
                 self.remove_old(&row.shard, versions).await;
             }
-            let version = row.counter;
-            let new = KnownRow { version, file, row };
-            Arc::make_mut(&mut known).insert(new.row.shard.clone(), new);
+            Arc::make_mut(&mut known).insert(row.shard.clone(), KnownRow { file, row });
             results[n] = Some(Ok(Swap::Swapped));
         }
         self.set_known(known);
@@ -334,19 +330,13 @@ impl LeaseRows {
         let body = serde_json::to_vec(rows)
             .map_err(|e| Error::fatal(format!("cannot write `{}`: {e}", path.display())))?;
         let write = async {
-            let file = ctx.disk.open(&path, Open::CreateNew).await?;
-            file.write_at(0, vec![body.into()]).await?;
-            file.sync().await?;
+            write_new(&*ctx.disk, &path, body.into()).await?;
             ctx.disk.stat(&path).await
         };
         match write.await {
             Ok(Some(stat)) => Ok((path, RowFileId::of(&stat))),
             Ok(None) => Err(self.cleared_away(&path).await?),
-            Err(error) => {
-                // On a full disk it would take the space that the next attempt needs.
-                drop(ctx.disk.remove(&path).await);
-                Err(self.place.failed("write", &path, error))
-            }
+            Err(error) => Err(self.place.failed("write", &path, error)),
         }
     }
 
@@ -386,7 +376,7 @@ impl LeaseRows {
 
     /// Whether a version is still the file that it was.
     async fn is_there(&self, shard: &ShardId, known: &KnownRow) -> Result<bool> {
-        let path = self.path(shard, known.version);
+        let path = self.path(shard, known.row.counter);
         let stat = self.place.ctx.disk.stat(&path).await;
         let stat = stat.or_cannot("look at", &path)?;
         Ok(stat.is_some_and(|stat| RowFileId::of(&stat) == known.file))

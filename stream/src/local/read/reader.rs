@@ -17,21 +17,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
 use hydrant_core::disk::{Open, Watch, at_once};
-use hydrant_core::error::OrCannot;
-use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Read, ShardReader};
 use hydrant_core::{Budget, Error, Permit, Position, Result, Shard, clock};
 
 use super::seek::{LogCursor, NextFrame, OpenedShard, ShardSource};
+use super::wrong;
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence::decided;
 use crate::local::format::chunk::{DecodedChunk, Frame, FrameChunk};
-use crate::local::format::control::{ControlFile, ControlSlot};
+use crate::local::format::control::ControlFile;
 use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_before};
 use crate::local::format::segment;
 use crate::local::metrics::ReadMetrics;
 use crate::local::stream_dir::{HOLDER_CHECK, StreamDir};
-use crate::local::write::observe::{Sight, observe, written};
+use crate::local::write::observe::{Sight, observe};
 
 /// Stored bytes that are read at once, and decompressed bytes that are gathered into one batch, unless the first frame
 /// is larger.
@@ -93,7 +92,10 @@ impl TailReader {
         });
         let path = ControlFile::path(&source.dir);
         // Watched before they are read, so that no change is missed.
-        let mut watches = ReaderWatches::of(place, &path).await?;
+        let mut watches = ReaderWatches {
+            control: watch(place, &path).await?,
+            manifest: watch(place, &place.dir).await?,
+        };
         let found = source.look(&mut watches, after).await;
         let Durable { control, end, .. } = place.unless_gone(found).await?;
         let Some(control) = control else {
@@ -161,17 +163,15 @@ impl TailReader {
     /// Waits for a change.
     async fn wait(&mut self) -> Result<()> {
         let (source, watches, opened) = (&self.source, &mut self.watches, &self.opened);
-        let undecided = opened.is_undecided;
-        let written = source.wait_for_writes(opened.cursor.as_ref());
         // All arms only wait.
         tokio::select! {
             biased;
             () = watches.changed() => {}
-            () = clock::sleep(HOLDER_CHECK), if undecided => {
+            () = clock::sleep(HOLDER_CHECK), if opened.is_undecided => {
                 // The one who was to decide may be dead.
                 source.decide().await?;
             }
-            written = written, if mutant::is(Mutant::ReadersPastDurableEnd) => written?,
+            () = wrong::writes(source, opened) => {}
         }
         self.moved = true;
         Ok(())
@@ -179,13 +179,6 @@ impl TailReader {
 }
 
 impl ReaderWatches {
-    async fn of(place: &StreamDir, control: &Path) -> Result<Self> {
-        Ok(ReaderWatches {
-            control: watch(place, control).await?,
-            manifest: watch(place, &place.dir).await?,
-        })
-    }
-
     /// Resolves when one of both may have changed since the last call.
     async fn changed(&mut self) {
         // Both arms only wait.
@@ -203,17 +196,6 @@ async fn watch(place: &StreamDir, path: &Path) -> Result<Box<dyn Watch>> {
 }
 
 impl ShardSource {
-    /// Waits until something is written, durable or not; only a mutant asks for it.
-    async fn wait_for_writes(&self, at: Option<&LogCursor>) -> Result<()> {
-        let Some(at) = at else {
-            return std::future::pending().await;
-        };
-        let path = self.dir.join(segment::name(at.number, at.base));
-        let watched = self.place.ctx.disk.watch(&path).await;
-        watched.or_cannot("watch", &path)?.changed().await;
-        Ok(())
-    }
-
     /// What the shard's end is for a reader after a position. A living writer is not waited for, unless a power cut has
     /// taken back what the control file said and it is about to make that good.
     async fn look(
@@ -273,20 +255,12 @@ impl ShardSource {
         let found = durable(&self.place, &self.shard, &file).await?;
         opened.is_undecided = found.is_undecided;
         // What is known is certain; it may be all.
-        let Some(mut control) = found.control.filter(|_| !found.is_undecided) else {
+        let Some(control) = found.control.filter(|_| !found.is_undecided) else {
             return Ok(false);
         };
-        if mutant::is(Mutant::EndedOnStaleControl) && found.end.is_some() {
-            control = ControlSlot {
-                sealed: true,
-                ..opened.control
-            };
-        }
+        let control = wrong::seen(self, opened, control, found.end.is_some()).await?;
         let moved = control.counter != opened.control.counter || found.end != opened.end;
         (opened.control, opened.end) = (control, found.end);
-        if mutant::is(Mutant::ReadersPastDurableEnd) {
-            opened.control = written(&self.place, &self.shard, control).await?;
-        }
         Ok(moved)
     }
 
@@ -332,11 +306,7 @@ impl ShardSource {
                     }
                     let bytes = segment.read(cursor.at, stored as usize).await?;
                     let chunk = self.frames(opened, &cursor, &bytes, room - stored);
-                    let decoded = match chunk.is_empty() {
-                        true => Err(CHANGED),
-                        false => chunk.decode(opened.next),
-                    };
-                    return match decoded {
+                    return match chunk.and_then(|chunk| chunk.decode(opened.next)) {
                         Ok(decoded) => Ok(ReadStep::Decoded(cursor, Box::new(decoded), stored)),
                         Err(fault) => {
                             // An operator may have the place skipped before the next call.
@@ -382,19 +352,22 @@ impl ShardSource {
         };
         let path = self.dir.join(segment::name(at.number, at.base));
         let chunk = self.frames(opened, at, &bytes, raw);
-        if chunk.is_empty() {
-            return Err(segment::corrupt(&path, at.at, CHANGED));
-        }
-        let next = opened.next;
-        let workers = &self.place.ctx.workers;
-        let decoded = workers.run(move || chunk.decode(next)).await?;
+        let (workers, next) = (&self.place.ctx.workers, opened.next);
+        let decode = move || chunk.and_then(|chunk| chunk.decode(next));
+        let decoded = workers.run(decode).await?;
         let mut decoded = decoded.map_err(|fault| segment::corrupt(&path, at.at, fault))?;
         decoded.hold(permit, stored);
         Ok(Some(decoded))
     }
 
     /// The frames that stand one after another at the beginning of `bytes`, up to `raw` bytes of memory.
-    fn frames(&self, opened: &OpenedShard, at: &LogCursor, bytes: &Bytes, raw: u64) -> FrameChunk {
+    fn frames(
+        &self,
+        opened: &OpenedShard,
+        at: &LogCursor,
+        bytes: &Bytes,
+        raw: u64,
+    ) -> Result<FrameChunk, FrameFault> {
         let mut chunk = FrameChunk::default();
         let mut from = 0usize;
         let mut expected = None;
@@ -415,11 +388,12 @@ impl ShardSource {
             expected = Some(header.next_offset());
             from += len;
         }
-        chunk
+        match chunk.is_empty() {
+            true => Err(FrameFault("a frame changed while it was read")),
+            false => Ok(chunk),
+        }
     }
 }
-
-const CHANGED: FrameFault = FrameFault("a frame changed while it was read");
 
 #[async_trait]
 impl ShardReader for TailReader {
@@ -450,7 +424,14 @@ impl ShardReader for TailReader {
                 ReadStep::Wait => continue,
                 ReadStep::Lost(next, why) => {
                     self.metrics.gaps.increment(1);
-                    return Ok(opened.lose(next, why));
+                    let from = position_before(opened.next);
+                    (opened.next, opened.cursor) = (next, None);
+                    return Ok(Read::Gap {
+                        from,
+                        to: position_before(next),
+                        why,
+                        marks: Vec::new(),
+                    });
                 }
                 ReadStep::Decoded(cursor, decoded, _) => (cursor, *decoded),
                 ReadStep::Read(cursor, first, end) => {
@@ -477,21 +458,6 @@ impl ShardReader for TailReader {
             metrics.bytes.increment(decoded.stored_bytes);
             metrics.lag.set(lag as f64);
             return Ok(Read::Batch(decoded.batch));
-        }
-    }
-}
-
-impl OpenedShard {
-    /// Goes on after offsets that are lost.
-    fn lose(&mut self, next: u64, why: String) -> Read {
-        let from = position_before(self.next);
-        self.next = next;
-        self.cursor = None;
-        Read::Gap {
-            from,
-            to: position_before(next),
-            why,
-            marks: Vec::new(),
         }
     }
 }

@@ -169,11 +169,7 @@ impl ShardSource {
                     }
                 };
                 if header.base > opened.next {
-                    let why = lost_because(&cursor, opened.next);
-                    return match why {
-                        Some(why) => Ok(NextFrame::Lost(header.base, why)),
-                        None => Err(segment.corrupt(cursor.at, FrameFault("offsets are missing"))),
-                    };
+                    return lost(&segment, &cursor, opened.next, header.base);
                 }
                 if header.next_offset() > opened.next {
                     return Ok(NextFrame::Frame(segment, cursor, header, end));
@@ -182,10 +178,7 @@ impl ShardSource {
                 continue;
             }
             if cursor.number == opened.control.active {
-                return match lost_because(&cursor, opened.next) {
-                    Some(why) => Ok(NextFrame::Lost(opened.control.next_offset, why)),
-                    None => Err(segment.corrupt(end, FrameFault("offsets are missing"))),
-                };
+                return lost(&segment, &cursor, opened.next, opened.control.next_offset);
             }
             let Some(follower) = self.follower(opened, &cursor).await? else {
                 return Ok(NextFrame::Removed);
@@ -198,13 +191,11 @@ impl ShardSource {
     }
 }
 
-/// Why the offset is lost that should stand before the cursor.
-fn lost_because(cursor: &LogCursor, offset: u64) -> Option<String> {
+/// The offsets from `offset` up to `next` are lost, if an operator has skipped them.
+fn lost(segment: &Segment, cursor: &LogCursor, offset: u64, next: u64) -> Result<NextFrame> {
     let covers = |skip: &&Skip| skip.first_offset <= offset && offset < skip.next_offset;
-    cursor
-        .skips
-        .skips
-        .iter()
-        .find(covers)
-        .map(|skip| skip.why.clone())
+    match cursor.skips.skips.iter().find(covers) {
+        Some(skip) => Ok(NextFrame::Lost(next, skip.why.clone())),
+        None => Err(segment.corrupt(cursor.at, FrameFault("offsets are missing"))),
+    }
 }

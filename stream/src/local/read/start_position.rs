@@ -41,17 +41,8 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
     };
     let segments = place.segments(&shard.id, end).await?;
     let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
-    let mut follower = None;
     for (n, listed) in segments.iter().enumerate() {
-        let (number, base) = (listed.number, listed.base);
-        let opened = match follower.take() {
-            Some(opened) => Some(opened),
-            None => place.segment(&shard.id, number, base).await?,
-        };
-        let Some(segment) = opened else {
-            continue;
-        };
-        let end = if number == control.active {
+        let end = if listed.number == control.active {
             control.durable_bytes
         } else {
             let Some(next) = segments.get(n + 1) else {
@@ -61,11 +52,14 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
                 continue;
             };
             let head = next.head(place.incarnation).await?;
-            follower = Some(next);
             if head.previous_newest < time {
                 continue;
             }
             head.previous_bytes
+        };
+        let opened = place.segment(&shard.id, listed.number, listed.base);
+        let Some(segment) = opened.await? else {
+            continue;
         };
         let head = segment.head(place.incarnation).await?;
         let mut walk = FrameWalk::new(&segment, place.salt(), head.len, end, &skips);

@@ -15,7 +15,6 @@ use hydrant_core::{Error, Result, Shard};
 use super::shard_log::ShardLog;
 use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence::decided;
-use crate::local::end::intact_tail::IntactTail;
 use crate::local::format::control::{ControlFile, ControlSlot};
 use crate::local::format::segment;
 use crate::local::stream_dir::StreamDir;
@@ -81,25 +80,4 @@ async fn has_tail(disk: &dyn Disk, dir: &Path, control: &ControlSlot) -> Result<
         Some(newest) => newest.number > control.active,
         None => true,
     })
-}
-
-/// The control file as if everything written were durable; only a mutant asks for it.
-pub(crate) async fn written(
-    place: &StreamDir,
-    shard: &Shard,
-    mut control: ControlSlot,
-) -> Result<ControlSlot> {
-    let segments = place.segments(&shard.id, None).await?;
-    let Some(newest) = segments.last().filter(|s| s.number == control.active) else {
-        return Ok(control);
-    };
-    let opened = place.segment(&shard.id, newest.number, newest.base);
-    let Some(segment) = opened.await? else {
-        return Ok(control);
-    };
-    let mut tail = IntactTail::new(&segment, place.salt(), control, newest.len);
-    while tail.next().await?.is_some() {
-        control = tail.end;
-    }
-    Ok(control)
 }

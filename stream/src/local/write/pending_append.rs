@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hydrant_core::error::Rewound;
 use hydrant_core::headers;
-use hydrant_core::origin::{Account, DeadLetter, OriginEntry};
+use hydrant_core::origin::{Account, DeadLetter, OriginEntry, WriterId};
 use hydrant_core::stream::{Append, Unit, UnitKind};
-use hydrant_core::{Batch, Error, HashRange, Permit, Result, ShardId};
+use hydrant_core::{Error, HashRange, Result, ShardId};
 
 use crate::local::format::columns;
 use crate::local::format::dedup_state::{Mark, OriginInterval, Standing, standing};
@@ -18,19 +18,10 @@ use crate::local::format::frame::{
 /// What an origin entry takes beside its letters, unless it holds many records.
 const META_BYTES_USUAL: usize = 256;
 
-/// An append on its way to the log.
+/// An append on its way to the log, with the permit of its records; clones share it. The account of its entry is what
+/// `input` and `units` make.
 #[derive(Clone, Debug)]
-pub(crate) struct PendingAppend {
-    pub(crate) batch: Arc<Batch>,
-    pub(crate) picks: Arc<[u32]>,
-    pub(crate) routes: Arc<[u128]>,
-    pub(crate) explicit: bool,
-    /// Without its account, which `input` and `units` make.
-    pub(crate) entry: Option<Arc<OriginEntry>>,
-    pub(crate) input: Option<u64>,
-    /// Shared with who submitted them, who counts what they take.
-    pub(crate) units: Arc<Vec<Unit>>,
-}
+pub(crate) struct PendingAppend(Arc<Append>);
 
 /// A frame that lacks only its offset and its arrival.
 #[derive(Clone, Debug)]
@@ -74,44 +65,37 @@ impl EncodedAppend {
 }
 
 impl PendingAppend {
-    /// Takes an append apart; the permit is held until it is stored.
-    pub(crate) fn new(append: Append) -> (PendingAppend, Permit) {
+    pub(crate) fn new(append: Append) -> Self {
         debug_assert_eq!(
             append.claims.iter().map(|claim| claim.from).min(),
             append.entry.as_ref().map(|entry| entry.from),
             "an entry starts at the least of its claims"
         );
-        let work = PendingAppend {
-            batch: append.batch,
-            picks: append.picks,
-            routes: append.routes,
-            explicit: append.explicit,
-            entry: append.entry.map(|mut entry| {
-                entry.account = None;
-                Arc::new(entry)
-            }),
-            input: append.input,
-            units: append.units,
-        };
-        (work, append.permit)
+        PendingAppend(Arc::new(append))
+    }
+
+    /// What ends with its process, if the append is of a run.
+    pub(crate) fn run(&self) -> Option<WriterId> {
+        let writer = self.0.entry.as_ref()?.writer;
+        writer.is_run().then_some(writer)
     }
 
     /// The bytes of keys, payloads and headers; refused when a pick lies outside the batch or the parts do not match.
     pub(crate) fn bytes(&self) -> Result<u64> {
-        if self.routes.len() != self.picks.len() {
+        if self.0.routes.len() != self.0.picks.len() {
             return Err(Error::fatal("an append has not one route for each record"));
         }
         let mut bytes = 0;
-        for pick in self.picks.iter() {
-            let entry = self.batch.records.get(*pick as usize);
+        for pick in self.0.picks.iter() {
+            let entry = self.0.batch.records.get(*pick as usize);
             let entry =
                 entry.ok_or_else(|| Error::fatal("an append picks no record of its batch"))?;
             let key = entry.key.map_or(0, |key| key.len);
             bytes += u64::from(key) + u64::from(entry.payload.len);
         }
-        if !self.batch.headers.is_empty() {
-            let picks = self.picks.iter().map(|pick| *pick as usize);
-            let headers = picks.map(|pick| self.batch.headers(pick).len() as u64);
+        if !self.0.batch.headers.is_empty() {
+            let picks = self.0.picks.iter().map(|pick| *pick as usize);
+            let headers = picks.map(|pick| self.0.batch.headers(pick).len() as u64);
             bytes += headers.sum::<u64>();
         }
         Ok(bytes)
@@ -119,25 +103,29 @@ impl PendingAppend {
 
     /// About what its frame takes at most, when the bytes of its records are `bytes`.
     pub(crate) fn encoded_bytes_max(&self, bytes: u64) -> u64 {
-        let hash = if self.explicit { 16 } else { 0 };
-        let headers = if self.batch.headers.is_empty() { 0 } else { 2 };
+        let hash = if self.0.explicit { 16 } else { 0 };
+        let headers = if self.0.batch.headers.is_empty() {
+            0
+        } else {
+            2
+        };
         let index = columns::INDEX_BYTES_USUAL + hash + headers;
         let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
-        bytes + self.picks.len() as u64 * index + letters + HEADER_BYTES as u64
+        bytes + self.0.picks.len() as u64 * index + letters + HEADER_BYTES as u64
     }
 
     fn check(&self, range: HashRange) -> Result<()> {
-        if !self.routes.iter().all(|route| range.contains(*route)) {
+        if !self.0.routes.iter().all(|route| range.contains(*route)) {
             return Err(Error::fatal(
                 "an append holds a record that routes to another shard",
             ));
         }
-        let Some(entry) = &self.entry else {
+        let Some(entry) = &self.0.entry else {
             return Ok(());
         };
         let outside =
             |unit: &&Unit| entry.to < unit.origin.position() || !range.contains(unit.route);
-        if let Some(unit) = self.units.iter().find(outside) {
+        if let Some(unit) = self.0.units.iter().find(outside) {
             return Err(Error::fatal(format!(
                 "an append holds a unit of origin {} beyond its interval or outside its shard",
                 unit.origin.position()
@@ -159,7 +147,7 @@ impl PendingAppend {
             }
             count += 1;
         }
-        if count != self.picks.len() {
+        if count != self.0.picks.len() {
             return Err(Error::fatal("an append has not one origin for each record"));
         }
         Ok(())
@@ -168,18 +156,19 @@ impl PendingAppend {
     /// Encodes the frame for a shard that owns `range`.
     pub(crate) fn encode(&self, range: HashRange, codec: Codec) -> Result<EncodedAppend> {
         self.check(range)?;
-        let columns = BodyColumns::of(&self.batch, &self.picks, self.explicit);
+        let columns = BodyColumns::of(&self.0.batch, &self.0.picks, self.0.explicit);
         if columns.headers {
             let mut blocks = self
+                .0
                 .picks
                 .iter()
-                .map(|pick| self.batch.headers(*pick as usize));
+                .map(|pick| self.0.batch.headers(*pick as usize));
             if !blocks.all(headers::is_block) {
                 return Err(Error::fatal("an append holds headers that are malformed"));
             }
         }
-        let raw =
-            columns::lay_out(&self.batch, &self.picks, &self.routes, columns).ok_or_else(|| {
+        let raw = columns::lay_out(&self.0.batch, &self.0.picks, &self.0.routes, columns)
+            .ok_or_else(|| {
                 Error::refused(format!(
                     "an append exceeds {RAW_BYTES_MAX} bytes: append less at once"
                 ))
@@ -191,7 +180,7 @@ impl PendingAppend {
         let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
         let mut head = Vec::with_capacity(HEADER_BYTES + META_BYTES_USUAL + letters as usize);
         head.resize(HEADER_BYTES, 0);
-        if let Some(entry) = &self.entry {
+        if let Some(entry) = &self.0.entry {
             entry.encode_with(account.as_ref(), self.letters(), &mut head);
         }
         if letters > 0 {
@@ -208,7 +197,7 @@ impl PendingAppend {
             account: has_account,
             columns,
             base: 0,
-            records: self.picks.len() as u32,
+            records: self.0.picks.len() as u32,
             arrival: 0,
             meta_len: meta.len() as u32,
             body_len: body.len() as u32,
@@ -220,10 +209,10 @@ impl PendingAppend {
             header,
             head,
             body,
-            claim: self.entry.as_deref().map(OriginInterval::from),
-            reaches_back: self.entry.as_ref().is_some_and(|entry| {
+            claim: self.0.entry.as_ref().map(OriginInterval::from),
+            reaches_back: self.0.entry.as_ref().is_some_and(|entry| {
                 let mut origins = entry.origins.iter();
-                let mut units = self.units.iter();
+                let mut units = self.0.units.iter();
                 origins.any(|origin| origin.position() <= entry.from)
                     || units.any(|unit| unit.origin.position() <= entry.from)
             }),
@@ -231,7 +220,7 @@ impl PendingAppend {
     }
 
     fn letters(&self) -> impl Iterator<Item = &DeadLetter> + Clone {
-        self.units.iter().filter_map(|unit| match &unit.what {
+        self.0.units.iter().filter_map(|unit| match &unit.what {
             UnitKind::Letter(letter) => Some(letter),
             UnitKind::Dropped { .. } => None,
         })
@@ -239,25 +228,25 @@ impl PendingAppend {
 
     /// What became of the upstream units, without the letters; `None` when it would say nothing.
     fn account(&self) -> Result<Option<Account>> {
-        let Some(input) = self.input else {
+        let Some(input) = self.0.input else {
             return Ok(None);
         };
-        if self.entry.is_none() {
+        if self.0.entry.is_none() {
             return Err(Error::fatal(
                 "an append counts upstream units but names no origin",
             ));
         }
         let mut account = Account {
             input,
-            records: self.picks.len() as u64,
+            records: self.0.picks.len() as u64,
             ..Account::default()
         };
-        for unit in self.units.iter() {
+        for unit in self.0.units.iter() {
             if let UnitKind::Dropped { rule, count } = &unit.what {
                 account.drop_by(rule, *count);
             }
         }
-        let says_something = account != Account::default() || !self.units.is_empty();
+        let says_something = account != Account::default() || !self.0.units.is_empty();
         Ok(says_something.then_some(account))
     }
 
@@ -267,7 +256,7 @@ impl PendingAppend {
     /// A successor may cut its intervals elsewhere than its predecessor did, so an account may be known in part: each
     /// of its units counts at its own upstream position and route, like a record.
     pub(crate) fn without(&self, marks: &[Mark], shard: &ShardId) -> Result<PendingAppend> {
-        let Some(entry) = &self.entry else {
+        let Some(entry) = &self.0.entry else {
             return Ok(self.clone());
         };
         let mut picks = Vec::new();
@@ -284,24 +273,24 @@ impl PendingAppend {
             }))),
         };
         for (n, origin) in entry.origins.iter().enumerate() {
-            let route = self.routes[n];
+            let route = self.0.routes[n];
             if is_known(route, origin.position())? {
                 known += 1;
             } else {
-                picks.push(self.picks[n]);
+                picks.push(self.0.picks[n]);
                 routes.push(route);
                 origins.push(origin);
             }
         }
         let mut units = Vec::new();
-        for unit in self.units.iter() {
+        for unit in self.0.units.iter() {
             if is_known(unit.route, unit.origin.position())? {
                 known += unit.count();
             } else {
                 units.push(unit.clone());
             }
         }
-        let input = match self.input {
+        let input = match self.0.input {
             Some(input) => Some(input.checked_sub(known).ok_or_else(|| {
                 Error::fatal("an append holds more units than it counted as its input")
             })?),
@@ -309,16 +298,17 @@ impl PendingAppend {
         };
         let entry = OriginEntry {
             origins: origins.into_iter().collect(),
-            ..OriginEntry::clone(entry)
+            ..entry.clone()
         };
-        Ok(PendingAppend {
-            batch: Arc::clone(&self.batch),
+        Ok(PendingAppend(Arc::new(Append {
+            batch: Arc::clone(&self.0.batch),
             picks: picks.into(),
             routes: routes.into(),
-            explicit: self.explicit,
-            entry: Some(Arc::new(entry)),
+            explicit: self.0.explicit,
+            entry: Some(entry),
             input,
             units: Arc::new(units),
-        })
+            ..Append::default()
+        })))
     }
 }

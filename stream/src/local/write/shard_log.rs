@@ -61,15 +61,6 @@ pub(crate) struct AppendGroup {
     pub(crate) arrival: i64,
 }
 
-/// What became of a wait for a shard's lock.
-#[derive(Debug)]
-pub(crate) enum LockOutcome<'a> {
-    /// It is held.
-    Held(LockedShard<'a>),
-    /// Its holder stands still, or the shard is fenced.
-    Stuck,
-}
-
 /// A shard whose lock is held, with its files, which are open only as long: a process has many more shards than it
 /// appends to at a time.
 #[derive(Debug)]
@@ -115,11 +106,11 @@ impl ShardLog {
         self.take_under(lock).await
     }
 
-    /// As [`ShardLog::take`], but leaves a shard alone whose holder stands still.
-    pub(crate) async fn take_or_leave(&mut self) -> Result<LockOutcome<'_>> {
+    /// As [`ShardLog::take`], but leaves a shard alone whose holder stands still, or that is fenced: `None`.
+    pub(crate) async fn take_or_leave(&mut self) -> Result<Option<LockedShard<'_>>> {
         match self.wait().await? {
-            Some(lock) => self.take_under(lock).await.map(LockOutcome::Held),
-            None => Ok(LockOutcome::Stuck),
+            Some(lock) => self.take_under(lock).await.map(Some),
+            None => Ok(None),
         }
     }
 

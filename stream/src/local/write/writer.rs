@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use hydrant_core::disk::at_once;
 use hydrant_core::hash::Routing;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stream::{Append, Appended, Begun, KeyRule, StreamWriter, Ticket};
 use hydrant_core::{Error, HashRange, Overdraft, Permit, Result, Shard, ShardId, Workers, clock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 
 use super::origin_starts;
 use super::pending_append::{EncodedAppend, PendingAppend};
@@ -78,14 +79,12 @@ struct AppendQueue {
 }
 
 /// An append in the queue of its shard.
-#[derive(Debug)]
 struct Pending {
     work: PendingAppend,
-    encoded: PendingEncoding,
+    /// Its frame, encoded when it was handed in or on its way over the worker threads.
+    encoded: BoxFuture<'static, EncodedFrame>,
     answer: oneshot::Sender<Result<Appended>>,
     bytes: u64,
-    /// The caller's bytes, held until the append is stored.
-    _permit: Permit,
     /// The encoded bytes.
     copy: Permit,
     _room: OwnedSemaphorePermit,
@@ -93,30 +92,6 @@ struct Pending {
 
 /// An append's frame, with the memory that it takes.
 type EncodedFrame = (Result<EncodedAppend>, Permit);
-
-/// Where the encoding of an append is.
-#[derive(Debug)]
-enum PendingEncoding {
-    /// Done when it was handed in.
-    Done(Box<EncodedFrame>),
-    /// On its way over the worker threads.
-    UnderWay(JoinHandle<EncodedFrame>),
-}
-
-impl PendingEncoding {
-    async fn frame(&mut self) -> EncodedFrame {
-        match self {
-            PendingEncoding::Done(frame) => {
-                let twice = Err(Error::fatal("the frame of an append was taken before"));
-                std::mem::replace(&mut **frame, (twice, Permit::default()))
-            }
-            PendingEncoding::UnderWay(task) => task.await.unwrap_or_else(|_| {
-                let ended = Error::fatal("the encoding of an append was ended");
-                (Err(ended), Permit::default())
-            }),
-        }
-    }
-}
 
 /// Encodes a frame; what it takes less than `copy` goes back.
 async fn encode(
@@ -181,12 +156,11 @@ impl LocalWriter {
 impl StreamWriter for LocalWriter {
     async fn submit(&self, shard: &ShardId, append: Append) -> Result<Ticket> {
         let lane = self.lane(shard).await?;
-        if let Some(entry) = append.entry.as_ref().filter(|entry| entry.writer.is_run()) {
-            let disk = &*self.place.ctx.disk;
-            let entered = self.place.runs.enter(disk, entry.writer).await;
+        let work = PendingAppend::new(append);
+        if let Some(run) = work.run() {
+            let entered = self.place.runs.enter(&*self.place.ctx.disk, run).await;
             self.place.unless_gone(entered).await?;
         }
-        let (work, permit) = PendingAppend::new(append);
         let bytes = work.bytes()?;
         let _turn = lane.order.lock().await;
         let wanted = u32::try_from(bytes)
@@ -202,14 +176,23 @@ impl StreamWriter for LocalWriter {
         let (range, codec) = (lane.shard.range, self.place.settings.codec);
         let encoded = if size <= SMALL_BYTES {
             let frame = encode(&Workers::Inline, work.clone(), range, codec, copy).await;
-            PendingEncoding::Done(Box::new(frame))
+            std::future::ready(frame).boxed()
         } else {
             let (work, workers) = (work.clone(), self.place.ctx.workers.clone());
             let slots = Arc::clone(&self.encoding);
-            PendingEncoding::UnderWay(tokio::spawn(async move {
+            let encoding = tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await;
                 encode(&workers, work, range, codec, copy).await
-            }))
+            });
+            let ended = |_| {
+                (
+                    Err(Error::fatal("the encoding of an append was ended")),
+                    Permit::default(),
+                )
+            };
+            encoding
+                .map(move |frame| frame.unwrap_or_else(ended))
+                .boxed()
         };
         let (answer, result) = oneshot::channel();
         place.send(Pending {
@@ -217,7 +200,6 @@ impl StreamWriter for LocalWriter {
             encoded,
             answer,
             bytes,
-            _permit: permit,
             copy: Permit::default(),
             _room: room,
         });
@@ -277,10 +259,7 @@ struct Committer {
 
 /// An append with what its encoding gave. That it cannot be encoded is said only by an open shard: a closed one says
 /// that it is closed, which explains records that route elsewhere.
-struct ReadyAppend {
-    pending: Pending,
-    encoded: Result<EncodedAppend>,
-}
+type ReadyAppend = (Pending, Result<EncodedAppend>);
 
 /// An append with its outcome, once the group is durable.
 struct CommitOutcome {
@@ -317,8 +296,8 @@ impl Committer {
 
     async fn process(&mut self, ready: Vec<ReadyAppend>) {
         if let Some(reason) = &self.dead {
-            for ready in ready {
-                answer(ready.pending, Err(Error::fatal(reason.clone())));
+            for (pending, _) in ready {
+                answer(pending, Err(Error::fatal(reason.clone())));
             }
             return;
         }
@@ -327,13 +306,12 @@ impl Committer {
             Err(error) => {
                 let error = self.log.unless_over(error);
                 let error = self.place.explained(error).await;
-                return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
+                return self.fail(
+                    ready.into_iter().map(|(pending, _)| pending).collect(),
+                    &error,
+                );
             }
         };
-        if let Err(error) = held.refuse_if_sealed() {
-            drop(held);
-            return self.fail(ready.into_iter().map(|r| r.pending).collect(), &error);
-        }
         let (outcomes, result) = write(&mut held, &self.place, ready).await;
         let reached = held.reached();
         drop(held);
@@ -391,8 +369,8 @@ async fn encoded(group: Vec<Pending>) -> Vec<ReadyAppend> {
     let mut ready = Vec::with_capacity(group.len());
     for mut pending in group {
         let encoded;
-        (encoded, pending.copy) = pending.encoded.frame().await;
-        ready.push(ReadyAppend { pending, encoded });
+        (encoded, pending.copy) = (&mut pending.encoded).await;
+        ready.push((pending, encoded));
     }
     ready
 }
@@ -406,15 +384,12 @@ async fn write(
     let shard = held.log.shard.clone();
     let (salt, arrival) = (place.salt(), place.ctx.clock.wall_micros());
     let mut outcomes = Vec::with_capacity(ready.len());
-    let known = match held.known() {
+    let known = match held.refuse_if_sealed().and_then(|()| held.known()) {
         Ok(known) => known,
         Err(error) => {
-            outcomes.extend(
-                ready
-                    .into_iter()
-                    .map(|r| CommitOutcome::duplicate(r.pending, &shard.id, 0)),
-            );
-            return (outcomes, Err(error));
+            let all = ready.into_iter();
+            let refused = all.map(|(pending, _)| CommitOutcome::duplicate(pending, &shard.id, 0));
+            return (refused.collect(), Err(error));
         }
     };
     let mut group = AppendGroup {
@@ -423,7 +398,7 @@ async fn write(
         ..AppendGroup::default()
     };
     let (mut undos, mut duplicates) = (Vec::new(), 0);
-    for ReadyAppend { pending, encoded } in ready {
+    for (pending, encoded) in ready {
         let encoded = match encoded {
             Ok(encoded) => encoded,
             Err(error) => {

@@ -57,7 +57,7 @@ fn letters() -> Append {
 #[test]
 fn an_append_of_letters_takes_what_is_counted() {
     let append = letters();
-    let ((work, _permit), taken) = memory(|| PendingAppend::new(append));
+    let (work, taken) = memory(|| PendingAppend::new(append));
     assert!(taken.peak_bytes <= REST, "{taken:?} to submit letters");
     let counted = work.encoded_bytes_max(0);
     let (encoded, taken) = memory(|| work.encode(HashRange::ALL, Codec::default()).unwrap());
@@ -72,7 +72,7 @@ fn an_append_of_letters_takes_what_is_counted() {
 /// A reader holds memory for letters before it decodes them, and no less than they take until the batch is dropped.
 #[test]
 fn a_batch_of_letters_takes_what_is_counted() {
-    let (work, _permit) = PendingAppend::new(letters());
+    let work = PendingAppend::new(letters());
     let encoded = work.encode(HashRange::ALL, Codec::default()).unwrap();
     let bytes = Bytes::from(encoded.at(0, 0, SALT).concat());
     let header = Header::decode(&bytes, SALT).unwrap();
