@@ -120,12 +120,12 @@ impl WritersPlan {
                 shape.detached = Some(Duration::from_millis(40));
                 first.fate.fault = Fault::Unwinds(Duration::from_millis(30));
             }
-            // An operator dies before it writes the manifest, and a reader hangs while it watches for it.
+            // An operator dies before it writes the manifest, and a reader hangs before it looks at a shard again.
             Mutant::EndedOnStaleControl => {
                 (shape.shards, shape.reader, first.process) = (1, true, shape.writers);
                 shape.paces = [brief; 3];
                 first.fate = CallFault {
-                    at: At::Nth(Op::Watch, 4),
+                    at: At::Nth(Op::ReadAt, 4 + 2 * nth),
                     moment: Moment::Before,
                     fault: Fault::Hangs(4 * brief),
                 };
