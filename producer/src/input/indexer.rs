@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use hydrant_core::batch::{Entry, Span};
 use hydrant_core::clock::SharedClock;
 use hydrant_core::stream::KeyRule;
@@ -50,6 +51,10 @@ impl Indexer {
         end: u64,
         base: u64,
     ) -> InputChunk {
+        debug_assert!(
+            u32::try_from(block.bytes.len()).is_ok(),
+            "spans reach each byte of a block"
+        );
         let stamp = self.clock.wall_micros();
         let mut records = Vec::with_capacity(block.lines.len());
         let mut runs: Vec<(u32, u64)> = Vec::new();
@@ -125,6 +130,10 @@ impl Indexer {
         );
         let mut segments = vec![block.bytes];
         if !copies.is_empty() {
+            if records.iter().all(|record| record.segment == 1) {
+                // Nothing refers to the originals: they are not held beside their copies.
+                segments[0] = Bytes::new();
+            }
             segments.push(copies.into());
         }
         InputChunk {

@@ -9,7 +9,7 @@ use super::entry::FileEntry;
 use super::identity::InputIdentity;
 
 /// The version of the file that is written.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -298,8 +298,8 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
         ("", "EOF"),
         ("[]", "version"),
         ("{\"version\": 9, \"shape\": \"new\"}", "version is 9"),
-        ("{\"version\": 1, \"name\": \"edge\"}", "version is 1"),
-        ("{\"version\": 2, \"name\": \"edge\"}", "missing field"),
+        ("{\"version\": 2, \"name\": \"edge\"}", "version is 2"),
+        ("{\"version\": 3, \"name\": \"edge\"}", "missing field"),
     ] {
         let body = Bytes::from(text);
         disk::replace_file(&*context.disk, Path::new(PATH), body, "t")
@@ -447,7 +447,7 @@ async fn a_full_disk_holds_the_end_up_for_a_while_and_says_what_to_do() {
 #[test]
 fn ledgers_are_refused_or_come_back() {
     let tokens = [
-        "\"version\":1",
+        "\"version\":3",
         "\"kind\":\"file\"",
         "\"kind\":\"stdin\"",
         "\"kind\":\"simulator\"",

@@ -422,7 +422,7 @@ fn several_inputs_are_read_in_their_order_each_file_once_from_its_own_place() {
     let ledger: Value = serde_json::from_slice(&fs::read(path("ledger.json")).unwrap()).unwrap();
     assert_eq!(
         (&ledger["next_index"], &ledger["version"]),
-        (&json!(9), &json!(2))
+        (&json!(9), &json!(3))
     );
     assert_eq!(ledger["files"].as_array().unwrap().len(), 5);
 

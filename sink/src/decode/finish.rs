@@ -21,7 +21,7 @@ use crate::table::partition::{PartitionKey, PartitionSpec};
 /// the stored one it is put under the next number; if another sink was faster,
 /// [`TableSchema::join`] the winner's with this one and try again. Then [`DecodedRows::conform`] the
 /// rows to what is stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DecodedRows {
     pub(super) schema: TableSchema,
     /// Every column seen, also those without a type yet.
@@ -39,14 +39,14 @@ pub struct DecodedRows {
 
 impl DecodedRows {
     /// The rows of each partition together, in their order: those of a partition are then a slice of every array.
-    pub(super) fn grouped(self) -> Self {
-        if self.partitions.is_sorted() {
-            return self;
+    pub(super) fn grouped(mut self) -> Self {
+        if !self.partitions.is_sorted() {
+            let mut order: Vec<u32> = (0..).take(self.rows()).collect();
+            order.sort_by_key(|row| self.partitions[*row as usize]);
+            self.keep(&order)
+                .expect("every row is taken once, so that no array outgrows its offsets");
         }
-        let mut order: Vec<u32> = (0..).take(self.rows()).collect();
-        order.sort_by_key(|row| self.partitions[*row as usize]);
-        self.take(&order)
-            .expect("every row is taken once, so that no array outgrows its offsets")
+        self
     }
 
     /// Only these rows, in their order.
@@ -54,28 +54,28 @@ impl DecodedRows {
     /// # Errors
     /// Arrow refuses the arrays, which their construction rules out.
     pub fn take(&self, rows: &[u32]) -> Result<Self, ArrowError> {
-        let indices = UInt32Array::from(rows.to_vec());
-        let take = |array: &ArrayRef| arrow_select::take::take(array, &indices, None);
-        let pick = |of: &[u32]| rows.iter().map(|row| of[*row as usize]).collect();
+        let mut taken = self.clone();
+        taken.keep(rows)?;
+        Ok(taken)
+    }
+
+    /// As [`DecodedRows::take`], in place: no more than one column is there twice.
+    fn keep(&mut self, rows: &[u32]) -> Result<(), ArrowError> {
         let mut is_untimed = vec![false; self.rows()];
         for row in &self.untimed {
             is_untimed[*row as usize] = true;
         }
-        Ok(Self {
-            schema: self.schema.clone(),
-            columns: self.columns.clone(),
-            arrays: self.arrays.iter().map(take).collect::<Result<_, _>>()?,
-            provenance: self.provenance.iter().map(take).collect::<Result<_, _>>()?,
-            spec: self.spec.clone(),
-            keys: self.keys.clone(),
-            partitions: pick(&self.partitions),
-            records: pick(&self.records),
-            untimed: (0_u32..)
-                .zip(rows)
-                .filter(|(_, row)| is_untimed[**row as usize])
-                .map(|(at, _)| at)
-                .collect(),
-        })
+        let indices = UInt32Array::from(rows.to_vec());
+        for array in self.arrays.iter_mut().chain(&mut self.provenance) {
+            *array = arrow_select::take::take(array, &indices, None)?;
+        }
+        let pick = |of: &[u32]| rows.iter().map(|row| of[*row as usize]).collect();
+        self.partitions = pick(&self.partitions);
+        self.records = pick(&self.records);
+        let untimed = (0_u32..).zip(rows);
+        let untimed = untimed.filter(|(_, row)| is_untimed[**row as usize]);
+        self.untimed = untimed.map(|(at, _)| at).collect();
+        Ok(())
     }
 
     /// The schema that all rows fit: the decoder's, with what the records brought. Keeps the

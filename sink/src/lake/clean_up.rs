@@ -49,8 +49,8 @@ impl Leftovers {
         listed.await?;
         let lake = &chain.lake;
         lake.tidy(&chain.names.dir).await?;
-        let mut found = self.lock().clone();
-        found.retain(|leftover| leftover.stem == chain.names.file_stem);
+        let is_ours = |leftover: &&Leftover| leftover.stem == chain.names.file_stem;
+        let found: Vec<Leftover> = self.lock().iter().filter(is_ours).cloned().collect();
         let mut removed = 0;
         // One by one: what is not removed when this fails or is dropped is still known.
         for leftover in found {

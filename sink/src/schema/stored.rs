@@ -73,6 +73,12 @@ impl<'de> Deserialize<'de> for TableSchema {
 }
 
 fn read(stored: StoredSchema) -> hydrant_core::Result<TableSchema> {
+    if stored.version != SCHEMA_VERSION {
+        return Err(hydrant_core::Error::refused(format!(
+            "its version is {}, not {SCHEMA_VERSION}",
+            stored.version
+        )));
+    }
     let mut entries = stored.columns.into_iter().peekable();
     let columns = nest(&mut entries, 0)?;
     if let Some(entry) = entries.next() {

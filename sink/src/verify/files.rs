@@ -24,6 +24,8 @@ pub(super) enum FileState {
     Absent,
     /// The file has other contents.
     Wrong(ProblemKind, String),
+    /// The file has another size.
+    OtherSize(u64),
 }
 
 /// Looks for a file, and with `contents` reads it and compares checksum and rows. Holds a part of the file, and its
@@ -36,10 +38,7 @@ pub(super) async fn check(
     let sealed = &expected.file.sealed;
     let state = match lake.head(&sealed.key).await? {
         None => FileState::Absent,
-        Some(found) if found.size != sealed.size => {
-            let detail = format!("it has {} bytes instead of {}", found.size, sealed.size);
-            FileState::Wrong(ProblemKind::Damaged, detail)
-        }
+        Some(found) if found.size != sealed.size => FileState::OtherSize(found.size),
         Some(_) if !contents => FileState::Good,
         Some(_) => compare(&lake, &expected.file).await?,
     };
@@ -65,9 +64,13 @@ async fn compare(lake: &SharedLake, file: &CommitFile) -> Result<FileState> {
             return Ok(FileState::Absent);
         };
         return Ok(match count_rows(&tail, *size) {
-            Ok(Err(bytes)) => {
+            Ok(Err(bytes)) if bytes > wanted => {
                 wanted = bytes;
                 continue;
+            }
+            Ok(Err(_)) => {
+                let detail = "its end is missing: it was cut meanwhile";
+                FileState::Wrong(ProblemKind::Damaged, detail.to_owned())
             }
             Ok(Ok(rows)) if rows == file.rows => FileState::Good,
             Ok(Ok(rows)) => {

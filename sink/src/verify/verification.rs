@@ -186,12 +186,18 @@ impl Verification {
         let Sealed { key, size, .. } = &expected.file.sealed;
         if !matches!(state, FileState::Absent) {
             self.unnamed.remove(&digest(key));
+        }
+        if matches!(state, FileState::Good | FileState::Wrong(..)) {
             self.report.files += 1;
             self.report.bytes += size;
         }
         match state {
             FileState::Good => {}
             FileState::Wrong(kind, detail) => self.report.problem(kind, key, detail),
+            FileState::OtherSize(found) => {
+                let detail = format!("it has {found} bytes instead of {size}");
+                self.report.problem(ProblemKind::Damaged, key, detail);
+            }
             FileState::Absent if expected.is_tip => self.absent.push(expected),
             FileState::Absent => {
                 let detail = "a commit record names it";

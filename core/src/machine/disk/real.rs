@@ -257,10 +257,11 @@ impl Disk for RealDisk {
     }
 
     async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
-        let after = after.to_owned();
+        let mut after = after.to_owned();
         let list = move |path: &Path| {
+            let mut found = Vec::new();
             loop {
-                let mut names = BinaryHeap::new();
+                let (mut names, mut are_more) = (BinaryHeap::new(), false);
                 for entry in std::fs::read_dir(path)? {
                     let name = entry?.file_name();
                     // Names that are not UTF-8 are compared as they are listed.
@@ -269,20 +270,22 @@ impl Disk for RealDisk {
                         continue;
                     }
                     names.push((text, name));
-                    if names.len() > most {
+                    if names.len() > most - found.len() {
                         names.pop();
+                        are_more = true;
                     }
                 }
                 let names = names.into_sorted_vec();
-                let found = names
-                    .iter()
-                    .map(|(_, name)| listed(name, path.join(name).symlink_metadata()));
-                let found: Option<Vec<Listed>> = found.collect::<io::Result<_>>()?;
-                // A name was removed meanwhile: list again, so that another one takes its place.
-                if let Some(found) = found {
-                    debug_assert!(found.len() <= most);
-                    debug_assert!(found.iter().all(|listed| listed.name > after));
-                    return Ok(found);
+                for (text, name) in &names {
+                    let listed = listed(name, path.join(name).symlink_metadata())?;
+                    debug_assert!(listed.iter().all(|_| *text > after));
+                    found.extend(listed);
+                }
+                debug_assert!(found.len() <= most);
+                // For each name that was removed meanwhile another one takes its place.
+                match names.into_iter().next_back() {
+                    Some((last, _)) if are_more && found.len() < most => after = last,
+                    _ => return Ok(found),
                 }
             }
         };

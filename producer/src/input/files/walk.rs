@@ -28,6 +28,7 @@ use super::known_files::KnownFiles;
 use super::listing::Listing;
 use super::open_file::{ChunkSender, ConsumerGone, OpenFile, ReadOutcome, is_truncated};
 use super::own_files::OwnFiles;
+use crate::input::records::reader::begins_with;
 use crate::input::{InputError, LineReader, ReadOptions, stdin};
 use crate::ledger::FileEntry;
 
@@ -518,11 +519,27 @@ impl InputWalk {
         mut entry: FileEntry,
     ) -> Result<Option<OpenFile<FileTail>>, InputError> {
         let name: Arc<str> = Arc::from(path.display().to_string());
+        let memory = self.reading.memory_bytes;
+        let failed = |source| InputError::Read {
+            name: name.to_string(),
+            line: 1,
+            source,
+        };
+        // Of what was sent first nothing may be taken yet, however much it is.
+        let (first, late) = match entry.first {
+            Some(first) if first.bytes > entry.bytes => (None, Some(first)),
+            first => (first, None),
+        };
+        if let Some(late) = late
+            && !begins_with(open_same(path, id)?, late, memory).map_err(failed)?
+        {
+            return Ok(None);
+        }
         let tail = open_same(path, id)?;
         entry.id = Some(id);
         entry.path = path.to_owned();
         let mut reader = LineReader::new(&*name, tail, self.reading);
-        match reader.resume(&entry.position(), entry.first) {
+        match reader.resume(&entry.position(), first) {
             Ok(true) => Ok(Some(OpenFile::new(entry, name, reader))),
             Err(error) if !is_truncated(&error) => Err(error),
             Ok(false) | Err(_) => Ok(None),

@@ -261,7 +261,7 @@ impl<R: Read> LineReader<R> {
     }
 
     /// Passes over what was taken up to `place`; `false` when the source begins with something else. `first` are
-    /// bytes whose digest is known, too, also where they end behind the place. Call it before anything else.
+    /// bytes whose digest is known, too, which do not end behind the place. Call it before anything else.
     ///
     /// # Errors
     /// As [`LineReader::next_block`].
@@ -270,10 +270,14 @@ impl<R: Read> LineReader<R> {
         place: &InputPosition,
         first: Option<PrefixDigest>,
     ) -> Result<bool, InputError> {
+        debug_assert!(
+            first.is_none_or(|first| first.bytes <= place.bytes),
+            "nothing behind the place is read to be compared: it would be kept"
+        );
         let mut digest = Box::<Xxh3>::default();
         let mut total = 0;
         let checks: Vec<_> = first.into_iter().chain([place.prefix()]).collect();
-        if checks.iter().any(|check| check.bytes > 0) {
+        if place.bytes > 0 {
             self.source.trust();
         }
         while total < place.bytes {
@@ -308,17 +312,7 @@ impl<R: Read> LineReader<R> {
         self.splitter.line = place.line;
         self.done = place.bytes;
         if self.hasher.is_some() {
-            self.hasher = Some(digest.clone());
-        }
-        let (behind, mut seen) = (first.map_or(0, |first| first.bytes), 0);
-        while total < behind {
-            if seen == self.buffer.len() && self.read_more()? == 0 {
-                return Ok(false);
-            }
-            if !hash(&mut digest, &mut total, &self.buffer[seen..], &checks) {
-                return Ok(false);
-            }
-            seen = self.buffer.len();
+            self.hasher = Some(digest);
         }
         Ok(true)
     }
@@ -389,4 +383,32 @@ impl<R: Read> LineReader<R> {
         block.bytes = front.freeze();
         block
     }
+}
+
+/// Whether `source` begins with `first`, decompressed and as UTF-8. However long that is, it takes a buffer of memory.
+///
+/// # Errors
+/// When it cannot be read up to there.
+pub(crate) fn begins_with<R: Read>(
+    source: R,
+    first: PrefixDigest,
+    memory_bytes: u64,
+) -> Result<bool, std::io::Error> {
+    let decoded = Decompressor::new(source, decode::window_log_max(memory_bytes));
+    let mut text = TextSource::new(decoded, false, false);
+    text.trust();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut digest = Box::<Xxh3>::default();
+    let mut total = 0;
+    while total < first.bytes {
+        let read = match text.read(&mut buffer) {
+            Ok(0) | Err(SourceFailure::Format { .. }) => return Ok(false),
+            Ok(read) => read,
+            Err(SourceFailure::Read(source)) => return Err(source),
+        };
+        if !hash(&mut digest, &mut total, &buffer[..read], &[first]) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -114,6 +114,9 @@ impl CreateOptions {
                 "segments of `{bytes}` bytes: write {SEGMENT_BYTES_MIN} or more"
             ));
         }
+        if self.retention_bytes == Some(0) {
+            problems.push("a retention of `0` bytes: write 1 or more".to_owned());
+        }
         if !problems.is_empty() {
             return Err(Error::refused(problems.join("; ")));
         }

@@ -116,6 +116,40 @@ async fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
     );
 }
 
+/// A writer that died while it made a segment may have left as much as marks and frames take.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_freed_of_what_a_dead_writer_left() {
+    let world = SimWorld::new(1);
+    let ctx = context_on(world.process("a").shared(), 1);
+    let stream = create(URL, options(1), &ctx).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    append(&writer, &first(), interval("w", 0, 0, 5))
+        .await
+        .unwrap();
+    let disk = world.process("dead").shared();
+    let dir = home(&*disk, "/data/events").await.join("shards/000000");
+    let left = dir.join(".0000000099-00000000000000000000.seg.x.tmp");
+    let file = disk.open(&left, Open::Create).await.unwrap();
+    file.write_at(0, vec![Bytes::from(vec![7; 100_000])])
+        .await
+        .unwrap();
+    world.set_quota(Some(world.used_bytes()));
+    let refused = append(&writer, &first(), interval("w", 0, 5, 10)).await;
+    assert!(
+        matches!(refused, Ok(_) | Err(Error::Full { .. })),
+        "{refused:?}"
+    );
+    if refused.is_err() {
+        append(&writer, &first(), interval("w", 0, 5, 10))
+            .await
+            .unwrap();
+    }
+    assert_eq!(
+        stored(&stream, &first()).await,
+        (1..=10).collect::<Vec<_>>()
+    );
+}
+
 /// A shard with several segments on a disk that takes nothing more, and how many records it has.
 async fn filled(world: &SimWorld, stream: &SharedStream) -> u64 {
     let writer = stream.writer().await.unwrap();

@@ -429,6 +429,13 @@ impl LockedShard<'_> {
             true => self.start_segment(Some(&group)).await,
             false => self.append(at, &group).await,
         };
+        if appended.is_err() {
+            // What a dead writer left may be what fills the disk.
+            let disk = &*place.ctx.disk;
+            if let Err(error) = remove_leftovers(disk, &self.log.dir, "").await {
+                tracing::debug!(error = %error.report(), "cannot remove what dead writers left");
+            }
+        }
         match place.unless_gone(appended).await {
             Ok(()) => {}
             Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
