@@ -536,6 +536,57 @@ mod tests {
         assert_eq!(disk.list(dir.path()).await.unwrap().len(), 2);
     }
 
+    /// Names that come and go neither keep a listing from its end nor hide names that stay.
+    #[tokio::test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a thread changes the directory all the while"
+    )]
+    async fn a_directory_in_which_names_vanish_is_listed_to_its_end() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..2_000 {
+            std::fs::write(dir.path().join(format!("{n:04}")), "").unwrap();
+        }
+        let (path, done) = (dir.path().to_owned(), Arc::new(AtomicBool::new(false)));
+        let ends = Arc::clone(&done);
+        let busy = std::thread::spawn(move || {
+            let names: Vec<_> = (0..200).map(|n| path.join(format!("{n:03}x"))).collect();
+            while !ends.load(Ordering::Relaxed) {
+                names
+                    .iter()
+                    .for_each(|name| std::fs::write(name, "").unwrap());
+                names
+                    .iter()
+                    .for_each(|name| std::fs::remove_file(name).unwrap());
+            }
+        });
+        let disk = RealDisk::new();
+        for most in [3_000, 700] {
+            let (mut after, mut found) = (String::new(), Vec::new());
+            let listing = async {
+                loop {
+                    let names = disk.first(dir.path(), &after, most).await.unwrap();
+                    let is_last = names.len() < most;
+                    found.extend(names.into_iter().map(|listed| listed.name));
+                    match found.last() {
+                        Some(last) if !is_last => after.clone_from(last),
+                        _ => return,
+                    }
+                }
+            };
+            let listed = tokio::time::timeout(std::time::Duration::from_secs(60), listing).await;
+            assert!(listed.is_ok(), "the listing of {most} at once does not end");
+            assert!(found.is_sorted());
+            assert_eq!(
+                found.iter().filter(|name| !name.ends_with('x')).count(),
+                2_000
+            );
+        }
+        done.store(true, Ordering::Relaxed);
+        busy.join().unwrap();
+    }
+
     #[tokio::test]
     async fn locks_exclude_and_end_when_dropped() {
         let dir = tempfile::tempdir().unwrap();
