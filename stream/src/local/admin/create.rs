@@ -225,7 +225,7 @@ mod tests {
             (Some(u64::MAX), 128 << 20),
             (Some(80 << 20), 10 << 20),
             (Some(4 << 20), 1 << 20),
-            (Some(0), 1 << 20),
+            (Some(1), 1 << 20),
         ] {
             let options = CreateOptions {
                 retention_bytes: kept,
@@ -237,5 +237,11 @@ mod tests {
                 "{kept:?}"
             );
         }
+        let nothing = CreateOptions {
+            retention_bytes: Some(0),
+            ..CreateOptions::default()
+        };
+        let refused = nothing.settings().unwrap_err();
+        assert!(refused.to_string().contains("`0` bytes"), "{refused}");
     }
 }

@@ -77,6 +77,7 @@ pub(super) const ROWS: RowSets = {
 const COUNTED: u64 = ROWS.judged | !(ROWS.enough_digits[0] & ROWS.enough_dots[0]) & ROWS.all;
 
 /// The rows that the classes, the kind, the evidence and the number of digits of a text leave.
+#[inline(always)]
 pub(super) fn candidates(text: &FoldedText<'_>, classes: Classes) -> u64 {
     let mut rows = ROWS.all;
     for (class, needing) in NEEDED.iter().zip(&ROWS.needing) {

@@ -256,6 +256,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Reads the string whose opening quote lies at the present offset.
+    #[inline(always)]
     fn string(&mut self) -> Result<Token, QuarantineReason> {
         let start = self.at + 1;
         let mut at = start;
