@@ -60,8 +60,8 @@ impl Stage for TransformStage {
         self.delivery.resume(shard).await
     }
 
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        self.delivery.knows(shard).await
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+        self.delivery.published_to(shard).await
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {

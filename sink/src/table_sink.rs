@@ -11,7 +11,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Context, Error, Overdraft, Result, Shard, ShardId, StreamId};
+use hydrant_core::{Context, Error, Overdraft, Position, Result, Shard, ShardId, StreamId};
 
 use crate::lake::{
     Chain, ChainProgress, Finisher, LakeLocation, Publisher, Rebuild, TableNames, identify,
@@ -132,8 +132,8 @@ impl Stage for TableSink {
         }))
     }
 
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        Ok(self.chain(shard).tip().await?.to().is_some())
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+        Ok(self.chain(shard).tip().await?.to())
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {

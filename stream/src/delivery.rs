@@ -56,8 +56,8 @@ pub trait Delivery: Send + Sync + fmt::Debug {
     /// What the output knows of a shard's progress; finishes what a dead owner left half done. Called under a claim of
     /// the shard only.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;
-    /// Whether the output has progress of a shard, which another worker may own. It changes nothing and fences no owner.
-    async fn knows(&self, shard: &Shard) -> Result<bool>;
+    /// How far the output is in a shard, which another worker may own. It changes nothing and fences no owner.
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>>;
     /// The session of one upstream shard, from `upstream.after` on.
     async fn open(&self, upstream: Upstream) -> Result<Box<dyn Session>>;
     /// With [`Scope::Worker`]: commits what all sessions sent.

@@ -124,7 +124,7 @@ layer! {
         fn scope() -> Scope;
         fn output() -> Option<Output>;
         async fn resume(shard: &Shard) -> Result<Option<Progress>>;
-        async fn knows(shard: &Shard) -> Result<bool>;
+        async fn published_to(shard: &Shard) -> Result<Option<Position>>;
         async fn open(claim: Opened) -> Result<Box<dyn ShardStage>>;
         async fn publish_all(why: Flush) -> Result<Vec<(ClaimId, Progress)>>;
     }

@@ -18,7 +18,7 @@ use hydrant_core::stage::{Flush, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::{Source, Transform};
-use hydrant_core::{Batch, Context, Overdraft, Permit, Result, StreamId};
+use hydrant_core::{Batch, Context, Overdraft, Permit, Position, Result, StreamId};
 
 /// A stage whose records go through a transform first.
 pub struct FusedStage {
@@ -82,8 +82,8 @@ impl Stage for FusedStage {
         self.inner.resume(shard).await
     }
 
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        self.inner.knows(shard).await
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+        self.inner.published_to(shard).await
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {
@@ -239,8 +239,8 @@ mod tests {
             }))
         }
 
-        async fn knows(&self, _: &Shard) -> Result<bool> {
-            Ok(true)
+        async fn published_to(&self, _: &Shard) -> Result<Option<Position>> {
+            Ok(None)
         }
 
         async fn open(&self, _: Opened) -> Result<Box<dyn ShardStage>> {

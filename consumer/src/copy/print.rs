@@ -68,8 +68,8 @@ impl Stage for PrintStage {
         Ok(None)
     }
 
-    async fn knows(&self, _shard: &Shard) -> Result<bool> {
-        Ok(false)
+    async fn published_to(&self, _shard: &Shard) -> Result<Option<Position>> {
+        Ok(None)
     }
 
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>> {

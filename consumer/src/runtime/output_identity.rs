@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hydrant_core::error::Result;
 use hydrant_core::lease::{Lease, OutputId, Progress};
+use hydrant_core::position::Position;
 use hydrant_core::shard::Shard;
 use hydrant_core::stage::{LedgerUse, Output, Stage};
 
@@ -91,9 +92,12 @@ impl OutputIdentity {
         }
     }
 
-    /// Whether the output itself has progress of a shard, whichever worker owns it.
-    pub(crate) async fn knows(&self, shard: &Shard) -> Result<bool> {
-        Ok(self.keeps_progress() && self.stage.knows(shard).await?)
+    /// Returns how far the output itself is in a shard, whichever worker owns it.
+    pub(crate) async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+        match self.keeps_progress() {
+            true => self.stage.published_to(shard).await,
+            false => Ok(None),
+        }
     }
 }
 
@@ -127,8 +131,8 @@ mod tests {
             panic!("the owner of {shard:?} was fenced");
         }
 
-        async fn knows(&self, shard: &Shard) -> Result<bool> {
-            Ok(shard.closed)
+        async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+            Ok(shard.closed.then_some(Position::End))
         }
 
         async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
@@ -151,7 +155,8 @@ mod tests {
                 parents: Vec::new(),
                 closed,
             };
-            assert_eq!(output.knows(&shard).await.unwrap(), closed);
+            let to = output.published_to(&shard).await.unwrap();
+            assert_eq!(to, closed.then_some(Position::End));
         }
     }
 }

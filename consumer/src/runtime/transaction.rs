@@ -198,8 +198,8 @@ mod tests {
             Ok(None)
         }
 
-        async fn knows(&self, _shard: &Shard) -> Result<bool> {
-            Ok(false)
+        async fn published_to(&self, _shard: &Shard) -> Result<Option<Position>> {
+            Ok(None)
         }
 
         async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {

@@ -106,8 +106,9 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// keeps no progress or has none for this shard. Called under a claim of the
     /// shard, or of a child after its end: never while another worker may own it.
     async fn resume(&self, shard: &Shard) -> Result<Option<Progress>>;
-    /// Whether the output has progress of a shard, which another worker may own. It changes nothing and fences no owner.
-    async fn knows(&self, shard: &Shard) -> Result<bool>;
+    /// How far the output is in a shard, which another worker may own; `None` as for [`Stage::resume`]. It changes nothing
+    /// and fences no owner.
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>>;
     /// The stage of one claim, from `after` on.
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>>;
     /// With [`Scope::Worker`]: publishes all claims at once.

@@ -10,7 +10,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Output, Scope};
 use hydrant_core::stream::{KeyRule, SharedStream};
 use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Context, Overdraft, Result, Shard};
+use hydrant_core::{Context, Overdraft, Position, Result, Shard};
 use metrics::counter;
 use tokio::sync::Mutex;
 
@@ -98,8 +98,8 @@ impl Delivery for Lanes {
         Ok(None)
     }
 
-    async fn knows(&self, _shard: &Shard) -> Result<bool> {
-        Ok(false)
+    async fn published_to(&self, _shard: &Shard) -> Result<Option<Position>> {
+        Ok(None)
     }
 
     async fn open(&self, upstream: Upstream) -> Result<Box<dyn Session>> {

@@ -13,7 +13,7 @@ use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Sw
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::balance::{BalanceView, WorkableShard};
 use super::held_lease::{HeldLease, LeaseLedger, LeaseState};
@@ -72,6 +72,8 @@ pub(crate) struct LeaseCoordinator {
     asked: Option<(ShardId, Instant)>,
     nudge: Arc<Notify>,
     events: mpsc::Sender<Result<Event>>,
+    /// Whether the rows say no more than the output has.
+    pub(super) rows_are_true: watch::Sender<bool>,
     _enlisted: Box<dyn Enlisted>,
 }
 
@@ -107,8 +109,14 @@ impl LeaseCoordinator {
             asked: None,
             nudge: Arc::new(Notify::new()),
             events,
+            rows_are_true: watch::Sender::default(),
             _enlisted: enlisted,
         }
+    }
+
+    /// Returns what changes once the rows say no more than the output has.
+    pub(super) fn rows_are_true(&self) -> watch::Receiver<bool> {
+        self.rows_are_true.subscribe()
     }
 
     fn may_take(&self) -> bool {

@@ -9,6 +9,10 @@
 //! A row also names its generation of the app's outputs. A row of an earlier generation is void: an operator had the
 //! records of its shard sent again, and the row is created again with the position where that begins.
 //!
+//! An output that keeps its progress may come back from a backup: its rows then say more than it has, even that a shard
+//! has ended. So a worker that starts asks the output about each row of a shard that has ended or that no worker holds,
+//! before it takes any lease, and sets back what is not true.
+//!
 //! A worker counts as alive when its row *moved* while this worker watched. Until that is decided, or the lease time
 //! has passed, nothing is taken. Two workers that start in the same instant may both hold a lease for a moment. Then
 //! each sees the other one, and the worker whose output has the greater identity gives way. Neither output has lost
@@ -17,20 +21,47 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use futures::{StreamExt, TryStreamExt};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, Progress};
+use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId};
 use hydrant_core::stream::Start;
 
 use super::coordinator::{LeaseCoordinator, ObservedRow};
 use super::lineage;
-use super::settings::limited;
+use super::settings::{AT_ONCE, limited};
 use crate::runtime::run_spec::OnCorrupt;
+
+/// Returns a row, and what becomes of it if its output is only as far as `known`, or where the app began if it has
+/// nothing.
+fn set_back(row: Lease, known: Option<Position>) -> Option<(Option<Lease>, Lease)> {
+    let progress = row.progress.as_ref()?;
+    let to = known.or(progress.start).unwrap_or(Position::Begin);
+    let next = Lease {
+        owner: None,
+        wanted: None,
+        epoch: row.epoch + 1,
+        counter: row.counter + 1,
+        progress: Some(Progress {
+            to,
+            start: progress.start,
+            began: progress.began,
+            output: progress.output.clone(),
+            ..Progress::default()
+        }),
+        ..row.clone()
+    };
+    (to < progress.to).then_some((Some(row), next))
+}
 
 impl LeaseCoordinator {
     /// Creates the rows of new shards and takes over those of another output. Returns whether leases may be taken
     /// now.
     pub(super) async fn claim_rows(&mut self) -> Result<bool> {
+        if !*self.rows_are_true.borrow() {
+            self.set_rows_back().await?;
+        }
         let Some(rival) = self.rival() else {
             self.make_rows().await?;
             self.take_rows_over().await?;
@@ -44,6 +75,39 @@ impl LeaseCoordinator {
             return Err(self.taken_by(&rival.row));
         }
         Ok(ours)
+    }
+
+    /// Sets back the rows that say more than an output has which keeps its progress. Once is enough: what is written from
+    /// now on follows the output.
+    async fn set_rows_back(&mut self) -> Result<()> {
+        let (output, patience) = (self.output.clone(), self.times.patience());
+        let doubtful = self.map.all().iter().filter_map(|shard| {
+            let seen = self
+                .rows
+                .get(&shard.id)
+                .filter(|seen| self.counts(&seen.row))?;
+            // The holder of a shard that has not ended begins where the output says.
+            let asks = seen.row.has_ended() || self.holder(seen).is_none();
+            (output.keeps_progress() && asks).then(|| (shard.clone(), seen.row.clone()))
+        });
+        let doubtful: Vec<(Shard, Lease)> = doubtful.collect();
+        let output = &output;
+        let asked = futures::stream::iter(doubtful).map(|(shard, row)| async move {
+            let known = limited(patience, output.published_to(&shard)).await?;
+            Ok::<_, Error>(set_back(row, known))
+        });
+        let asked: Vec<_> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
+        let swaps: Vec<_> = asked.into_iter().flatten().collect();
+        let all = swaps.len();
+        let (swapped, outcome) = self.swap_all(swaps).await;
+        for row in &swapped {
+            let to = row.progress.as_ref().map(|progress| progress.to);
+            let (app, shard, to) = (&self.spec.app, &row.shard, to.unwrap_or_default());
+            tracing::warn!(app, %shard, %to, "the output has less than it had once: reading on from what it has");
+        }
+        outcome?;
+        self.rows_are_true.send_replace(swapped.len() == all);
+        Ok(())
     }
 
     /// Returns the row of a worker of another output: of one that is alive, whose row moved, or else of one that may be.
@@ -211,7 +275,8 @@ impl LeaseCoordinator {
                     || is_gone(id) && has_read_gone
                     || {
                         let parent = lineage::parent(id, shard, &self.map);
-                        limited(self.times.patience(), self.output.knows(&parent)).await?
+                        let known = self.output.published_to(&parent);
+                        limited(self.times.patience(), known).await?.is_some()
                     };
                 if appeared {
                     since.insert(shard.id.clone());

@@ -28,7 +28,7 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stream::SharedStream;
 use hydrant_core::subscription::{Event, Subscription};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::coordinator::{LeaseCommand, LeaseCoordinator};
@@ -51,6 +51,8 @@ pub(crate) struct LeasedSubscription {
     commands: mpsc::Sender<LeaseCommand>,
     /// Whether leases are taken; a change also takes effect in the middle of a round.
     claiming: Arc<AtomicBool>,
+    /// Whether the rows say no more than the output has.
+    rows_are_true: watch::Receiver<bool>,
     /// The coordinator, which is aborted when this is dropped.
     coordinator: JoinSet<()>,
 }
@@ -78,6 +80,7 @@ impl LeasedSubscription {
             event_sender,
             enlisted,
         );
+        let rows_are_true = coordinator.rows_are_true();
         let mut tasks = JoinSet::new();
         tasks.spawn(coordinator.run(command_receiver));
         Ok(LeasedSubscription {
@@ -88,9 +91,14 @@ impl LeasedSubscription {
             events,
             commands,
             claiming,
+            rows_are_true,
             coordinator: tasks,
         })
     }
+}
+
+fn ended() -> Error {
+    Error::fatal("the lease coordinator has ended")
 }
 
 #[async_trait]
@@ -98,14 +106,17 @@ impl Subscription for LeasedSubscription {
     async fn next(&mut self) -> Result<Event> {
         match self.events.recv().await {
             Some(event) => event,
-            None => Err(Error::fatal("the lease coordinator has ended")),
+            None => Err(ended()),
         }
     }
 
     fn progress(&self) -> BoxFuture<'static, Result<Vec<(ShardId, Progress)>>> {
         let (store, generations) = (Arc::clone(&self.store), Arc::clone(&self.generations));
         let (stream, output) = (Arc::clone(&self.stream), self.output.clone());
+        let mut rows_are_true = self.rows_are_true.clone();
         async move {
+            let found = rows_are_true.wait_for(|are_true| *are_true).await;
+            found.map(drop).map_err(|_| ended())?;
             let rows = store.list().await?;
             let has_row: BTreeSet<ShardId> = rows.iter().map(|row| row.shard.clone()).collect();
             let progress = rows.into_iter().filter(|row| generations.count(row));

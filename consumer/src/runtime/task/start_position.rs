@@ -57,6 +57,7 @@ impl ShardTask {
         if resumed.is_some() || output.keeps_progress() {
             let progress = match (resumed, known) {
                 (Some(mut resumed), known) => {
+                    let start = known.as_ref().and_then(|known| known.start);
                     // What the ledger holds of the same place, the output need not keep as well.
                     let same = known.filter(|known| known.to == resumed.to);
                     let same = same.unwrap_or_default();
@@ -65,15 +66,15 @@ impl ShardTask {
                     }
                     Progress {
                         pin: None,
+                        start,
                         began: resumed.began.or(same.began),
                         arrival: same.arrival,
                         ..resumed
                     }
                 }
                 (None, Some(known)) if spec.start == Start::Latest => Progress {
-                    to: known.to,
                     began: known.began,
-                    ..Progress::default()
+                    ..Progress::starting(known.start.unwrap_or_default())
                 },
                 (None, _) => self.start_of_app().await?,
             };

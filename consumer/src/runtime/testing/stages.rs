@@ -52,6 +52,22 @@ impl OutputLog {
             .insert(id, Progress::starting(Position::offset(last)));
     }
 
+    /// A copy of what the output holds now.
+    pub(crate) fn backup(&self) -> OutputLog {
+        OutputLog {
+            records: Mutex::new(self.records()),
+            committed: Mutex::new(self.committed.lock().unwrap().clone()),
+            opened: Mutex::default(),
+        }
+    }
+
+    /// Puts the output back to what a copy holds.
+    pub(crate) fn put_back(&self, backup: &OutputLog) {
+        *self.records.lock().unwrap() = backup.records();
+        let committed = backup.committed.lock().unwrap().clone();
+        *self.committed.lock().unwrap() = committed;
+    }
+
     /// How often each record came out.
     pub(crate) fn counts(&self) -> BTreeMap<(ShardId, u64), usize> {
         let mut counts = BTreeMap::new();
@@ -148,8 +164,8 @@ impl Stage for PlainStage {
         Ok(None)
     }
 
-    async fn knows(&self, _shard: &Shard) -> Result<bool> {
-        Ok(false)
+    async fn published_to(&self, _shard: &Shard) -> Result<Option<Position>> {
+        Ok(None)
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
@@ -254,8 +270,8 @@ impl Stage for Exact {
         Ok(committed.get(&shard.id).map(stored))
     }
 
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        Ok(self.log.committed(shard.id.as_str()).is_some())
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+        Ok(self.log.committed(shard.id.as_str()))
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {
@@ -390,8 +406,8 @@ impl Stage for Together {
         Ok(committed.get(&shard.id).map(stored))
     }
 
-    async fn knows(&self, shard: &Shard) -> Result<bool> {
-        Ok(self.log.committed(shard.id.as_str()).is_some())
+    async fn published_to(&self, shard: &Shard) -> Result<Option<Position>> {
+        Ok(self.log.committed(shard.id.as_str()))
     }
 
     async fn open(&self, opened: Opened) -> Result<Box<dyn ShardStage>> {

@@ -176,8 +176,8 @@ impl Stage for Computing {
         Ok(None)
     }
 
-    async fn knows(&self, _shard: &Shard) -> Result<bool> {
-        Ok(false)
+    async fn published_to(&self, _shard: &Shard) -> Result<Option<Position>> {
+        Ok(None)
     }
 
     async fn open(&self, _opened: Opened) -> Result<Box<dyn ShardStage>> {

@@ -49,8 +49,11 @@ impl Stage for Copying {
     ) -> hydrant_core::Result<Option<hydrant_core::lease::Progress>> {
         self.inner.resume(shard).await
     }
-    async fn knows(&self, shard: &hydrant_core::Shard) -> hydrant_core::Result<bool> {
-        self.inner.knows(shard).await
+    async fn published_to(
+        &self,
+        shard: &hydrant_core::Shard,
+    ) -> hydrant_core::Result<Option<Position>> {
+        self.inner.published_to(shard).await
     }
     async fn open(
         &self,

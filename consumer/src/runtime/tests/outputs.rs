@@ -46,8 +46,13 @@ impl LateLake {
 
     /// Runs to the end of the stream.
     async fn fill(&self, world: &mut World) -> Result<Summary> {
+        self.fill_from(world, Start::Earliest).await
+    }
+
+    async fn fill_from(&self, world: &mut World, start: Start) -> Result<Summary> {
         let mut spec = self.spec(world);
-        spec.exit_at_end = true;
+        (spec.start, spec.exit_at_end) = (start, true);
+        spec.idle = Duration::from_millis(50);
         RunningWorker::start(spec).ended().await
     }
 
@@ -338,5 +343,88 @@ async fn progress_that_a_broker_keeps_for_another_output_does_not_count() {
         until("the records", || lake.log.records().len() == records).await;
         worker.drained().await.unwrap();
         assert_eq!(broker.to("a"), Some(p(19)));
+    }
+}
+
+/// The rows of the app say more than an output that was put back from a backup has.
+#[tokio::test(start_paused = true)]
+async fn an_output_that_was_put_back_gets_what_it_lacks() {
+    for sees_deaths in [true, false] {
+        let mut world = filled(2, sees_deaths);
+        let lake = LateLake::new("one");
+        let empty = lake.log.backup();
+        lake.fill(&mut world).await.unwrap();
+        let backup = lake.log.backup();
+        world.stream.append("a", 5, 0);
+        world.stream.append("b", 5, 0);
+        lake.fill(&mut world).await.unwrap();
+        lake.log.put_back(&backup);
+        lake.fill(&mut world).await.unwrap();
+        lake.assert_exact(&world);
+        // Since the backup shards have ended, and their children too.
+        world.stream.split_into("a", "c", "d");
+        world.stream.append("c", 5, 0);
+        world.stream.merge_into("d", "b", "e");
+        world.stream.append("e", 5, 0);
+        lake.fill(&mut world).await.unwrap();
+        for backup in [backup, empty] {
+            lake.log.put_back(&backup);
+            lake.fill(&mut world).await.unwrap();
+            lake.assert_exact(&world);
+        }
+    }
+}
+
+/// Its owner died after it had written the end of the shard, and its death is not known for a lease time.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_an_output_lacks_is_void_although_its_writer_may_live() {
+    let mut world = filled(1, false);
+    let lake = LateLake::new("one");
+    lake.fill(&mut world).await.unwrap();
+    let backup = lake.log.backup();
+    world.stream.append("a", 5, 0);
+    world.stream.split_into("a", "b", "c");
+    world.stream.append("b", 5, 0);
+    lake.fill(&mut world).await.unwrap();
+    let row = world.leases.row("a").unwrap();
+    let held = Lease {
+        owner: Some("dead".to_owned()),
+        counter: row.counter + 1,
+        ..row.clone()
+    };
+    let swapped = world.leases.swap(Some(&row), &held).await.unwrap();
+    assert_eq!(swapped, Swap::Swapped);
+    lake.log.put_back(&backup);
+    lake.fill(&mut world).await.unwrap();
+    lake.assert_exact(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_was_put_back_to_before_its_start_begins_there_again() {
+    let mut world = filled(2, true);
+    let lake = LateLake::new("one");
+    let empty = lake.log.backup();
+    lake.fill_from(&mut world, Start::Latest).await.unwrap();
+    let skipped = world.stream.all();
+    // A restart takes the start over into the row that it writes.
+    for _ in 0..2 {
+        world.stream.append("a", 5, 0);
+        lake.fill_from(&mut world, Start::Latest).await.unwrap();
+    }
+    world.stream.split_into("a", "c", "d");
+    world.stream.append("c", 5, 0);
+    lake.fill_from(&mut world, Start::Latest).await.unwrap();
+    let records = world.stream.all().len() - skipped.len();
+    assert_eq!(lake.log.records().len(), records);
+    lake.log.put_back(&empty);
+    lake.fill_from(&mut world, Start::Latest).await.unwrap();
+    let counts = lake.log.counts();
+    for record in world.stream.all() {
+        let expected = usize::from(!skipped.contains(&record));
+        assert_eq!(
+            counts.get(&record).copied().unwrap_or(0),
+            expected,
+            "{record:?}"
+        );
     }
 }
