@@ -205,10 +205,10 @@ impl Engine {
             self.note_removed(scalar, member.rule);
             return Ok(());
         }
-        let known = self.keys.get(written);
-        let (segment, mut known) = match known {
-            Some(known) => (written_segment(token), known),
-            None => self.unknown_key(bytes, level, token, member)?,
+        let (segment, mut known) = match self.keys.get(written) {
+            // Rules for places may find something in a key that holds nothing elsewhere.
+            Some(known) if parent.effect == 0 => (written_segment(token), known),
+            known => self.unknown_key(bytes, level, token, member, known)?,
         };
         if self.holds_own(written) {
             known.evidence = known.evidence.without(beside::TOLD_BY_LABELS);
@@ -237,13 +237,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at a key that the cache does not hold: its evidence, and findings in it.
+    /// Looks for findings in a key that no rule has judged here before, and at what it says unless that is `known`.
     fn unknown_key(
         &mut self,
         bytes: &[u8],
         level: usize,
         token: Token,
         member: &Member,
+        known: Option<KeyFacts>,
     ) -> Result<(PointerSegment, KeyFacts), Stop> {
         let written = &bytes[token.start..token.end];
         let token = Token {
@@ -258,10 +259,10 @@ impl Engine {
         } else {
             written
         };
-        let known = KeyFacts {
+        let known = known.unwrap_or_else(|| KeyFacts {
             evidence: keys::evidence(name),
             rule: self.policy.rule_for_key(name),
-        };
+        });
         let before = self.findings.len();
         let scalar = Scalar::new(bytes, level, token, TextKind::Key);
         // A key is judged by itself: what stands above it only says that versions are not addresses.
@@ -285,7 +286,8 @@ impl Engine {
                     decoded.cast(written, 0, Notation::Escaped, FoldReading::Exact);
                     self.trail.name(&decoded.text)
                 } else {
-                    if self.findings.len() == before && !versions && member.effect == 0 {
+                    let by_itself = !versions && member.effect == 0 && !self.edited;
+                    if self.findings.len() == before && by_itself {
                         self.keys.put(written, known);
                     }
                     written_segment(token)

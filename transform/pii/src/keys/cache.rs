@@ -1,4 +1,5 @@
-//! A cache of keys that were met before. It changes speed, never a result.
+//! A cache of what keys say that were met before. It changes speed, never a result: whether a key holds personal data
+//! depends on the rules of its place too, so the caller asks only for places without rules of their own.
 
 use super::evidence::Evidence;
 
@@ -74,7 +75,7 @@ struct CacheSlot {
     known: KeyFacts,
 }
 
-/// The keys that were met before and hold no finding themselves. It changes speed, never a result.
+/// The keys that were met before and hold no finding themselves where no rule for a place holds.
 pub(crate) struct KeyCache {
     groups: Vec<[CacheSlot; GROUP_KEYS]>,
     /// Which key of a full group makes way.

@@ -4,6 +4,10 @@
 //! any depth. A path continues inside a string that holds JSON. A rule at a path holds for everything
 //! beneath it.
 
+/// What a plain name may not hold: it would match no key that its writer has in mind, and a rule that matches nothing
+/// redacts nothing.
+const MEANT_OTHERWISE: [char; 5] = ['\\', '\'', '"', '*', ']'];
+
 /// One step down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Down {
@@ -47,6 +51,11 @@ impl JsonPath {
                 match name {
                     "" => return Err("a name is missing after `.`".to_owned()),
                     "*" => (Down::Any, after),
+                    name if name.trim() != name || name.contains(MEANT_OTHERWISE) => {
+                        return Err(format!(
+                            "`{name}` is not a plain name: write it in brackets and quotes, such as `['any name']`"
+                        ));
+                    }
                     name => (Down::Name(name.as_bytes().to_vec()), after),
                 }
             } else {
@@ -93,6 +102,11 @@ fn bracketed(inside: &str) -> Result<(Down, &str), String> {
         if let Some(name) = inside.strip_prefix(quote) {
             let closed = name.split_once(&format!("{quote}]"));
             let (name, after) = closed.ok_or("a `[` is not closed")?;
+            if name.contains('\\') {
+                return Err(format!(
+                    "`{name}` has a backslash, which a path does not read: a quote needs none, and `[*]` matches any name"
+                ));
+            }
             return Ok((Down::Name(name.as_bytes().to_vec()), after));
         }
     }
@@ -240,6 +254,34 @@ mod tests {
             assert!(JsonPath::parse(path).is_err(), "{path}");
         }
         assert!(JsonPath::parse("$").unwrap().is_root());
+    }
+
+    #[test]
+    fn a_name_that_would_match_nothing_is_refused() {
+        for (path, remedy) in [
+            (r"$['it\'s']", "a quote needs none"),
+            (r"$.a\.b", "in brackets and quotes"),
+            ("$.a ", "in brackets and quotes"),
+            ("$. a.b", "in brackets and quotes"),
+            ("$..a\t", "in brackets and quotes"),
+            ("$.a*", "in brackets and quotes"),
+            ("$.'a'", "in brackets and quotes"),
+            ("$.a]", "in brackets and quotes"),
+        ] {
+            let error = JsonPath::parse(path).expect_err(path);
+            assert!(error.contains(remedy), "{path}: {error}");
+        }
+        for (path, name) in [
+            ("$[\"it's\"]", "it's"),
+            ("$['it's']", "it's"),
+            ("$[' a ']", " a "),
+            ("$['a*']", "a*"),
+            ("$.first name", "first name"),
+            ("$.größe", "größe"),
+        ] {
+            let child = PathChild::Name(name.as_bytes());
+            assert!(completed(path, &[child]), "{path}");
+        }
     }
 
     #[test]

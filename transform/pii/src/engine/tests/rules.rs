@@ -195,3 +195,35 @@ fn members_are_removed_wherever_they_stand() {
         assert_eq!(passed(&mut engine, &record), expected, "{record}");
     }
 }
+
+/// Rules for the classes that every policy must redact, and one for e-mail addresses beneath a path.
+const ONLY_BENEATH_A_PATH: &str = "base = \"none\"\n\
+    [[rule]]\nclass = [\"card\", \"ssn\", \"jwt\", \"aws-key\"]\naction = \"label\"\n\
+    [[rule]]\nclass = \"email\"\npath = \"$.contacts\"\naction = \"label\"";
+
+#[test]
+fn a_key_is_judged_by_the_rules_of_each_place_where_it_stands() {
+    let mut engine = with(ONLY_BENEATH_A_PATH);
+    for (record, expected) in [
+        (r#"{"jane@x.org":1}"#, r#"{"jane@x.org":1}"#),
+        (
+            r#"{"contacts":{"jane@x.org":1},"jane@x.org":2}"#,
+            r#"{"contacts":{"[EMAIL]":1},"jane@x.org":2}"#,
+        ),
+    ] {
+        assert_eq!(passed(&mut engine, record), expected, "{record}");
+    }
+}
+
+#[test]
+fn a_key_that_the_engine_made_is_looked_at_when_a_producer_writes_it() {
+    let mut engine = engine();
+    let made = passed(&mut engine, r#"{"536-90-4399 536904398":1}"#);
+    assert_eq!(made, r#"{"[SSN] 536904398":1}"#);
+    assert_eq!(passed(&mut engine, &made), redacted(&made));
+    assert_ne!(
+        redacted(&made),
+        made,
+        "the label says what stands behind it"
+    );
+}
