@@ -1,6 +1,7 @@
 //! `hydrant pii ...`: runs the PII engine on lines, without streams.
 
 mod check;
+mod input;
 mod run;
 
 use std::path::PathBuf;
@@ -42,11 +43,9 @@ pub(crate) async fn run(
     match command {
         PiiCommand::Run { policy, report } => {
             let policy = wire::policy(process, policy.as_deref())?;
-            let summary = process
-                .context
-                .workers
-                .run(move || run::strip(&policy, report.as_deref()))
-                .await??;
+            let shutdown = process.shutdown.clone();
+            let strip = move || run::strip(policy, report.as_deref(), &shutdown);
+            let summary = process.context.workers.run(strip).await??;
             if output.is_json() {
                 eprint_line(&serde_json::to_string(&summary).unwrap_or_default());
             } else {

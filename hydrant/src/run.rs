@@ -249,8 +249,12 @@ impl StageTask {
 
     /// Waits for the end of the stage.
     async fn ended(&mut self) -> Result<StageResult> {
-        let stopped = |error| Error::fatal(format!("the {} stopped: {error}", self.name));
-        (&mut self.task).await.map_err(stopped)?
+        // The message of a panic may quote a record, so it is not printed.
+        let panicked = |_| {
+            let name = self.name;
+            Error::fatal(format!("the {name} panicked, which is a fault of hydrant"))
+        };
+        (&mut self.task).await.map_err(panicked)?
     }
 
     /// Stops the stage and notes what it did, unless it was still waiting for its input.
@@ -273,7 +277,7 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Starts the stages of a plan.
     pub(crate) fn start(process: &Process, plan: RunPlan, counters: &Arc<Counters>) -> Self {
-        let (worker, context) = (&process.worker, &process.context);
+        let (app, worker, context) = (&process.app, &process.worker, &process.context);
         let (between, inside) = match plan.inline {
             true => (None, plan.transform),
             false => (plan.transform, None),
@@ -286,17 +290,18 @@ impl Pipeline {
             })
         });
         let transform = between.map(|config| {
-            let (worker, context) = (worker.clone(), context.clone());
+            let (app, worker, context) = (app.clone(), worker.clone(), context.clone());
             StageTask::spawn("transform", |shutdown, finish| async move {
-                let run = wire::transform(&config, worker, &context, shutdown, finish);
+                let names = (app.as_str(), worker);
+                let run = wire::transform(&config, names, &context, shutdown, finish);
                 run.await.map(StageResult::Transformed)
             })
         });
         let sink = plan.sink.map(|config| {
-            let (worker, context) = (worker.clone(), context.clone());
+            let (app, worker, context) = (app.clone(), worker.clone(), context.clone());
             StageTask::spawn("sink", |shutdown, finish| async move {
-                let inside = inside.as_ref();
-                let run = wire::sink(&config, inside, worker, &context, shutdown, finish);
+                let (inside, names) = (inside.as_ref(), (app.as_str(), worker));
+                let run = wire::sink(&config, inside, names, &context, shutdown, finish);
                 run.await.map(StageResult::Stored)
             })
         });
@@ -326,13 +331,14 @@ impl Pipeline {
         }
     }
 
-    /// Stops the stages in the order of the flow. Each publishes what it holds.
-    pub(crate) async fn drain(mut self, done: &mut Done) -> Result<()> {
-        let mut first = Ok(());
+    /// Stops the stages in the order of the flow, and answers the errors of those that fail. Each publishes what it
+    /// holds.
+    pub(crate) async fn drain(mut self, done: &mut Done) -> Vec<Error> {
+        let mut errors = Vec::new();
         for stage in &mut self.stages {
-            first = first.and(stage.drain(done).await);
+            errors.extend(stage.drain(done).await.err());
         }
-        first
+        errors
     }
 
     /// Stops the producer and carries everything in the streams to the lake. When this call is dropped, the rest can
@@ -410,13 +416,11 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
         worked = work => worked,
     };
     let drained = pipeline.drain(&mut done).await;
-    let ended = match (worked, drained) {
-        (Err(error), Err(second)) => {
-            tracing::error!("{}", second.report());
-            Err(error)
-        }
-        (worked, drained) => worked.and(drained),
-    };
+    let mut errors = worked.err().into_iter().chain(drained);
+    let ended = errors.next().map_or(Ok(()), Err);
+    for error in errors {
+        tracing::error!("{}", error.report());
+    }
     // A run that fails before any stage has done something has no result.
     if ended.is_ok() || !done.is_empty() {
         output.print(&done, || text_of(&done))?;
@@ -437,4 +441,44 @@ fn text_of(done: &Done) -> String {
         vec![name.to_owned(), count_text(records), bytes_text(bytes)]
     });
     table(&["stage", ">records", ">size"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(
+        name: &'static str,
+        work: impl Future<Output = Result<StageResult>> + Send + 'static,
+    ) -> StageTask {
+        StageTask::spawn(name, |_, _| work)
+    }
+
+    #[tokio::test]
+    async fn the_message_of_a_panic_is_withheld() {
+        let mut stage = stage("producer", async {
+            let record = r#"{"name":"Zoë"}"#;
+            panic!("byte index 12 is not a char boundary of {record}");
+        });
+        let Err(error) = stage.ended().await else {
+            panic!("the stage panicked");
+        };
+        let text = error.report();
+        assert!(text.contains("the producer panicked"), "{text}");
+        assert!(!text.contains("Zoë"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_drain_keeps_the_error_of_each_stage() {
+        let failing = |name| {
+            stage(
+                name,
+                async move { Err(Error::fatal(format!("the {name}'s"))) },
+            )
+        };
+        let stages = ["transform", "sink"].map(failing).into();
+        let errors = Pipeline { stages }.drain(&mut Done::default()).await;
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["the transform's", "the sink's"]);
+    }
 }

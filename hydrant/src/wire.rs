@@ -14,11 +14,11 @@ use hydrant_sink::verify;
 use hydrant_stream::Streams;
 use hydrant_transform::{FusedStage, PiiTransform};
 
-/// The app name of the transform: that of its own binary, so that the binary and this process can take over from each
-/// other.
-const TRANSFORM: &str = "hydrant-transform";
-/// The app name of the sink, likewise.
-const SINK: &str = "hydrant-sink";
+/// The app name of a stage of the process `app`. By default it is that of the stage's own binary, so that the binary and
+/// this process can take over from each other.
+fn app_of(app: &str, stage: &str) -> String {
+    format!("{app}-{stage}")
+}
 
 /// What opens the streams and lakes that the process names.
 #[derive(Clone, Debug, Default)]
@@ -37,15 +37,15 @@ impl Connections {
     }
 }
 
-/// Runs the transform between two streams.
+/// Runs the transform between two streams, with the names of the process: its app and its worker.
 pub(crate) async fn transform(
     config: &hydrant_transform::config::Config,
-    worker: String,
+    (app, worker): (&str, String),
     context: &Context,
     shutdown: Shutdown,
     finish: FinishOrder,
 ) -> Result<Summary> {
-    let (app, context) = (TRANSFORM.to_owned(), context.clone());
+    let (app, context) = (app_of(app, "transform"), context.clone());
     let mut spec = hydrant_transform::wire::prepare(app, context, shutdown, config).await?;
     spec.worker = worker;
     spec.finish = finish;
@@ -56,7 +56,7 @@ pub(crate) async fn transform(
 pub(crate) async fn sink(
     config: &hydrant_sink::config::Config,
     transform: Option<&hydrant_transform::config::Config>,
-    worker: String,
+    (app, worker): (&str, String),
     context: &Context,
     shutdown: Shutdown,
     finish: FinishOrder,
@@ -65,7 +65,7 @@ pub(crate) async fn sink(
         Arc::new(PiiTransform::new(Arc::clone(config.policy())))
     });
     let parts = hydrant_sink::wire::SinkParts {
-        app: SINK.to_owned(),
+        app: app_of(app, "sink"),
         context: context.clone(),
         shutdown,
         behind: behind.clone(),
@@ -76,7 +76,13 @@ pub(crate) async fn sink(
     if let Some(transform) = behind {
         let (input, context) = (spec.stream.id().clone(), context.clone());
         spec.pin = Some(transform.digest().to_owned());
-        let stage = FusedStage::new(TRANSFORM, input, transform, spec.stage, context);
+        let stage = FusedStage::new(
+            &app_of(app, "transform"),
+            input,
+            transform,
+            spec.stage,
+            context,
+        );
         spec.stage = Arc::new(stage);
     }
     runtime::run(spec).await

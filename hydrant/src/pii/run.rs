@@ -1,21 +1,22 @@
 //! Strips personal data from lines, in order.
 //!
 //! A line that cannot be processed is not written: only the report and the summary mention it. Nothing leaves
-//! unscanned. A panic costs only the line at which it happens.
+//! unscanned. A panic costs only the line at which it happens. The lines of one read are written out before the next
+//! read, so that a slow input holds nothing back and a signal loses nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use hydrant_core::workers::{INTERNAL_FAULT, contain};
-use hydrant_core::{Error, Result};
+use hydrant_core::{Error, Result, Shutdown};
 use hydrant_pii::{Engine, FindingCounts, Policy, ScanVerdict};
-use hydrant_producer::input::{LINE_BYTES_MAX_DEFAULT, LineReader, ReadOptions, stdin};
+use hydrant_producer::input::LineBlock;
 use serde::Serialize;
 
-use super::write_error;
+use super::{input, write_error};
 use crate::output::{count_text, counted};
 
 /// Counts of what happened to the lines.
@@ -80,86 +81,139 @@ fn quarantined(reason: &'static str, length: u64) -> LineOutcome<'static> {
     }
 }
 
-/// Strips the lines of standard input onto standard output.
-pub(super) fn strip(policy: &Arc<Policy>, report: Option<&Path>) -> Result<LineSummary> {
+/// Strips the lines of standard input onto standard output until the input ends, the output is closed, or the process
+/// drains.
+pub(super) fn strip(
+    policy: Arc<Policy>,
+    report: Option<&Path>,
+    shutdown: &Shutdown,
+) -> Result<LineSummary> {
     let report = report.map(|path| File::create(path).map_err(|error| uncreated(path, error)));
-    let mut report = report.transpose()?.map(BufWriter::new);
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let mut input = stdin::open(ReadOptions::lines(LINE_BYTES_MAX_DEFAULT));
-    let summary = strip_lines(policy, &mut input, &mut out, &mut report)?;
-    if let Some(mut report) = report {
-        report
-            .flush()
-            .map_err(|error| write_error("the report", &error))?;
+    let report = report.transpose()?.map(BufWriter::new);
+    let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut stripper = LineStripper::new(policy, out, report);
+    let mut input = input::open(shutdown.clone());
+    loop {
+        let block = match input.next_block() {
+            Ok(Some(block)) => block,
+            Err(_) if shutdown.is_draining() => break,
+            ended => {
+                ended?;
+                return Ok(stripper.summary());
+            }
+        };
+        if !stripper.strip(&block)? {
+            return Ok(stripper.summary());
+        }
     }
-    Ok(summary)
+    if let Some((line, _)) = input.unfinished() {
+        tracing::warn!("line {line} is not written: its end had not come before the signal");
+    }
+    Ok(stripper.summary())
 }
 
-fn strip_lines(
-    policy: &Arc<Policy>,
-    input: &mut LineReader<impl Read>,
-    out: &mut impl Write,
-    report: &mut Option<impl Write>,
-) -> Result<LineSummary> {
-    let mut engine = Engine::new(Arc::clone(policy));
-    let mut tally = FindingCounts::default();
-    let mut stripped = Vec::new();
-    let mut refused = 0;
-    while let Some(block) = input.next_block()? {
+/// The engine between its input and its outputs.
+struct LineStripper<O, R> {
+    policy: Arc<Policy>,
+    engine: Engine,
+    tally: FindingCounts,
+    /// Lines that the engine gave no verdict on.
+    refused: u64,
+    /// The line that the engine changed last.
+    stripped: Vec<u8>,
+    out: O,
+    report: Option<R>,
+}
+
+impl<O: Write, R: Write> LineStripper<O, R> {
+    fn new(policy: Arc<Policy>, out: O, report: Option<R>) -> Self {
+        LineStripper {
+            engine: Engine::new(Arc::clone(&policy)),
+            policy,
+            tally: FindingCounts::default(),
+            refused: 0,
+            stripped: Vec::new(),
+            out,
+            report,
+        }
+    }
+
+    /// Strips a block of lines, and writes out all that there is to write about it. `false` when the reader of the
+    /// output is gone.
+    fn strip(&mut self, block: &LineBlock) -> Result<bool> {
         debug_assert!(
             block.lines.is_sorted_by(|a, b| a.number < b.number),
             "lines come in order"
         );
         for line in &block.lines {
-            let payload = &block.bytes[line.range.clone()];
-            let length = payload.len() as u64;
-            stripped.clear();
-            let processed = contain(|| process(&mut engine, payload, &mut stripped));
-            if let Some(verdict) = processed {
-                tally.add(verdict, engine.findings());
-            }
-            let kept = match processed {
-                Some(ScanVerdict::Clean) => Ok(payload),
-                Some(ScanVerdict::Redacted) => Ok(stripped.as_slice()),
-                Some(ScanVerdict::Quarantined { reason }) => {
-                    Err(quarantined(reason.code(), length))
-                }
-                Some(ScanVerdict::Dropped { rule }) => Err(LineOutcome {
-                    action: "drop",
-                    reason: None,
-                    rule: Some(policy.rule_name(rule)),
-                    length,
-                }),
-                None => {
-                    // The panic may have left the engine half done: start with a new one.
-                    engine = Engine::new(Arc::clone(policy));
-                    refused += 1;
-                    Err(quarantined(INTERNAL_FAULT, length))
-                }
-            };
-            match kept {
-                Ok(kept) => {
-                    let written = out.write_all(kept).and_then(|()| out.write_all(b"\n"));
-                    if !is_written(written)? {
-                        return Ok(summary(&tally, refused));
-                    }
-                    if report.is_some() {
-                        for finding in engine.reports() {
-                            report_line(report, line.number, finding)?;
-                        }
-                    }
-                }
-                Err(outcome) => report_line(report, line.number, outcome)?,
+            if !self.line(line.number, &block.bytes[line.range.clone()])? {
+                return Ok(false);
             }
         }
         for line in &block.refused {
-            refused += 1;
+            self.refused += 1;
             let outcome = quarantined("line-too-long", line.length);
-            report_line(report, line.number, outcome)?;
+            report_line(&mut self.report, line.number, outcome)?;
+        }
+        if let Some(report) = &mut self.report {
+            let flushed = report.flush();
+            flushed.map_err(|error| write_error("the report", &error))?;
+        }
+        is_written(self.out.flush())
+    }
+
+    fn line(&mut self, number: u64, payload: &[u8]) -> Result<bool> {
+        let length = payload.len() as u64;
+        self.stripped.clear();
+        let processed = contain(|| process(&mut self.engine, payload, &mut self.stripped));
+        if let Some(verdict) = processed {
+            self.tally.add(verdict, self.engine.findings());
+        }
+        let kept = match processed {
+            Some(ScanVerdict::Clean) => Ok(payload),
+            Some(ScanVerdict::Redacted) => Ok(self.stripped.as_slice()),
+            Some(ScanVerdict::Quarantined { reason }) => Err(quarantined(reason.code(), length)),
+            Some(ScanVerdict::Dropped { rule }) => Err(LineOutcome {
+                action: "drop",
+                reason: None,
+                rule: Some(self.policy.rule_name(rule)),
+                length,
+            }),
+            None => {
+                // The panic may have left the engine half done: start with a new one.
+                self.engine = Engine::new(Arc::clone(&self.policy));
+                self.refused += 1;
+                Err(quarantined(INTERNAL_FAULT, length))
+            }
+        };
+        match kept {
+            Ok(kept) => {
+                let written = self.out.write_all(kept);
+                if !is_written(written.and_then(|()| self.out.write_all(b"\n")))? {
+                    return Ok(false);
+                }
+                if self.report.is_some() {
+                    for finding in self.engine.reports() {
+                        report_line(&mut self.report, number, finding)?;
+                    }
+                }
+            }
+            Err(outcome) => report_line(&mut self.report, number, outcome)?,
+        }
+        Ok(true)
+    }
+
+    fn summary(&self) -> LineSummary {
+        let (tally, refused) = (&self.tally, self.refused);
+        LineSummary {
+            lines: tally.clean + tally.redacted + tally.quarantined + tally.dropped + refused,
+            clean: tally.clean,
+            redacted: tally.redacted,
+            quarantined: tally.quarantined + refused,
+            dropped: tally.dropped,
+            findings: tally.findings().collect(),
         }
     }
-    is_written(out.flush())?;
-    Ok(summary(&tally, refused))
 }
 
 fn process(engine: &mut Engine, payload: &[u8], out: &mut Vec<u8>) -> ScanVerdict {
@@ -202,20 +256,10 @@ fn report_line(report: &mut Option<impl Write>, line: u64, about: impl Serialize
         .map_err(|error| write_error("the report", &error))
 }
 
-fn summary(tally: &FindingCounts, refused: u64) -> LineSummary {
-    LineSummary {
-        lines: tally.clean + tally.redacted + tally.quarantined + tally.dropped + refused,
-        clean: tally.clean,
-        redacted: tally.redacted,
-        quarantined: tally.quarantined + refused,
-        dropped: tally.dropped,
-        findings: tally.findings().collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hydrant_producer::input::{LineReader, ReadOptions};
 
     pub(super) const FAULT: &[u8] = br#"{"fault":1}"#;
 
@@ -223,9 +267,13 @@ mod tests {
     fn a_panic_costs_its_line_alone() {
         let text = b"{\"a\":1}\n{\"fault\":1}\n{\"ip\":\"198.51.100.23\"}\n";
         let mut input = LineReader::new("lines", &text[..], ReadOptions::lines(1024));
-        let (mut out, mut report) = (Vec::new(), Some(Vec::new()));
+        let (mut out, mut report) = (Vec::new(), Vec::new());
         let policy = Arc::new(Policy::strict());
-        let summary = strip_lines(&policy, &mut input, &mut out, &mut report).unwrap();
+        let mut stripper = LineStripper::new(policy, &mut out, Some(&mut report));
+        while let Some(block) = input.next_block().unwrap() {
+            assert!(stripper.strip(&block).unwrap());
+        }
+        let summary = stripper.summary();
         let out = String::from_utf8(out).unwrap();
         assert_eq!(out, "{\"a\":1}\n{\"ip\":\"198.51.100.0/24\"}\n");
         let LineSummary {
@@ -236,7 +284,7 @@ mod tests {
             ..
         } = summary;
         assert_eq!((lines, clean, redacted, quarantined), (3, 1, 1, 1));
-        let report = String::from_utf8(report.unwrap()).unwrap();
+        let report = String::from_utf8(report).unwrap();
         let first = report.lines().next().unwrap();
         assert!(
             first.contains("\"line\":2") && first.contains("internal_fault"),

@@ -62,18 +62,29 @@ pub(crate) struct Running {
 impl Running {
     /// Starts binary `name`; its messages go to `log` in `dir`.
     pub(crate) fn start(name: &str, dir: &Path, args: &[String], log: &str) -> Self {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (input, output) = (Stdio::null(), Stdio::null());
+        Running::between(input, output, name, dir, &args, log)
+    }
+
+    /// Starts binary `name` as part of a pipe; its messages go to `log` in `dir`.
+    pub(crate) fn between(
+        input: Stdio,
+        output: Stdio,
+        name: &str,
+        dir: &Path,
+        args: &[&str],
+        log: &str,
+    ) -> Self {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(dir.join(log))
             .expect("the log opens");
-        let child = Command::new(binary(name))
-            .args(args)
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+        let child = command(name, dir, args)
+            .stdin(input)
+            .stdout(output)
             .stderr(log)
-            .env_remove(NO_SKIP)
             .spawn()
             .expect("the binary starts");
         Running { child }

@@ -125,3 +125,33 @@ fn a_stage_that_waits_for_its_input_ends_at_a_signal() {
         );
     }
 }
+
+/// Two pipelines may read one stream: `--app` gives the stages of each their names.
+#[test]
+fn runs_of_one_stream_have_app_names_of_their_own() {
+    let place = filled();
+    for (dir, inline, args) in [
+        ("first", false, &[][..]),
+        ("second", true, &["--app", "other"]),
+    ] {
+        let file = format!("{dir}.toml");
+        place.write(
+            &file,
+            format!(
+                "[run]\ndir = \"{dir}\"\nexit-at-end = true\ninline = {inline}\n\
+                 stages = [\"transform\", \"sink\"]\n[transform]\nfrom = \"local:raw\"\n"
+            ),
+        );
+        let args = [&["run", &file][..], args].concat();
+        place.run("hydrant", &args).expect(0, &[]);
+        place.sound(&format!("file:{dir}/lake"));
+    }
+    let apps = |url| {
+        let described = place.describe(url);
+        let apps = described["apps"].as_array().expect("apps").iter();
+        let names = apps.map(|app| app["app"].as_str().expect("a name").to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(apps("local:raw"), ["hydrant-transform", "other-sink"]);
+    assert_eq!(apps("local:first/clean"), ["hydrant-sink"]);
+}

@@ -1,8 +1,11 @@
 //! Bad lines through the PII engine alone.
 
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+
 use serde_json::Value;
 
 use super::records::nested;
+use crate::process::Running;
 use crate::test_dir::TestDir;
 
 #[test]
@@ -80,4 +83,56 @@ fn bad_lines_are_only_in_the_report_and_the_good_ones_pass_in_order() {
     for text in [&answer.out, &answer.err, &report] {
         assert!(!text.contains("RAWMARK"), "{text}");
     }
+}
+
+/// `hydrant pii run` in the middle of a pipe, and the ends of that pipe.
+fn in_a_pipe(place: &TestDir) -> (PipeWriter, Running, PipeReader) {
+    let (input, writer) = std::io::pipe().expect("a pipe");
+    let (reader, output) = std::io::pipe().expect("a pipe");
+    let args = ["pii", "run", "--json", "--report", "report.ndjson"];
+    let (input, output) = (input.into(), output.into());
+    let stripper = Running::between(input, output, "hydrant", place.root(), &args, "pii.log");
+    (writer, stripper, reader)
+}
+
+/// Lines leave when they come, however slow the input is, and the first signal ends the command with its summary.
+#[test]
+fn lines_in_a_pipe_leave_at_once_and_a_signal_ends_the_command() {
+    let place = TestDir::new();
+    let (mut writer, mut stripper, mut reader) = in_a_pipe(&place);
+    let line = b"{\"mail\":\"jane@x.org\"}\n";
+    writer.write_all(line).expect("the line goes in");
+    let (sender, passed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 64];
+        let count = reader.read(&mut bytes).expect("the pipe reads");
+        // The test may have failed already.
+        let _gone = sender.send((bytes[..count].to_vec(), reader));
+    });
+    let mut first = None;
+    place.wait_until("the line leaves", || {
+        first = first.take().or(passed.try_recv().ok());
+        first.is_some()
+    });
+    let (bytes, mut reader) = first.expect("a line");
+    assert_eq!(bytes, b"{\"mail\":\"[EMAIL]\"}\n");
+    let report = place.read("report.ndjson");
+    assert!(report.contains("\"line\":1"), "{report}");
+
+    stripper.signal("-TERM");
+    assert_eq!(
+        place.wait_for_end(&mut stripper),
+        Some(0),
+        "{}",
+        place.logs()
+    );
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).expect("the pipe reads");
+    assert_eq!(String::from_utf8_lossy(&rest), "");
+    let log = place.read("pii.log");
+    assert!(
+        log.contains(r#"{"lines":1,"clean":0,"redacted":1"#),
+        "{log}"
+    );
+    drop(writer);
 }
