@@ -9,6 +9,7 @@ pub mod runtime;
 pub mod wire;
 
 mod input;
+mod metrics;
 mod transform_stage;
 
 pub use input::InputSettings;

@@ -35,36 +35,24 @@ impl Latch {
     }
 }
 
-/// Describes metrics to the recorder: the name and one sentence, for the `# HELP` line. Each stage calls it once at
-/// start.
-pub fn describe(all: &'static [(&'static str, &'static str)]) {
+/// Describes metrics to the recorder, for their `# HELP` lines: in each line of `all` the name and one sentence. Each
+/// stage calls it once at start.
+pub fn describe(all: &'static str) {
     metrics::with_recorder(|recorder| {
-        for (name, help) in all {
+        for (name, help) in all.lines().filter_map(|line| line.split_once(' ')) {
             // The recorder keeps the sentences by name, whatever kind of metric has it.
-            recorder.describe_histogram((*name).into(), None, (*help).into());
+            recorder.describe_histogram(name.into(), None, help.into());
         }
     });
 }
 
-const PROCESS: &[(&str, &str)] = &[
-    (
-        "hydrant_process_budget_held_bytes",
-        "Bytes of the memory budget that buffers hold.",
-    ),
-    ("hydrant_process_budget_total_bytes", "The memory budget."),
-    (
-        "hydrant_process_budget_waiting",
-        "1 while a request waits for bytes of the memory budget.",
-    ),
-    (
-        "hydrant_process_resident_bytes",
-        "Memory of the process as the kernel counts it.",
-    ),
-    (
-        "hydrant_process_uptime_seconds",
-        "Time since the process started.",
-    ),
-];
+const METRICS: &str = "\
+hydrant_process_budget_held_bytes Bytes of the memory budget that buffers hold.
+hydrant_process_budget_total_bytes The memory budget.
+hydrant_process_budget_waiting 1 while a request waits for bytes of the memory budget.
+hydrant_process_resident_bytes Memory of the process as the kernel counts it.
+hydrant_process_uptime_seconds Time since the process started.
+";
 
 /// The metrics of a process.
 #[derive(Clone)]
@@ -97,7 +85,7 @@ impl Metrics {
             }
         };
         drop(installed);
-        describe(PROCESS);
+        describe(METRICS);
         Ok(Metrics::over(recorders, budget))
     }
 
@@ -167,7 +155,7 @@ mod tests {
         let metrics = Metrics::over(recorders, &budget);
         let held = budget.try_acquire(4096).unwrap();
         let text = metrics::with_local_recorder(&recorder, || {
-            describe(PROCESS);
+            describe(METRICS);
             metrics::histogram!("hydrant_test_wait_seconds", "shard" => "0").record(0.02);
             metrics::histogram!("hydrant_test_file_bytes").record(5000.0);
             metrics::histogram!("hydrant_test_batch_records").record(50.0);

@@ -122,7 +122,9 @@ pub(crate) struct RunTally {
 impl RunTally {
     /// Counts into a report that names the stream and the producer.
     pub(crate) fn new(counters: std::sync::Arc<Counters>, report: RunReport) -> Self {
-        hydrant_process::telemetry::describe(METRICS);
+        for metrics in [METRICS, hydrant_stream::METRICS] {
+            hydrant_process::telemetry::describe(metrics);
+        }
         RunTally {
             counters,
             report,
@@ -279,28 +281,13 @@ impl RunReport {
     }
 }
 
-const METRICS: &[(&str, &str)] = &[
-    (
-        "hydrant_producer_records_total",
-        "Records taken from the input to be sent.",
-    ),
-    (
-        "hydrant_producer_bytes_total",
-        "Key and payload bytes of these records.",
-    ),
-    (
-        "hydrant_producer_keyless_total",
-        "Records sent without a partition key.",
-    ),
-    (
-        "hydrant_producer_refused_total",
-        "Records that were not sent, by reason.",
-    ),
-    (
-        "hydrant_producer_durable_seconds",
-        "From a batch's first record until the batch is durable.",
-    ),
-];
+const METRICS: &str = "\
+hydrant_producer_records_total Records taken from the input to be sent.
+hydrant_producer_bytes_total Key and payload bytes of these records.
+hydrant_producer_keyless_total Records sent without a partition key.
+hydrant_producer_refused_total Records that were not sent, by reason.
+hydrant_producer_durable_seconds From a batch's first record until the batch is durable.
+";
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::shard::rebuild::SourceRebuild;
-use crate::shard::totals::{Published, Totals};
+use crate::shard::totals::{METRICS, Published, Totals};
 use crate::table_sink::TableSink;
 
 /// The parts of a run that are not configuration.
@@ -34,6 +34,7 @@ pub struct SinkParts {
 /// # Errors
 /// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
 pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
+    hydrant_process::telemetry::describe(METRICS);
     let (context, behind) = (parts.context, parts.behind);
     // The lake is opened first: a mistake in its URL must not wait for the input.
     let lake = config.lakes().open(config.to(), &context).await?;

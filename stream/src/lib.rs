@@ -6,9 +6,11 @@
 pub mod delivery;
 pub mod local;
 
+mod metrics;
 mod streams;
 mod url;
 
 pub use local::{Codec, CreateOptions};
+pub use metrics::METRICS;
 pub use streams::Streams;
 pub use url::{StreamKind, StreamUrl};

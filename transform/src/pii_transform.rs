@@ -43,6 +43,7 @@ impl PiiTransform {
     }
 
     pub(crate) fn with(policy: Arc<Policy>, make: fn(Arc<Policy>) -> Box<dyn Scanner>) -> Self {
+        hydrant_process::telemetry::describe(scan::METRICS);
         PiiTransform {
             policy,
             make,

@@ -23,6 +23,8 @@ use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event, Subscriptio
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::metrics::METRICS;
+
 use super::end_of_stream::{EndObservation, EndWatch};
 use super::leases::{LeasedSubscription, PrivateLeases};
 use super::output_identity::OutputIdentity;
@@ -33,6 +35,9 @@ use super::task::{ShardTask, TaskOrder, TaskOutcome};
 
 /// Runs a stage over a stream until the end. Dropping the future stops everything at once, as a death would.
 pub async fn run(spec: RunSpec) -> Result<Summary> {
+    for metrics in [METRICS, hydrant_stream::METRICS] {
+        hydrant_process::telemetry::describe(metrics);
+    }
     let initial_shards = spec.stream.shards().await?;
     let context = &spec.context;
     let draw = context.random.u64() as u32;

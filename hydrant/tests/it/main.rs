@@ -16,6 +16,7 @@ mod kill;
 mod lake;
 mod many_shards;
 mod memory;
+mod metrics;
 mod pipeline;
 mod process;
 mod rights;

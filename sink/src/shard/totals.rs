@@ -12,6 +12,18 @@ use serde::Serialize;
 
 use crate::lake::Commit;
 
+/// In each line the name of a metric and a sentence about it.
+pub(crate) const METRICS: &str = "\
+hydrant_sink_rows_total Rows published.
+hydrant_sink_files_total Files published.
+hydrant_sink_bytes_total Bytes of published files.
+hydrant_sink_dead_letters_total Dead letters published, by reason.
+hydrant_sink_flushes_total Intervals published, by reason.
+hydrant_sink_publish_seconds Seconds that a publish takes.
+hydrant_sink_latency_seconds Seconds from the producer's stamp to the visible row.
+hydrant_sink_schema_changes_total New schemas stored.
+";
+
 /// What a sink has published since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Published {

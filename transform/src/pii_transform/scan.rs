@@ -24,6 +24,14 @@ const SEGMENT_BYTES_MAX: usize = 1 << 30;
 /// The most keys of one batch that are remembered at once.
 const KNOWN_KEYS_MAX: usize = 4096;
 
+/// In each line the name of a metric and a sentence about it.
+pub(super) const METRICS: &str = "\
+hydrant_transform_records_total Records processed, by outcome.
+hydrant_transform_findings_total Findings, by detector and action.
+hydrant_transform_quarantined_records_total Records that became dead letters, by reason.
+hydrant_transform_headers_dropped_total Records that lost headers.
+";
+
 /// Scans all records, and quarantines those at which the scanner panics. Answers also the scanner for the next batch:
 /// after a panic, one that `make` made.
 pub(super) fn scan(
