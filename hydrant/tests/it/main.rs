@@ -10,6 +10,7 @@ mod architecture;
 mod bad_input;
 mod cases;
 mod circles;
+mod defaults;
 mod freeze;
 mod json;
 mod kill;
