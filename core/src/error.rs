@@ -233,6 +233,17 @@ impl Error {
     }
 
     /// What the caller does about this error.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use hydrant_core::{Disposition, Error};
+    ///
+    /// // Callers match on what to do, never on a message.
+    /// let full = Error::Full { path: Path::new("data/raw").to_owned() };
+    /// assert!(matches!(full.disposition(), Disposition::Retry { .. }));
+    /// let mistake = Error::refused("`local:` names no directory: write `local:data/raw`");
+    /// assert_eq!(mistake.disposition(), Disposition::Refused);
+    /// ```
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Superseded { after, .. } => Disposition::Superseded { after: *after },

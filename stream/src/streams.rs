@@ -22,6 +22,40 @@ use crate::local::{self, CreateOptions, LocalStream};
 use crate::url::{StreamKind, StreamPlace, StreamUrl};
 
 /// The streams that this process can name. By default all settings are as they are without a configuration.
+///
+/// ```
+/// use std::sync::Arc;
+/// use hydrant_core::batch::{Entry, Span};
+/// use hydrant_core::stream::{Append, OpenAt, Read};
+/// use hydrant_core::{Batch, Context, Position, hash};
+/// use hydrant_stream::Streams;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> hydrant_core::Result<()> {
+/// let dir = tempfile::tempdir().unwrap();
+/// let url = format!("local:{}", dir.path().join("raw").display());
+/// let context = Context::system(64 << 20)?;
+/// let stream = Streams::default().create(&url, 1, &[], &context).await?;
+/// let shard = stream.shards().await?.all()[0].id.clone();
+///
+/// let (key, payload) = (Some(Span::new(0, 2)), Span::new(2, 7));
+/// let batch = Arc::new(Batch {
+///     segments: Arc::new(["k1{\"n\":1}".into()]),
+///     records: vec![Entry { segment: 0, key, payload, stamp: 0 }],
+///     ..Batch::default()
+/// });
+/// let routes = [hash::route_of_key(b"k1")].into();
+/// let append = Append { batch, picks: [0].into(), routes, ..Append::default() };
+/// // The first answer says that the shard has room, the second that the record is durable.
+/// stream.writer().await?.submit(&shard, append).await?.await?;
+///
+/// let beginning = OpenAt::after(Position::Begin);
+/// let mut reader = stream.reader(&shard, beginning, &context.budget).await?;
+/// let Read::Batch(batch) = reader.next().await? else { panic!("one record is there") };
+/// assert_eq!(batch.payload(&batch.records[0]), b"{\"n\":1}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Streams {
     settings: Arc<dyn Settings>,

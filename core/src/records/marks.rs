@@ -137,6 +137,32 @@ impl HashSegment {
 /// The marks of one reader: what it knows of each origin in the range of its shard.
 ///
 /// The segments of each origin cover the range; neighbours differ.
+///
+/// ```
+/// use std::time::Duration;
+/// use hydrant_core::marks::{ItemVerdict, ReaderMarks, StoredRecord, TagClaim, TagEntry, TagItem};
+/// use hydrant_core::origin::{Origin, WriterId};
+/// use hydrant_core::{HashRange, Position, Sequence, ShardId};
+///
+/// // A writer says that this stored record completes what it has read up to offset 5, and holds record 5.
+/// let claim = TagClaim { range: HashRange::ALL, from: Position::Begin, to: Position::offset(5) };
+/// let entry = TagEntry {
+///     writer: WriterId::of_name("transform"),
+///     shard: ShardId::new("000000"),
+///     low: None,
+///     claims: vec![claim],
+/// };
+/// let origin = Origin { sequence: Sequence::from(5), sub: 0, index: 0 };
+/// let item = TagItem { entry: 0, origin, route: 7, is_record: true };
+///
+/// // The answer to the first put was lost, so the writer put it again.
+/// let mut marks = ReaderMarks::new(HashRange::ALL);
+/// for (offset, verdict) in [(1, ItemVerdict::Kept), (2, ItemVerdict::Duplicate)] {
+///     let (entries, items) = (std::slice::from_ref(&entry), &[item]);
+///     let stored = StoredRecord { at: Position::offset(offset), arrival: 0, entries, items };
+///     assert_eq!(marks.read(&stored, Duration::from_secs(86_400)).verdicts, [verdict]);
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReaderMarks {
     at: Position,

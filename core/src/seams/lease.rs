@@ -329,6 +329,25 @@ pub enum Swap {
 }
 
 /// The leases of one app on one stream.
+///
+/// ```
+/// use hydrant_core::lease::{Lease, LeaseStore, Swap};
+/// use hydrant_core::{Result, ShardId};
+///
+/// /// Takes a shard that has no owner; of two workers that try at once, one succeeds.
+/// async fn take(store: &dyn LeaseStore, shard: &ShardId, worker: &str) -> Result<bool> {
+///     let rows = store.list().await?;
+///     let seen = rows.iter().find(|row| row.shard == *shard);
+///     let mut next = match seen {
+///         Some(row) if row.owner.is_some() => return Ok(false),
+///         Some(row) => Lease { counter: row.counter + 1, ..row.clone() },
+///         None => Lease::new(shard.clone()),
+///     };
+///     next.owner = Some(worker.to_owned());
+///     next.epoch += 1;
+///     Ok(store.swap(seen, &next).await? == Swap::Swapped)
+/// }
+/// ```
 #[async_trait]
 pub trait LeaseStore: Send + Sync + fmt::Debug {
     /// Announces a worker and keeps it alive until the answer is dropped or the process dies, where the store can

@@ -133,6 +133,37 @@ pub struct Opened {
 }
 
 /// The records of one claim on their way to the output.
+///
+/// ```
+/// use hydrant_core::clock::Instant;
+/// use hydrant_core::lease::Progress;
+/// use hydrant_core::stage::{Flush, ShardStage};
+/// use hydrant_core::stream::Read;
+/// use hydrant_core::{Position, Result};
+///
+/// /// Counts records; what it publishes is a line with their number.
+/// struct Count(u64, Position);
+///
+/// #[async_trait::async_trait]
+/// impl ShardStage for Count {
+///     async fn push(&mut self, read: Read) -> Result<()> {
+///         if let Read::Batch(batch) = read {
+///             (self.0, self.1) = (self.0 + batch.len() as u64, batch.to);
+///         }
+///         Ok(())
+///     }
+///     fn due(&self, _now: Instant) -> Option<Flush> {
+///         (self.0 >= 1000).then_some(Flush::Size)
+///     }
+///     fn deadline(&self) -> Option<Instant> {
+///         None
+///     }
+///     async fn publish(&mut self, _why: Flush) -> Result<Progress> {
+///         println!("{} records", std::mem::take(&mut self.0));
+///         Ok(Progress { to: self.1, ..Progress::default() })
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait ShardStage: Send {
     /// Takes what the reader gave; waiting here is the backpressure.
