@@ -77,6 +77,7 @@ impl Stage for TransformStage {
             session: self.delivery.open(upstream).await?,
             shared: Arc::new(self.clone()),
             shard: claim.shard.id,
+            pushed: claim.after.to,
             unconfirmed: VecDeque::new(),
             duplicates: 0,
             deadline: None,
@@ -93,6 +94,8 @@ struct ShardTransform {
     shared: Arc<TransformStage>,
     shard: ShardId,
     session: Box<dyn Session>,
+    /// Everything up to here was pushed.
+    pushed: Position,
     /// The counts of the batches that end at these positions and are not confirmed.
     unconfirmed: VecDeque<(Position, CopyCounts)>,
     /// How many duplicates of the session are counted already.
@@ -150,6 +153,11 @@ impl ShardTransform {
 #[async_trait]
 impl ShardStage for ShardTransform {
     async fn push(&mut self, read: Read) -> Result<()> {
+        self.pushed = match &read {
+            Read::Batch(batch) => batch.to,
+            Read::Idle { through: to } | Read::Gap { to, .. } => *to,
+            Read::End { .. } => Position::End,
+        };
         match read {
             Read::Batch(batch) => {
                 self.session.room(&batch).await?;
@@ -194,6 +202,7 @@ impl ShardStage for ShardTransform {
             Flush::Revoke | Flush::Drain | Flush::End => self.session.drain().await?,
             Flush::Size | Flush::Time | Flush::Memory => self.session.progress().await?,
         };
+        debug_assert!(to <= self.pushed, "only what was pushed is progress");
         self.count(to);
         let done = self.session.is_idle();
         self.deadline = (!done).then(|| clock::now() + GATHER_EVERY);

@@ -62,6 +62,7 @@ pub fn number(input: &[u8], start: usize) -> Result<JsonNumber, JsonFault> {
             at = end;
         }
     }
+    debug_assert!(start < at && at <= input.len(), "a number ends in its text");
     Ok(JsonNumber {
         end: at,
         negative,

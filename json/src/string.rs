@@ -83,6 +83,7 @@ fn escaped_string(
         };
         let at = match input[found] {
             b'"' => {
+                debug_assert!(start <= found, "a string ends behind its start");
                 return Ok(JsonString {
                     start,
                     end: found,

@@ -69,6 +69,7 @@ pub fn value(input: &[u8], mut at: usize) -> Result<usize, JsonFault> {
         // Behind a value: what closes here, and the comma before the next one.
         loop {
             let Some(object) = open.innermost() else {
+                debug_assert!(at <= input.len(), "a value ends in its text");
                 return Ok(at);
             };
             at = skip_space(input, at);

@@ -68,6 +68,12 @@ fn scan_rows(text: &FoldedText<'_>, mut rows: u64, hits: &mut Hits) {
             each(hex, |index| call(text, index, run.clone(), hits));
         });
     }
+    debug_assert!(
+        hits.list
+            .iter()
+            .all(|hit| hit.start < hit.end && hit.end <= text.bytes.len()),
+        "hits are spans of the text"
+    );
 }
 
 fn call(text: &FoldedText<'_>, index: usize, window: Range<usize>, hits: &mut Hits) {

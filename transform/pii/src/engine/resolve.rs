@@ -295,12 +295,19 @@ impl Engine {
         };
         let range = self.in_record(scalar.level, range);
         self.edits.add(range, |out| {
+            let start = out.len();
             let null = is_year
                 || action::replace(action, class, found, policy.key.as_ref(), out)
                     == Replacement::Null;
             if null {
                 out.extend_from_slice(b"null");
             }
+            debug_assert!(
+                !out[start..]
+                    .iter()
+                    .any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')),
+                "an action of a proved policy writes nothing that needs a JSON escape"
+            );
         });
         Ok(())
     }

@@ -132,6 +132,7 @@ impl<'a> Walker<'a> {
     #[inline(always)]
     pub(crate) fn advance(&mut self) -> Result<JsonEvent, QuarantineReason> {
         let event = self.step()?;
+        debug_assert!(self.open.len() <= self.depth_max && self.at <= self.bytes.len());
         if event != JsonEvent::Done {
             self.event_end = self.at;
         }
