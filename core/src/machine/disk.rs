@@ -64,8 +64,10 @@ pub struct Stat {
     pub is_dir: bool,
     /// Bytes, for a file.
     pub len: u64,
-    /// Identifies the file itself: equal for two names of one file.
+    /// Identifies the file itself within its file system: equal for two names of one file.
     pub identity: u64,
+    /// Identifies the file system among those that are mounted; the next start of the machine may number them otherwise.
+    pub device: u64,
     /// When it last changed, microseconds since 1970.
     pub modified: i64,
 }

@@ -46,7 +46,8 @@ enum LakeUrl {
 /// Where a lake is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LakeLocation {
-    /// Distinguishes the lake from a copy of it elsewhere. All paths to the lake give the same id.
+    /// Distinguishes the lake from a copy of it elsewhere, also from a snapshot of its file system. All paths to the lake
+    /// give the same id. A lake that is mounted again may get another one: it continues from its own contents.
     pub id: String,
     /// The URL of the lake, with an absolute path.
     pub url: String,
@@ -162,7 +163,7 @@ async fn locate_directory(dir: &Path, context: &Context) -> Result<LakeLocation>
     // A path that cannot be made absolute is shown as it was given.
     let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     Ok(LakeLocation {
-        id: format!("{:x}", stat.identity),
+        id: format!("{:x}-{:x}", stat.device, stat.identity),
         url: format!("file:{}", whole.display()),
     })
 }

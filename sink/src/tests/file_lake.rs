@@ -12,7 +12,7 @@ use hydrant_testing::conformance_lake::conforms;
 use hydrant_testing::disk::{Loss, Moment, Op, Rule, SimWorld};
 
 use super::support::*;
-use crate::lake::FileLake;
+use crate::lake::{FileLake, Lakes};
 
 async fn open(world: &SimWorld, name: &str) -> Result<FileLake, Error> {
     let context = context_on(world.process(name).shared(), 3, 1 << 20);
@@ -383,4 +383,20 @@ async fn one_who_only_looks_changes_nothing() {
     assert!(lake.put_new("x", Bytes::new()).await.is_err());
     assert!(lake.upload("x").await.is_err());
     assert!(lake.delete("x").await.is_err());
+}
+
+/// The roots of two file systems have the same number there, as those of two volumes, or of a volume and its snapshot,
+/// do.
+#[tokio::test]
+async fn lakes_on_two_file_systems_are_two_outputs() {
+    let context = Context::system(1 << 20).unwrap();
+    let inode = async |dir: &str| {
+        let stat = context.disk.stat(Path::new(dir)).await.unwrap();
+        stat.unwrap().identity
+    };
+    assert_eq!(inode("/proc").await, inode("/sys").await);
+    let lakes = Lakes::default();
+    let id = async |url: &str| lakes.locate(url, &context).await.unwrap().id;
+    assert_ne!(id("file:/proc").await, id("file:/sys").await);
+    assert_eq!(id("file:/proc").await, id("file:/sys/../proc").await);
 }

@@ -209,6 +209,7 @@ impl Disk for SimDisk {
                 is_dir: matches!(node, Node::Dir(_)),
                 len: node.len(),
                 identity: inode,
+                device: 0,
                 modified: state.model.modified(inode),
             }))
         };

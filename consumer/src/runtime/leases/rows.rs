@@ -241,7 +241,7 @@ impl LeaseCoordinator {
                     ),
                     false => tracing::warn!(
                         app = self.spec.app, shard = %shard.id,
-                        "the stored progress belongs to another output, {}: it does not count for this one and is dropped",
+                        "the stored progress belongs to another output, {}: this one begins after what it holds itself, else at its start",
                         row.output().map_or("an output without identity", |output| &output.name),
                     ),
                 }

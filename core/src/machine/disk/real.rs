@@ -298,6 +298,7 @@ impl Disk for RealDisk {
                 is_dir: metadata.is_dir(),
                 len: metadata.len(),
                 identity: metadata.ino(),
+                device: metadata.dev(),
                 modified: modified(&metadata),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
