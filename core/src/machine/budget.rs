@@ -227,6 +227,15 @@ impl Permit {
         self.overdraft.is_some()
     }
 
+    /// Lets an overdrawn permit hold `bytes` more, which the budget does not have.
+    pub fn overdraw(&mut self, bytes: u64) {
+        debug_assert!(self.is_overdrawn());
+        if let Some(held) = &mut self.held {
+            held.bytes += bytes;
+            held.shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Returns all but `bytes` to the budget; does nothing when the permit holds fewer.
     pub fn shrink_to(&mut self, bytes: u64) {
         if let Some(held) = &mut self.held
@@ -302,6 +311,9 @@ mod tests {
         assert!(budget.is_pressed());
         // Another overdraft does not concern this one.
         drop(budget.acquire_more(1000, &Overdraft::default()).await);
+        let mut one = one;
+        one.overdraw(500);
+        assert_eq!((one.bytes(), budget.held_bytes()), (3500, 7596));
         drop(one);
         let other = other.await;
         assert!(!budget.is_pressed());

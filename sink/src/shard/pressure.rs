@@ -16,12 +16,26 @@ pub(crate) struct Holders {
 #[derive(Debug, Default)]
 struct HeldBytes {
     next: u64,
-    bytes: BTreeMap<u64, u64>,
+    bytes: BTreeMap<u64, ShardBytes>,
+}
+
+/// The bytes of a shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct ShardBytes {
+    open: u64,
+    publishing: u64,
 }
 
 /// One open shard.
 #[derive(Debug)]
 pub(crate) struct Holder {
+    holders: Holders,
+    id: u64,
+}
+
+/// The bytes of an interval that a shard publishes; it holds them until this is dropped.
+#[derive(Debug)]
+pub(crate) struct PublishingBytes {
     holders: Holders,
     id: u64,
 }
@@ -32,7 +46,7 @@ impl Holders {
         let mut held = self.held();
         let id = held.next;
         held.next += 1;
-        held.bytes.insert(id, 0);
+        held.bytes.insert(id, ShardBytes::default());
         Holder {
             holders: self.clone(),
             id,
@@ -45,9 +59,21 @@ impl Holders {
 }
 
 impl Holder {
-    /// Sets how many bytes the shard holds.
+    /// Sets how many bytes the open interval of the shard holds.
     pub(crate) fn set(&self, bytes: u64) {
-        self.holders.held().bytes.insert(self.id, bytes);
+        self.holders.held().bytes.entry(self.id).or_default().open = bytes;
+    }
+
+    /// Adds the bytes of the interval that the shard publishes from now on.
+    pub(crate) fn publishes(&self, bytes: u64) -> PublishingBytes {
+        let mut held = self.holders.held();
+        let shard = held.bytes.entry(self.id).or_default();
+        debug_assert_eq!(shard.publishing, 0, "one interval at a time");
+        shard.publishing = bytes;
+        PublishingBytes {
+            holders: self.holders.clone(),
+            id: self.id,
+        }
     }
 
     /// Whether the shard holds something and no other shard holds more. Among equals the one that was added first is
@@ -57,8 +83,18 @@ impl Holder {
         let largest = held
             .bytes
             .iter()
-            .max_by_key(|(id, bytes)| (**bytes, Reverse(**id)));
-        largest.is_some_and(|(id, bytes)| *id == self.id && *bytes > 0)
+            .map(|(id, bytes)| (bytes.open + bytes.publishing, Reverse(*id)))
+            .max();
+        largest.is_some_and(|(bytes, id)| id.0 == self.id && bytes > 0)
+    }
+}
+
+impl Drop for PublishingBytes {
+    fn drop(&mut self) {
+        // A shard that was closed meanwhile holds nothing any more.
+        if let Some(shard) = self.holders.held().bytes.get_mut(&self.id) {
+            shard.publishing = 0;
+        }
     }
 }
 
@@ -84,11 +120,17 @@ mod tests {
             [&a, &b, &c].map(|holder| holder.is_largest()),
             [false, true, false]
         );
-        c.set(6);
+        c.set(1);
+        let publishing = c.publishes(5);
         assert_eq!(
             [&a, &b, &c].map(|holder| holder.is_largest()),
             [false, false, true]
         );
+        drop(publishing);
+        assert!(b.is_largest());
+        c.set(6);
+        drop(c.publishes(1));
+        assert!(c.is_largest());
         drop(c);
         assert!(b.is_largest());
     }

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::buffer::{Buffer, IntervalFacts, StreamShard};
 use super::context::SinkContext;
 use super::interval::{ConformedInterval, conform, footer, untraced};
+use super::pressure::PublishingBytes;
 use super::upload::{Uploader, Uploads};
 use crate::decode::DecodedRows;
 use crate::lake::{COMMIT_VERSION, Commit, CommitCounts, PRODUCT, Publisher, ShardInterval};
@@ -31,6 +32,10 @@ pub(crate) struct Publishing {
     ended: Option<Ended>,
 }
 
+/// The memory of an interval, which its files take until they are uploaded: what the budget gave, what it did not have,
+/// and the entry among the shards that hold something.
+pub(crate) type IntervalMemory = (Permit, Permit, PublishingBytes);
+
 /// A publish that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -41,13 +46,13 @@ pub(crate) struct Ended {
 }
 
 impl Publishing {
-    /// Begins to publish an interval that is not empty and begins where the chain ends. `permit` is for its memory.
+    /// Begins to publish an interval that is not empty and begins where the chain ends.
     pub(crate) fn start(
         shared: &Arc<SinkContext>,
         stream_shard: &StreamShard,
         publisher: Publisher,
         buffer: Box<Buffer>,
-        permit: Permit,
+        memory: IntervalMemory,
         why: Flush,
     ) -> Self {
         debug_assert_eq!(buffer.from(), publisher.to);
@@ -59,7 +64,7 @@ impl Publishing {
         };
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let result = publish.interval(buffer, permit).await;
+            let result = publish.interval(buffer, memory).await;
             Ended {
                 publisher: Some(publish.publisher),
                 result,
@@ -114,7 +119,7 @@ struct Publish {
 }
 
 impl Publish {
-    async fn interval(&mut self, buffer: Box<Buffer>, permit: Permit) -> Result<()> {
+    async fn interval(&mut self, buffer: Box<Buffer>, memory: IntervalMemory) -> Result<()> {
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
         let interval = Interval::new(buffer.from(), buffer.to);
@@ -129,7 +134,7 @@ impl Publish {
         let uploads = Uploads::new(&shared.lake, &shared.finisher.leftovers);
         let (commit, reasons) = self.prepare(sealed, &uploads).await?;
         // The uploaded files need no memory any more.
-        drop(permit);
+        drop(memory);
         uploads.name();
         self.publisher.publish(&commit).await?;
         uploads.forget(&commit.files);

@@ -42,8 +42,6 @@ pub(crate) struct SinkShard {
     publisher: Option<Publisher>,
     /// The interval that is being published.
     publishing: Option<Publishing>,
-    /// The memory of that interval.
-    publishing_bytes: u64,
     /// The position up to which everything is visible.
     published: Position,
     /// Where the next interval begins: the end of the last one that was sealed.
@@ -52,6 +50,8 @@ pub(crate) struct SinkShard {
     buffer: Option<Box<Buffer>>,
     /// The permit for the memory of the open interval.
     permit: Permit,
+    /// The permit for what it takes beyond that, while the budget is spent.
+    overdrawn: Permit,
     /// The batch that did not fit into the open interval, and the index of its first record that is left.
     rest: Option<(Batch, usize)>,
     /// The position up to which batches were pushed.
@@ -60,8 +60,6 @@ pub(crate) struct SinkShard {
     place: EndMarks,
     /// When the oldest input that is in no sealed interval was pushed.
     since: Option<Instant>,
-    /// Whether the interval takes more memory than its permit covers.
-    short: bool,
     ended: bool,
     holder: Holder,
 }
@@ -80,16 +78,15 @@ impl SinkShard {
             shared,
             publisher: Some(publisher),
             publishing: None,
-            publishing_bytes: 0,
             published: to,
             sealed: to,
             buffer: None,
             permit: Permit::default(),
+            overdrawn: Permit::default(),
             rest: None,
             to,
             place: EndMarks::default(),
             since: None,
-            short: false,
             ended: false,
         }
     }
@@ -115,7 +112,7 @@ impl SinkShard {
     /// Decodes a batch from record `start` on. The raw bytes are freed, and the permit covers the decoded ones instead.
     ///
     /// The interval grows only within a permit that it has already: tiny records take many times their bytes. While the
-    /// budget is spent, one shard at a time grows and then publishes.
+    /// budget is spent, one shard at a time grows and then uploads what it has.
     async fn feed(&mut self, mut batch: Batch, mut start: usize) -> Result<()> {
         let shared = Arc::clone(&self.shared);
         let context = &shared.context;
@@ -125,7 +122,7 @@ impl SinkShard {
         // Whether the interval ends at the next boundary of aggregates.
         let mut ending = false;
         loop {
-            let room = context.budget.acquire_more(growth, &shared.overdraft).await;
+            let room = self.room(growth).await;
             let mut buffer = self.open_buffer()?;
             let arrived = context.clock.wall_micros();
             let decoding = context.workers.run(move || {
@@ -142,20 +139,20 @@ impl SinkShard {
                     drop(batch);
                     // A permit of another budget goes back there.
                     self.permit.merge(raw);
-                    self.resize_permit(room);
+                    self.resize_permits(room).await;
                     return Ok(());
                 }
                 TakeOutcome::Full { next: index } => {
-                    self.resize_permit(room);
+                    self.resize_permits(room).await;
                     Some(index)
                 }
                 TakeOutcome::Grown {
                     next: index,
                     between_aggregates,
                 } => {
-                    self.resize_permit(room);
+                    self.resize_permits(room).await;
                     start = index;
-                    ending = self.short;
+                    ending = self.is_short();
                     (ending && between_aggregates).then_some(index)
                 }
             };
@@ -167,23 +164,53 @@ impl SinkShard {
         }
     }
 
-    /// Makes the permit cover exactly the bytes of the open interval, as far as the budget has them.
-    fn resize_permit(&mut self, raw: Permit) {
-        let wanted = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
-        // An overdrawn permit goes back.
-        self.permit.merge(raw);
+    /// Waits for the memory that the open interval may grow by. One that exceeds the budget already grows on with its
+    /// overdraft, which it would wait for without end.
+    async fn room(&mut self, bytes: u64) -> Permit {
+        if self.is_short() {
+            self.overdrawn.overdraw(bytes);
+            return std::mem::take(&mut self.overdrawn);
+        }
+        let shared = &self.shared;
+        let budget = &shared.context.budget;
+        budget.acquire_more(bytes, &shared.overdraft).await
+    }
+
+    /// Makes the permits cover exactly the bytes of the open interval. What the budget does not have comes out of `room`,
+    /// or waits for the overdraft: until these bytes are uploaded no other shard exceeds the budget.
+    async fn resize_permits(&mut self, mut room: Permit) {
+        debug_assert!(!self.is_short());
+        let wanted = self.open_bytes();
+        if !room.is_overdrawn() {
+            self.permit.merge(std::mem::take(&mut room));
+        }
         self.permit.shrink_to(wanted);
-        let missing = wanted.saturating_sub(self.permit.bytes());
-        self.short = match (missing, self.shared.context.budget.try_acquire(missing)) {
-            (0, _) => false,
-            (_, Some(more)) => {
-                self.permit.merge(more);
-                false
-            }
-            (_, None) => true,
-        };
-        debug_assert!(self.short || self.permit.bytes() >= wanted);
-        self.holder.set(wanted + self.publishing_bytes);
+        let missing = wanted - self.permit.bytes();
+        let budget = &self.shared.context.budget;
+        if let Some(more) = budget.try_acquire(missing) {
+            room = more;
+        } else if room.is_overdrawn() {
+            room.overdraw(missing.saturating_sub(room.bytes()));
+            room.shrink_to(missing);
+        } else {
+            room = budget.acquire_more(missing, &self.shared.overdraft).await;
+        }
+        match room.is_overdrawn() {
+            true => self.overdrawn = room,
+            false => self.permit.merge(room),
+        }
+        debug_assert!(self.permit.bytes() + self.overdrawn.bytes() >= wanted);
+        self.holder.set(wanted);
+    }
+
+    /// The bytes of the open interval.
+    fn open_bytes(&self) -> u64 {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.bytes())
+    }
+
+    /// Whether the open interval takes memory that the budget does not have.
+    fn is_short(&self) -> bool {
+        self.overdrawn.is_overdrawn()
     }
 
     /// Seals the open interval and begins to publish it, after the one before it is visible.
@@ -193,17 +220,19 @@ impl SinkShard {
         let Some(buffer) = self.buffer.take() else {
             return Ok(());
         };
+        self.holder.set(0);
+        let memory = (
+            std::mem::take(&mut self.permit),
+            std::mem::take(&mut self.overdrawn),
+            self.holder.publishes(buffer.bytes()),
+        );
         if buffer.is_empty() {
-            self.resize_permit(Permit::default());
             return Ok(());
         }
         let publisher = self.take_publisher()?;
-        let permit = std::mem::take(&mut self.permit);
-        self.publishing_bytes = buffer.bytes();
-        self.resize_permit(Permit::default());
         self.sealed = buffer.to;
         let (shared, stream_shard) = (&self.shared, &self.stream_shard);
-        let publishing = Publishing::start(shared, stream_shard, publisher, buffer, permit, why);
+        let publishing = Publishing::start(shared, stream_shard, publisher, buffer, memory, why);
         self.publishing = Some(publishing);
         Ok(())
     }
@@ -249,9 +278,6 @@ impl SinkShard {
         };
         self.publishing = None;
         self.publisher = publisher;
-        self.publishing_bytes = 0;
-        let open = self.buffer.as_ref().map_or(0, |buffer| buffer.bytes());
-        self.holder.set(open);
         result?;
         self.published = self.sealed;
         Ok(true)
@@ -299,7 +325,7 @@ impl ShardStage for SinkShard {
             ));
         }
         while let Some((batch, start)) = self.rest.take() {
-            let alone = self.short;
+            let alone = self.is_short();
             self.seal(Flush::Size).await?;
             if alone {
                 self.settle().await?;
@@ -358,7 +384,7 @@ impl ShardStage for SinkShard {
         if self.is_full() {
             return Some(Flush::Size);
         }
-        if self.short {
+        if self.is_short() {
             return Some(Flush::Memory);
         }
         if self.publishing.is_some() {
@@ -394,7 +420,7 @@ impl ShardStage for SinkShard {
         }
         while let Some(why) = why {
             // What takes more than its permit covers is published before anything else is taken.
-            let alone = all || self.short;
+            let alone = all || self.is_short();
             if alone || self.is_full() || self.publishing.is_none() {
                 self.seal(why).await?;
             }

@@ -54,6 +54,21 @@ impl Events {
         all.clone()
     }
 
+    /// The intervals in which files were uploaded, in order; one that goes on after another one comes again.
+    pub(crate) fn uploading(&self) -> Vec<String> {
+        let interval = |key: &str| {
+            let name = key.rsplit('/').next()?;
+            Some(name.rsplit_once('_')?.0.to_owned())
+        };
+        let keys = self.all().into_iter().filter_map(|event| match event {
+            LakeEvent::Began(key) | LakeEvent::Wrote(key, _) => interval(&key),
+            _ => None,
+        });
+        let mut intervals: Vec<String> = keys.collect();
+        intervals.dedup();
+        intervals
+    }
+
     /// Where readers of the source were opened.
     pub(crate) fn opened(&self) -> Vec<OpenAt> {
         let opened = self.all().into_iter().filter_map(|event| match event {
