@@ -32,6 +32,7 @@ pub use file::FileLake;
 pub use finisher::{Finisher, Rebuild};
 pub(crate) use identity::identify;
 pub use lakes::{LakeLocation, Lakes};
+pub(crate) use names::DataFileName;
 pub(crate) use names::percent_encode;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
 pub use publisher::{ChainProgress, Publisher};

@@ -1,13 +1,19 @@
 //! Verification finds each kind of damage.
 
-use bytes::Bytes;
-use hydrant_core::lake::SharedLake;
-use hydrant_core::stage::Flush;
-use hydrant_core::stream::Read;
-use hydrant_core::{Error, Position};
-use hydrant_testing::disk::SimWorld;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::owners::{OwnersPlan, between};
+use async_trait::async_trait;
+use bytes::Bytes;
+use hydrant_core::lake::{Lake, SharedLake};
+use hydrant_core::stage::{Flush, Stage as _};
+use hydrant_core::stream::Read;
+use hydrant_core::{Error, Position, Result};
+use hydrant_testing::disk::SimWorld;
+use hydrant_testing::layer::{LakeLayer, Layered};
+
+use super::owners::{OwnersPlan, between, stream_of};
 use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
 use crate::verify::{
@@ -82,6 +88,73 @@ async fn a_good_table_is_good_and_its_sums_are_told() {
         process.lake.list("devices/").await.unwrap().len() as u64 + 2
     );
     serde_json::to_string(&report).unwrap();
+}
+
+/// A chain begins with its directory; where its first object may never follow, because the process died, nothing is
+/// missing.
+#[tokio::test]
+async fn a_chain_that_is_about_to_begin_is_not_damaged() {
+    let world = world(1);
+    let Good { process, chain } = good(&world).await;
+    let before = check(&process.lake).await;
+    let next = names().chain(&stream_id(), &shard("000009").id);
+    let disk = world.process("dead").shared();
+    let dir = Path::new(LAKE).join(&next.dir);
+    disk.create_dir_all(&dir).await.unwrap();
+    let report = check(&process.lake).await;
+    assert_eq!(report, before);
+    process.lake.delete(&chain.genesis()).await.unwrap();
+    let report = check(&process.lake).await;
+    assert_eq!(kinds(&report), [ProblemKind::Missing]);
+}
+
+/// A lake in which another owner takes the shard over when the uploads are listed.
+#[derive(Debug)]
+struct TakenOver {
+    lake: SharedLake,
+    heir: SinkProcess,
+    done: AtomicBool,
+}
+
+#[async_trait]
+impl LakeLayer for TakenOver {
+    fn below(&self) -> &dyn Lake {
+        &*self.lake
+    }
+
+    async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
+        let uploads = self.lake.list_uploads().await?;
+        if !self.done.swap(true, Ordering::Relaxed) {
+            self.heir.stage.resume(&shard("000000")).await?;
+        }
+        Ok(uploads)
+    }
+}
+
+/// A file that is rebuilt while the table is verified is not missing.
+#[tokio::test]
+async fn a_rebuild_beside_a_verification_is_no_damage() {
+    let world = world(1);
+    let plan = OwnersPlan {
+        hold_reveals: true,
+        ..OwnersPlan::default()
+    };
+    let (dead, _) = between(&world, "a", plan).await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap_err();
+    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    assert_eq!(kinds(&check(&dead.lake).await), [ProblemKind::Missing]);
+    let heir = ProcessSetup::named(&world, "b").over(stream_of(40));
+    let lake: SharedLake = Arc::new(Layered(TakenOver {
+        lake: looker(&world).await,
+        heir: heir.await.unwrap(),
+        done: AtomicBool::new(false),
+    }));
+    let report = check(&lake).await;
+    assert!(report.is_good(), "{report:?}");
+    assert_eq!(report.files, 3);
 }
 
 #[tokio::test]

@@ -5,14 +5,22 @@ use hydrant_core::lake::{Sealed, SharedLake};
 
 use super::report::ProblemKind;
 use crate::encode::{FOOTER_END_BYTES, count_rows};
-use crate::lake::{CommitFile, checksum};
+use crate::lake::{ChainNames, CommitFile, checksum};
 
 /// A file as its record describes it.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     pub(super) file: CommitFile,
-    /// Whether the newest record of its chain names the file: only that record may be unfinished.
-    pub(super) is_tip: bool,
+    /// Where the newest record of a chain names the file: only that record may be unfinished.
+    pub(super) tip: Option<TipFile>,
+}
+
+/// A file of the newest record of a chain.
+#[derive(Clone, Debug)]
+pub(super) struct TipFile {
+    pub(super) chain: ChainNames,
+    pub(super) slot: u64,
+    pub(super) index: usize,
 }
 
 /// The result of checking a file.

@@ -25,6 +25,11 @@ impl Slots {
         }
     }
 
+    /// Whether the set holds no number.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// The first and the last number of each range, in order.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
         self.ranges.iter().map(|(first, last)| (*first, *last))

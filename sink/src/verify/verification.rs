@@ -14,7 +14,7 @@ use hydrant_core::lake::{Object, Sealed, SharedLake};
 use super::browse;
 use super::files::{Expected, FileState, check};
 use super::report::{ProblemKind, TableReport};
-use crate::lake::{Commit, FileKind, OriginSum, TableNames};
+use crate::lake::{Commit, DataFileName, FileKind, OriginSum, RebuildRecord, TableNames};
 use crate::schema::registry;
 
 /// How thoroughly a table is checked.
@@ -198,7 +198,7 @@ impl Verification {
                 let detail = format!("it has {found} bytes instead of {size}");
                 self.report.problem(ProblemKind::Damaged, key, detail);
             }
-            FileState::Absent if expected.is_tip => self.absent.push(expected),
+            FileState::Absent if expected.tip.is_some() => self.absent.push(expected),
             FileState::Absent => {
                 let detail = "a commit record names it";
                 self.report.problem(ProblemKind::Missing, key, detail);
@@ -210,10 +210,10 @@ impl Verification {
     /// that are left over.
     async fn check_absent(&mut self) -> Result<()> {
         // Uploads are listed first: the file of an upload that is not listed any more is visible, or never will be.
-        let uploads = self.lake.list_uploads().await?;
-        let uploads: BTreeMap<String, String> = uploads.into_iter().collect();
+        let mut uploads = self.list_uploads().await?;
         let mut awaited = BTreeSet::new();
-        for expected in std::mem::take(&mut self.absent) {
+        let mut absent = std::mem::take(&mut self.absent);
+        while let Some(expected) = absent.pop() {
             let lake = SharedLake::clone(&self.lake);
             let (expected, state) = check(lake, expected, self.depth.contents).await?;
             let Sealed { key, upload, .. } = &expected.file.sealed;
@@ -227,12 +227,18 @@ impl Verification {
                          shard finishes it",
                     );
                 }
-                FileState::Absent => self.report.problem(
-                    ProblemKind::Missing,
-                    key,
-                    "the newest record names it, and neither the file nor its upload exists: the next sink that takes \
-                     over the shard rebuilds it from the stream",
-                ),
+                FileState::Absent => match self.rebuilt_since(&expected).await? {
+                    Some(rebuilt) => {
+                        uploads = self.list_uploads().await?;
+                        absent.push(rebuilt);
+                    }
+                    None => self.report.problem(
+                        ProblemKind::Missing,
+                        key,
+                        "the newest record names it, and neither the file nor its upload exists: the next sink that takes \
+                         over the shard rebuilds it from the stream",
+                    ),
+                },
                 state => self.add_file(expected, state),
             }
         }
@@ -249,6 +255,27 @@ impl Verification {
             }
         }
         Ok(())
+    }
+
+    async fn list_uploads(&self) -> Result<BTreeMap<String, String>> {
+        Ok(self.lake.list_uploads().await?.into_iter().collect())
+    }
+
+    /// The file that replaces a file of a newest record, if it was rebuilt since its chain was read.
+    async fn rebuilt_since(&self, absent: &Expected) -> Result<Option<Expected>> {
+        let name = DataFileName::of(&absent.file.sealed.key);
+        let (Some(tip), Some((_, name))) = (&absent.tip, name) else {
+            return Ok(None);
+        };
+        let key = tip.chain.rebuild(tip.slot, tip.index, name.generation + 1);
+        let Some(body) = self.lake.get(&key).await? else {
+            return Ok(None);
+        };
+        let record = RebuildRecord::from_body(&key, &body)?;
+        Ok(Some(Expected {
+            file: record.file,
+            tip: absent.tip.clone(),
+        }))
     }
 
     /// Reports the files that were listed and that no record names.
