@@ -57,7 +57,7 @@ impl Leftovers {
             if Self::is_done(chain, &leftover, to).await? {
                 debug_assert!(leftover.name.from <= to);
                 lake.discard(&leftover.upload).await?;
-                self.lock().retain(|known| known.upload != leftover.upload);
+                self.forget(&leftover.upload);
                 removed += 1;
             }
         }
@@ -68,7 +68,7 @@ impl Leftovers {
         Ok(())
     }
 
-    /// Adds an upload whose publish was dropped.
+    /// Adds an upload that no record names yet, and that nothing else looks after.
     pub(crate) fn add(&self, upload: String, key: String) {
         let Some((stem, name)) = DataFileName::of(&key) else {
             return;
@@ -79,6 +79,11 @@ impl Leftovers {
             stem,
             name,
         });
+    }
+
+    /// Forgets an upload that a record names, or that was thrown away.
+    pub(super) fn forget(&self, upload: &str) {
+        self.lock().retain(|known| known.upload != upload);
     }
 
     /// Throws away uploads of a dropped publish which no record can name, given as ids and keys. What drops them cannot

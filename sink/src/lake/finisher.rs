@@ -1,7 +1,8 @@
 //! How the files of a commit record become visible, also those that vanished.
 //!
 //! Owns the reveal of the files that a record names, and the rebuild of files that vanished before they were visible.
-//! Promises that finishing is repeatable, and that a vanished file is rebuilt from the stream by the recorded rules.
+//! Promises that finishing is repeatable, that vanished files are rebuilt from the stream by the recorded rules, all from one
+//! reading, and that a file of a record that has a successor stays removed: it was visible once.
 //! Refuses files that differ from what the record says.
 
 use std::fmt;
@@ -27,17 +28,16 @@ const GENERATIONS_MAX: u32 = 9;
 /// Rebuilds files of committed intervals.
 #[async_trait]
 pub trait Rebuild: Send + Sync + fmt::Debug {
-    /// Reads the interval of `commit` again by its recorded rules and uploads its file number `file` for `key`. `from` is
-    /// where the interval begins, as the record before it or the genesis says: position, marks, and how reading began.
-    /// `leftovers` gets the uploads that cannot be thrown away.
+    /// Reads the interval of `commit` again by its recorded rules and uploads those of its files that `files` names, in
+    /// order, each under its key there. `from` is where the interval begins, as the record before it or the genesis says:
+    /// position, marks, and how reading began. `leftovers` gets the uploads that cannot be thrown away.
     async fn rebuild(
         &self,
         commit: &Commit,
         from: Progress,
-        file: usize,
-        key: &str,
+        files: &[(usize, String)],
         leftovers: &Arc<Leftovers>,
-    ) -> Result<CommitFile>;
+    ) -> Result<Vec<CommitFile>>;
 }
 
 /// Makes the files of records visible.
@@ -67,103 +67,180 @@ impl Finisher {
     /// # Errors
     /// Fatal when a visible file differs from the record, or a vanished file cannot be rebuilt.
     pub async fn finish(&self, chain: &Chain, commit: &Commit) -> Result<()> {
-        let files = (0..commit.files.len()).map(|index| self.finish_file(chain, commit, index));
-        // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
-        let files: Vec<_> = files.collect();
-        stream::iter(files)
-            .buffer_unordered(REVEALS_MAX)
-            .try_collect::<()>()
-            .await
-    }
-
-    async fn finish_file(&self, chain: &Chain, commit: &Commit, index: usize) -> Result<()> {
-        let file = &commit.files[index];
-        let mut sealed = file.sealed.clone();
+        let sealed = commit.files.iter().map(|file| file.sealed.clone());
+        let mut hidden: Vec<(usize, Sealed)> = sealed.enumerate().collect();
         for generation in 1..=GENERATIONS_MAX {
-            let what = "make a file visible";
-            let reveal = retry_forever(what, &self.random, || async {
-                let _one = one_of(&self.requests.reveals).await?;
-                chain.lake.reveal(&sealed).await
-            });
-            match reveal.await? {
-                Reveal::Revealed | Reveal::Already => return Ok(()),
-                Reveal::Vanished => {}
-            }
+            hidden = self.reveal_all(chain, hidden).await?;
+            let Some((_, Sealed { key, .. })) = hidden.first() else {
+                return Ok(());
+            };
             // A compaction may have merged the file and removed it. The check follows the reveal, so that it sees a
             // compaction in between.
-            self.check_layout(chain, &sealed).await?;
-            let rebuilt = self.generation(chain, commit, index, generation).await?;
-            sealed = rebuilt.sealed;
+            self.check_layout(chain, key).await?;
+            if chain.record(commit.slot + 1).await?.is_some() {
+                let shard = &chain.shard;
+                tracing::warn!(%shard, key, "another program removed a file that was visible: it stays removed");
+                return Ok(());
+            }
+            hidden = self.replace(chain, commit, hidden, generation).await?;
         }
+        let vanished = hidden.first().map(|(_, sealed)| sealed.key.as_str());
         Err(Error::fatal(format!(
             "`{}` vanished {GENERATIONS_MAX} times before it could be made visible: find out what removes files below \
              `_hydrant/`",
-            file.sealed.key,
+            vanished.unwrap_or_default(),
         )))
     }
 
-    async fn check_layout(&self, chain: &Chain, sealed: &Sealed) -> Result<()> {
+    /// Makes files visible, and returns those that vanished, by their numbers.
+    async fn reveal_all(
+        &self,
+        chain: &Chain,
+        files: Vec<(usize, Sealed)>,
+    ) -> Result<Vec<(usize, Sealed)>> {
+        let reveals = files.into_iter().map(|file| self.reveal(chain, file));
+        // Collected, because the compiler cannot follow a lazy iterator of borrowing futures across threads.
+        let reveals: Vec<_> = reveals.collect();
+        let outcomes = stream::iter(reveals).buffer_unordered(REVEALS_MAX);
+        let outcomes: Vec<_> = outcomes.try_collect().await?;
+        let mut vanished: Vec<_> = outcomes.into_iter().flatten().collect();
+        vanished.sort_by_key(|(index, _)| *index);
+        Ok(vanished)
+    }
+
+    async fn reveal(
+        &self,
+        chain: &Chain,
+        file: (usize, Sealed),
+    ) -> Result<Option<(usize, Sealed)>> {
+        let reveal = retry_forever("make a file visible", &self.random, || async {
+            let _one = one_of(&self.requests.reveals).await?;
+            chain.lake.reveal(&file.1).await
+        });
+        Ok(match reveal.await? {
+            Reveal::Revealed | Reveal::Already => None,
+            Reveal::Vanished => Some(file),
+        })
+    }
+
+    async fn check_layout(&self, chain: &Chain, key: &str) -> Result<()> {
         let prefix = chain.names.table.layout();
         if chain.lake.page(&prefix, "", 1).await?.is_empty() {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "`{}` is missing and the table was compacted by a newer version: run that version",
-            sealed.key,
+            "`{key}` is missing and the table was compacted by a newer version: run that version",
         )))
     }
 
-    /// Returns the upload that replaces the file the `generation`-th time; rebuilds the file when there is none.
-    async fn generation(
+    /// Returns the uploads that replace these files the `generation`-th time; rebuilds the files that have none.
+    async fn replace(
         &self,
         chain: &Chain,
         commit: &Commit,
-        index: usize,
+        vanished: Vec<(usize, Sealed)>,
         generation: u32,
-    ) -> Result<CommitFile> {
-        let wanted = &commit.files[index];
-        let record_key = chain.names.rebuild(commit.slot, index, generation);
-        if let Some(body) = chain.lake.get(&record_key).await? {
-            return Self::replacement(&record_key, &body, wanted);
+    ) -> Result<Vec<(usize, Sealed)>> {
+        let (mut replaced, mut lacking) = (Vec::new(), Vec::new());
+        for (index, _) in vanished {
+            let record_key = chain.names.rebuild(commit.slot, index, generation);
+            match chain.lake.get(&record_key).await? {
+                Some(body) => {
+                    let file = Self::replacement(&record_key, &body, &commit.files[index])?;
+                    replaced.push((index, file.sealed));
+                }
+                None => lacking.push(index),
+            }
         }
+        if !lacking.is_empty() {
+            let rebuilt = self.rebuild(chain, commit, &lacking, generation).await?;
+            for (index, file) in lacking.into_iter().zip(rebuilt) {
+                let chosen = self.choose(chain, commit, (index, file), generation);
+                replaced.push((index, chosen.await?.sealed));
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Rebuilds files of a record from one reading of its interval.
+    async fn rebuild(
+        &self,
+        chain: &Chain,
+        commit: &Commit,
+        files: &[usize],
+        generation: u32,
+    ) -> Result<Vec<CommitFile>> {
+        let key_of = |index: &usize| &commit.files[*index].sealed.key;
+        let key = files.first().map(key_of);
         let Some(rebuild) = &self.rebuild else {
             return Err(Error::fatal(format!(
                 "`{}` vanished before it was visible, and this process has no stream to rebuild it from: start the sink, \
                  which rebuilds it",
-                wanted.sealed.key,
+                key.map_or("", |key| key),
             )));
         };
-        tracing::warn!(key = %wanted.sealed.key, generation, "rebuilding a vanished file");
-        let key = generation_key(&wanted.sealed.key, generation);
+        tracing::warn!(
+            key,
+            files = files.len(),
+            generation,
+            "rebuilding vanished files"
+        );
+        let names = files
+            .iter()
+            .map(|index| (*index, generation_key(key_of(index), generation)));
+        let names: Vec<(usize, String)> = names.collect();
         let from = Self::from_of(chain, commit).await?;
-        let rebuilding = rebuild.rebuild(commit, from, index, &key, &self.leftovers);
-        let file = rebuilding.await?;
-        if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
-            chain.lake.discard(&file.sealed.upload).await?;
-            return Err(Error::fatal(format!(
-                "cannot rebuild `{}`: its {} rows became {} or different ones; the stream no longer holds the same records",
-                wanted.sealed.key, wanted.rows, file.rows,
-            )));
+        let rebuilding = rebuild.rebuild(commit, from, &names, &self.leftovers);
+        let rebuilt = rebuilding.await?;
+        debug_assert_eq!(rebuilt.len(), files.len());
+        for file in &rebuilt {
+            let Sealed { upload, key, .. } = &file.sealed;
+            self.leftovers.add(upload.clone(), key.clone());
         }
+        for (index, file) in files.iter().zip(&rebuilt) {
+            let wanted = &commit.files[*index];
+            if (file.rows, &file.position_hash) != (wanted.rows, &wanted.position_hash) {
+                for file in &rebuilt {
+                    chain.lake.discard(&file.sealed.upload).await?;
+                }
+                return Err(Error::fatal(format!(
+                    "cannot rebuild `{}`: its {} rows became {} or different ones; the stream no longer holds the same records",
+                    wanted.sealed.key, wanted.rows, file.rows,
+                )));
+            }
+        }
+        Ok(rebuilt)
+    }
+
+    /// Puts the record that chooses a rebuilt file, and returns the file that was chosen.
+    async fn choose(
+        &self,
+        chain: &Chain,
+        commit: &Commit,
+        (index, file): (usize, CommitFile),
+        generation: u32,
+    ) -> Result<CommitFile> {
+        let record_key = chain.names.rebuild(commit.slot, index, generation);
         let record = RebuildRecord {
             version: REBUILD_VERSION,
             slot: commit.slot,
             index,
             generation,
-            file: file.clone(),
+            file,
         };
         let body = seal_body(&record);
         let put = retry_forever("put a rebuild record", &self.random, || {
             chain.lake.put_new(&record_key, body.clone())
         });
-        match put.await? {
-            Put::Created => Ok(file),
-            Put::Exists(found) if found == body => Ok(file),
-            Put::Exists(found) => {
-                chain.lake.discard(&file.sealed.upload).await?;
-                Self::replacement(&record_key, &found, wanted)
+        let chosen = match put.await? {
+            Put::Exists(found) if found != body => {
+                chain.lake.discard(&record.file.sealed.upload).await?;
+                Self::replacement(&record_key, &found, &commit.files[index])?
             }
-        }
+            _ => record.file.clone(),
+        };
+        self.leftovers.forget(&record.file.sealed.upload);
+        Ok(chosen)
     }
 
     /// Where the interval of a record begins, with what the reader knew there.

@@ -99,7 +99,13 @@ impl SourceRebuild {
                         return Err(self.gone(&shard, until));
                     }
                 }
-                Read::Idle { through } => buffer.advance_to(through.min(until)),
+                Read::Idle { through } => {
+                    buffer.advance_to(through.min(until));
+                    // What was committed lay before the end of the stream.
+                    if buffer.to < until {
+                        return Err(self.gone(&shard, until));
+                    }
+                }
                 Read::Gap { from, to, why, .. } => buffer.gap(from, to.min(until), why),
                 Read::End { .. } => buffer.advance_to(until),
             }
@@ -185,12 +191,12 @@ impl Rebuild for SourceRebuild {
         &self,
         commit: &Commit,
         from: Progress,
-        file: usize,
-        key: &str,
+        files: &[(usize, String)],
         leftovers: &Arc<Leftovers>,
-    ) -> Result<CommitFile> {
+    ) -> Result<Vec<CommitFile>> {
         let _one = self.one_at_a_time.lock().await;
         let interval_of = commit.interval();
+        let key = files.first().map_or("", |(_, key)| key);
         if *self.stream.id() != commit.stream {
             return Err(Error::fatal(format!(
                 "cannot rebuild `{key}`: it comes from stream `{}`, but this sink reads `{}`",
@@ -250,21 +256,26 @@ impl Rebuild for SourceRebuild {
             uploads: &uploads,
         };
         let gone = || self.gone(&interval_of.shard, interval.to);
-        let wanted = &commit.files[file].sealed.key;
         let choose = |plans: Vec<PlannedFile>| {
-            let mut plan = plans.into_iter().nth(file).ok_or_else(gone)?;
-            if plan.key != *wanted {
-                return Err(Error::fatal(format!(
-                    "cannot rebuild `{wanted}`: it became `{}`; the stream no longer holds the same records",
-                    plan.key,
-                )));
-            }
-            key.clone_into(&mut plan.key);
-            Ok(vec![plan])
+            let mut plans: Vec<Option<PlannedFile>> = plans.into_iter().map(Some).collect();
+            let chosen = files.iter().map(|(index, key)| {
+                let plan = plans.get_mut(*index).and_then(Option::take);
+                let mut plan = plan.ok_or_else(gone)?;
+                let wanted = &commit.files[*index].sealed.key;
+                if plan.key != *wanted {
+                    return Err(Error::fatal(format!(
+                        "cannot rebuild `{wanted}`: it became `{}`; the stream no longer holds the same records",
+                        plan.key,
+                    )));
+                }
+                key.clone_into(&mut plan.key);
+                Ok(plan)
+            });
+            chosen.collect()
         };
         let uploading = conformed.upload(uploader, &names, metadata, choose);
-        let (_, mut files) = uploading.await?;
-        uploads.forget(&files);
-        files.pop().ok_or_else(gone)
+        let (_, rebuilt) = uploading.await?;
+        uploads.forget(&rebuilt);
+        Ok(rebuilt)
     }
 }

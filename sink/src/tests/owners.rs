@@ -13,8 +13,12 @@ use hydrant_testing::disk::{Op, Rule, SimWorld};
 use hydrant_testing::layer::{LakeLayer, Layered};
 use tokio::sync::Mutex;
 
+use super::beside::{PUT, push, recorded};
+use super::slow_lake::slowed_over;
 use super::support::*;
 use crate::lake::{Chain, Finisher, Publisher};
+use crate::shard::flush_rules::FlushRules;
+use crate::table::spec::TableRules;
 
 fn after(error: &Error) -> Position {
     match error.disposition() {
@@ -280,6 +284,36 @@ async fn a_zombies_late_reveal_shows_nothing_twice() {
         assert_eq!(lake.lake.reveal(&sealed).await.unwrap(), Reveal::Already);
     }
     assert_exactly_once(&world, 0..9, "").await;
+}
+
+/// The files of a record that has a successor were visible once: who removed them since does not want them back.
+#[tokio::test(start_paused = true)]
+async fn a_zombie_brings_no_removed_file_back() {
+    let world = world(1);
+    let mut zombie = ProcessSetup::named(&world, "a").run().await.unwrap();
+    let (rules, flush) = (TableRules::default(), FlushRules::default());
+    let events = slowed_over(&mut zombie, PUT, stream_of(40), rules, flush).await;
+    let (mut ours, _) = zombie.claim("000000").await.unwrap();
+    push(&mut ours, 0..6).await;
+    ours.publish(Flush::Time).await.unwrap();
+    while recorded(&events) == 0 {
+        clock::sleep(PUT / 10).await;
+    }
+    let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
+    let (mut theirs, _) = heir.claim("000000").await.unwrap();
+    assert_exactly_once(&world, 0..6, "").await;
+    for prefix in [names().data(), names().dead_letters()] {
+        for object in heir.lake.list(&prefix).await.unwrap() {
+            heir.lake.delete(&object.key).await.unwrap();
+        }
+    }
+    publish(&mut theirs, 6..9).await.unwrap();
+    ours.changed().await;
+    let progress = ours.publish(Flush::Drain).await.unwrap();
+    assert_eq!(progress.to, Position::offset(5));
+    let error = publish(&mut ours, 6..9).await.unwrap_err();
+    assert_eq!(after(&error), Position::offset(8));
+    assert_exactly_once(&world, 6..9, "").await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Files that vanish before they are visible, made again from the source.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::batch::{AccountOf, Batch, RunBuilder, Span, Step};
@@ -10,8 +11,10 @@ use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::transform::{self, Transform, Transformed};
 use hydrant_core::{Disposition, Position, Result};
+use hydrant_testing::disk::SimWorld;
 
 use super::owners::{OwnersPlan, between, stream_of};
+use super::slow_lake::Events;
 use super::support::*;
 use crate::lake::{Chain, ChainTip, FileKind};
 use crate::table::spec::TableRules;
@@ -120,6 +123,55 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
         .unwrap_err();
     assert!(error.to_string().contains("start the sink"), "{error}");
     assert!(found(&world).await.is_empty());
+}
+
+/// A process that died before its reveals, and whose uploads were removed.
+async fn all_vanished(world: &SimWorld, records: std::ops::Range<u64>) -> SinkProcess {
+    let plan = OwnersPlan {
+        hold_reveals: true,
+        ..OwnersPlan::default()
+    };
+    let (dead, _) = between(world, "dead", plan).await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, records).await.unwrap_err();
+    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    dead
+}
+
+/// A stream that was restored from an older moment than its lake never comes to the end of the interval.
+#[tokio::test(start_paused = true)]
+async fn a_source_that_ends_before_the_interval_is_an_alarm() {
+    let world = world(1);
+    all_vanished(&world, 0..8).await;
+    let heir = ProcessSetup::named(&world, "heir").over(stream_of(5));
+    let heir = heir.await.unwrap();
+    let id = super::support::shard("000000");
+    let resuming = tokio::time::timeout(Duration::from_secs(60), heir.stage.resume(&id));
+    let error = resuming.await.expect("it does not wait").unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Fatal);
+    assert!(error.to_string().contains("no longer holds"), "{error}");
+    assert!(heir.lake.list_uploads().await.unwrap().is_empty());
+}
+
+/// All files of a record that vanished come from one reading of the interval.
+#[tokio::test(start_paused = true)]
+async fn the_files_of_a_record_are_made_again_from_one_reading() {
+    let world = world(1);
+    all_vanished(&world, 0..12).await;
+    let events = Events::default();
+    let stream = FakeStream {
+        pace: Some(BatchPace {
+            every: Duration::ZERO,
+            events: events.clone(),
+        }),
+        ..stream_of(40)
+    };
+    let heir = ProcessSetup::named(&world, "heir").over(stream);
+    heir.await.unwrap().claim("000000").await.unwrap();
+    assert_exactly_once(&world, 0..12, "").await;
+    assert_eq!(events.opened().len(), 1);
 }
 
 /// Drops every third record and hides the numbers of the others.

@@ -218,3 +218,32 @@ async fn an_upload_of_a_rebuild_that_was_stuck_is_removed_after_all() {
     assert!(heir.lake.list_uploads().await.unwrap().is_empty());
     assert_exactly_once(&world, 0..6, "").await;
 }
+
+/// The lake refuses the record that chooses a rebuilt file: the upload goes when the next attempt has chosen another one.
+#[tokio::test(start_paused = true)]
+async fn an_upload_of_a_rebuild_that_no_record_chose_is_removed_after_all() {
+    let world = world(1);
+    let plan = OwnersPlan {
+        hold_reveals: true,
+        ..OwnersPlan::default()
+    };
+    let (dead, _) = between(&world, "a", plan).await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    publish(&mut shard, 0..6).await.unwrap_err();
+    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    let (heir, _) = between(&world, "b", OwnersPlan::default()).await;
+    // The listing of uploads, which would find them, was made before.
+    heir.claim("000001").await.unwrap();
+    world.fail(Rule {
+        kind: ErrorKind::PermissionDenied,
+        ..Rule::once(Op::LinkNew, "rebuild")
+    });
+    let id = super::support::shard("000000");
+    heir.stage.resume(&id).await.unwrap_err();
+    assert!(!heir.lake.list_uploads().await.unwrap().is_empty());
+    heir.claim("000000").await.unwrap();
+    assert!(heir.lake.list_uploads().await.unwrap().is_empty());
+    assert_exactly_once(&world, 0..6, "").await;
+}

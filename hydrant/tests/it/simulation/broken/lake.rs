@@ -134,10 +134,9 @@ impl Rebuild for OtherRules {
         &self,
         commit: &Commit,
         from: Progress,
-        file: usize,
-        key: &str,
+        files: &[(usize, String)],
         leftovers: &Arc<Leftovers>,
-    ) -> Result<CommitFile> {
+    ) -> Result<Vec<CommitFile>> {
         let mut other = commit.clone();
         let specs = self.lake.list("_hydrant/events/specs/").await?;
         let digest = |object: &Object| {
@@ -149,6 +148,6 @@ impl Rebuild for OtherRules {
             other.spec = digest;
         }
         let inner = &self.inner;
-        inner.rebuild(&other, from, file, key, leftovers).await
+        inner.rebuild(&other, from, files, leftovers).await
     }
 }
