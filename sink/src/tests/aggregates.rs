@@ -13,11 +13,12 @@ use hydrant_core::stream::{OpenAt, Read, Start};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Position, Sequence, clock};
 use hydrant_testing::disk::SimWorld;
+use hydrant_testing::layer::Layered;
 use proptest::prelude::*;
 
 use super::beside::with;
 use super::faults::contents;
-use super::owners::{OwnersPlan, between, stream_of};
+use super::owners::{OwnersPlan, between};
 use super::slow_lake::Events;
 use super::support::*;
 use crate::lake::{Chain, Commit};
@@ -420,16 +421,17 @@ async fn heir_of(world: &SimWorld, dead: &SinkProcess) -> (SinkProcess, Events) 
         dead.lake.discard(&upload).await.unwrap();
     }
     let events = Events::default();
-    let pace = BatchPace {
+    let stream = stream_with(40, payload);
+    stream.add_partition("gone");
+    stream.split_into("gone", "child", "sibling");
+    fill(&stream, "child", 40, payload);
+    stream.forget("gone");
+    let stream = Arc::new(Layered(PacedStream {
+        below: Arc::new(stream),
         every: Duration::ZERO,
         events: events.clone(),
-    };
-    let source = FakeStream {
-        has_child: true,
-        pace: Some(pace),
-        ..stream_of(40)
-    };
-    let heir = ProcessSetup::named(world, "c").over(source).await.unwrap();
+    }));
+    let heir = ProcessSetup::named(world, "c").over(stream).await.unwrap();
     (heir, events)
 }
 

@@ -10,8 +10,9 @@ use hydrant_core::shutdown::Shutdown;
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Position, clock};
+use hydrant_testing::layer::Layered;
 
-use super::owners::{OwnersPlan, between, stream_of};
+use super::owners::{OwnersPlan, between};
 use super::slow_lake::{Events, LakeEvent, slowed, slowed_over};
 use super::support::*;
 use crate::encode::EncodeOptions;
@@ -73,19 +74,17 @@ async fn reading_goes_on_during_every_publish() {
         flush,
     )
     .await;
-    let stream = FakeStream {
-        pace: Some(BatchPace {
-            every: Duration::from_millis(20),
-            events: events.clone(),
-        }),
-        ..stream_of(RECORDS)
+    let stream = PacedStream {
+        below: stream_of(RECORDS),
+        every: Duration::from_millis(20),
+        events: events.clone(),
     };
     let spec = RunSpec {
         keeps_progress: false,
         exit_at_end: true,
         ..RunSpec::new(
             process.context.clone(),
-            Arc::new(stream),
+            Arc::new(Layered(stream)),
             "sink",
             Arc::new(process.stage.clone()),
             Shutdown::new(),

@@ -5,7 +5,7 @@ use hydrant_core::Position;
 use hydrant_core::lake::{Put, Sealed, SharedLake};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 
-use super::owners::{OwnersPlan, between, stream_of};
+use super::owners::{OwnersPlan, between};
 use super::support::*;
 use crate::lake::{Commit, generation_key};
 

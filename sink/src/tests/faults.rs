@@ -223,13 +223,7 @@ async fn a_later_program_gives_up_what_was_given_up() {
         for file in &files {
             process.lake.delete(&file.sealed.key).await.unwrap();
         }
-        let stream = FakeStream {
-            id: stream_id(),
-            len: 20,
-            payload,
-            has_child: false,
-            pace: None,
-        };
+        let stream = Arc::new(stream_with(20, payload));
         let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();
         heir.claim("000000").await.unwrap();
         assert_exactly_once(&world, 0..20, "").await;

@@ -27,16 +27,6 @@ fn after(error: &Error) -> Position {
     }
 }
 
-pub(super) fn stream_of(len: u64) -> FakeStream {
-    FakeStream {
-        id: stream_id(),
-        len,
-        payload,
-        has_child: false,
-        pace: None,
-    }
-}
-
 /// A zombie at a stale position collides, publishes nothing, and the table stays right.
 #[tokio::test]
 async fn the_second_of_two_owners_publishes_nothing() {

@@ -12,8 +12,9 @@ use hydrant_core::stream::Read;
 use hydrant_core::transform::{self, Transform, Transformed};
 use hydrant_core::{Disposition, Position, Result};
 use hydrant_testing::disk::SimWorld;
+use hydrant_testing::layer::Layered;
 
-use super::owners::{OwnersPlan, between, stream_of};
+use super::owners::{OwnersPlan, between};
 use super::slow_lake::Events;
 use super::support::*;
 use crate::lake::{Chain, ChainTip, FileKind};
@@ -101,10 +102,7 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
     for (upload, _) in dead.lake.list_uploads().await.unwrap() {
         dead.lake.discard(&upload).await.unwrap();
     }
-    let changed = FakeStream {
-        payload: |n| format!("{{\"n\":{n}}}"),
-        ..stream_of(40)
-    };
+    let changed = Arc::new(stream_with(40, |n| format!("{{\"n\":{n}}}")));
     let heir = ProcessSetup::named(&world, "b")
         .over(changed)
         .await
@@ -161,13 +159,11 @@ async fn the_files_of_a_record_are_made_again_from_one_reading() {
     let world = world(1);
     all_vanished(&world, 0..12).await;
     let events = Events::default();
-    let stream = FakeStream {
-        pace: Some(BatchPace {
-            every: Duration::ZERO,
-            events: events.clone(),
-        }),
-        ..stream_of(40)
-    };
+    let stream = Arc::new(Layered(PacedStream {
+        below: stream_of(40),
+        every: Duration::ZERO,
+        events: events.clone(),
+    }));
     let heir = ProcessSetup::named(&world, "heir").over(stream);
     heir.await.unwrap().claim("000000").await.unwrap();
     assert_exactly_once(&world, 0..12, "").await;

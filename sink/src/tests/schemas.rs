@@ -142,7 +142,7 @@ async fn provenance_says_where_rows_came_from() {
         assert_eq!(row["_sequence"], row["n"].to_string());
         assert_eq!(
             (&row["_stream"], &row["_shard"]),
-            (&"clean@7f".into(), &"000000".into())
+            (&"clean@memory".into(), &"000000".into())
         );
     }
 }

@@ -21,15 +21,7 @@ async fn begin(shard: &mut Box<dyn ShardStage>, range: std::ops::Range<u64>) -> 
 
 /// Works on the shard until all records are published; returns to the winner's position whenever it loses.
 async fn own(start: ProcessSetup, random: Random) -> Result<()> {
-    let process = start
-        .over(FakeStream {
-            id: stream_id(),
-            len: RECORDS,
-            payload,
-            has_child: false,
-            pace: None,
-        })
-        .await?;
+    let process = start.over(stream_of(RECORDS)).await?;
     loop {
         let (mut shard, after) = match process.claim("000000").await {
             Ok(claimed) => claimed,

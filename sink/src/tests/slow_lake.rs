@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hydrant_core::Result;
 use hydrant_core::clock;
 use hydrant_core::lake::{Lake, Put, Reveal, Sealed, SharedLake, Upload};
-use hydrant_core::stream::OpenAt;
+use hydrant_core::stream::{OpenAt, SharedStream};
 use hydrant_testing::layer::{LakeLayer, Layered};
 
 use super::support::*;
@@ -89,7 +89,7 @@ pub(crate) struct SlowLake {
 
 /// The same process, with a lake that takes its time.
 pub(crate) async fn slowed(process: &mut SinkProcess, delay: Duration) -> Events {
-    let stream = super::owners::stream_of(1);
+    let stream = stream_of(1);
     slowed_over(
         process,
         delay,
@@ -104,7 +104,7 @@ pub(crate) async fn slowed(process: &mut SinkProcess, delay: Duration) -> Events
 pub(crate) async fn slowed_over(
     process: &mut SinkProcess,
     delay: Duration,
-    stream: FakeStream,
+    stream: SharedStream,
     rules: TableRules,
     flush: FlushRules,
 ) -> Events {

@@ -13,18 +13,17 @@ use hydrant_core::disk::SharedDisk;
 use hydrant_core::lake::{Lake, SharedLake};
 use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, Opened, ShardStage, Stage};
-use hydrant_core::stream::{
-    self, Assignment, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream, Stream,
-    StreamWriter,
-};
+use hydrant_core::stream::{OpenAt, Read, ShardReader, SharedStream, Stream};
 use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Transform;
 use hydrant_core::{
-    Budget, Context, HashRange, Position, Random, Result, Sequence, Shard, ShardId, ShardMap,
-    StreamId, Workers,
+    Budget, Context, HashRange, Position, Random, Result, Sequence, Shard, ShardId, StreamId,
+    Workers,
 };
 use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::{SimDisk, SimWorld};
+use hydrant_testing::layer::StreamLayer;
+use hydrant_testing::memory::MemoryStream;
 use hydrant_testing::trace::Trace;
 
 use super::slow_lake::{Events, LakeEvent};
@@ -75,7 +74,7 @@ pub(crate) struct SinkProcess {
 }
 
 pub(crate) fn stream_id() -> StreamId {
-    StreamId::new("clean", "7f")
+    StreamId::new("clean", "memory")
 }
 
 pub(crate) fn names() -> TableNames {
@@ -146,7 +145,7 @@ impl ProcessSetup {
 
 impl SinkProcess {
     /// Opens the sink again, on the lake of this process.
-    pub(crate) async fn stage_on(&self, stream: FakeStream) -> Result<TableSink> {
+    pub(crate) async fn stage_on(&self, stream: SharedStream) -> Result<TableSink> {
         let (rules, flush) = (TableRules::default(), FlushRules::default());
         self.stage_with(stream, rules, flush).await
     }
@@ -154,11 +153,10 @@ impl SinkProcess {
     /// The same, with other rules.
     pub(crate) async fn stage_with(
         &self,
-        stream: FakeStream,
+        stream: SharedStream,
         rules: TableRules,
         flush: FlushRules,
     ) -> Result<TableSink> {
-        let stream: SharedStream = Arc::new(stream);
         let (lake, context, names) = (&self.lake, &self.context, names());
         let rebuild = Arc::new(SourceRebuild::new(&stream, lake, context, &names, None));
         TableSink::open(
@@ -331,141 +329,89 @@ pub(crate) async fn assert_exactly_once(
     assert_eq!(found, wanted, "{what}");
 }
 
-/// A stream of one shard that holds the records `0..len`, cut into batches of seven.
-#[derive(Debug)]
-pub(crate) struct FakeStream {
-    pub(crate) id: StreamId,
-    pub(crate) len: u64,
-    /// The record at a number.
-    pub(crate) payload: fn(u64) -> String,
-    /// Whether a child, whose parent is gone, holds the same records.
-    pub(crate) has_child: bool,
-    /// How the batches come; without it all are there.
-    pub(crate) pace: Option<BatchPace>,
+/// A stream whose shard `000000` holds the records `0..len`, in appends of seven, each of which is read as a batch.
+pub(crate) fn stream_with(len: u64, payload: fn(u64) -> String) -> MemoryStream {
+    let id = stream_id();
+    let stream = MemoryStream::new(&id.name, 0, Arc::new(ManualClock::new(NOW)));
+    stream.batch_appends(1);
+    stream.add_partition("000000");
+    fill(&stream, "000000", len, payload);
+    stream
 }
 
-/// A batch comes every so often, and its coming is an event.
-#[derive(Clone, Debug)]
-pub(crate) struct BatchPace {
+/// Appends the records `0..len` to a shard, seven at a time.
+pub(crate) fn fill(stream: &MemoryStream, shard: &str, len: u64, payload: fn(u64) -> String) {
+    for first in (0..len).step_by(7) {
+        let payloads: Vec<String> = (first..len.min(first + 7)).map(payload).collect();
+        stream.append_batch(shard, batch(first, &payloads));
+    }
+}
+
+pub(crate) fn stream_of(len: u64) -> SharedStream {
+    Arc::new(stream_with(len, payload))
+}
+
+/// A stream whose batches come every so often. Readers that are opened, and the batches, are events.
+#[derive(Debug)]
+pub(crate) struct PacedStream {
+    pub(crate) below: SharedStream,
     pub(crate) every: Duration,
     pub(crate) events: Events,
 }
 
 #[derive(Debug)]
-struct FakeReader {
-    next: u64,
-    len: u64,
-    payload: fn(u64) -> String,
-    pace: Option<BatchPace>,
-    idle: bool,
+struct PacedReader {
+    below: Box<dyn ShardReader>,
+    every: Duration,
+    events: Events,
 }
 
 #[async_trait]
-impl ShardReader for FakeReader {
+impl ShardReader for PacedReader {
     async fn next(&mut self) -> Result<Read> {
-        if self.next >= self.len {
-            if std::mem::replace(&mut self.idle, true) {
-                std::future::pending().await
-            }
-            return Ok(Read::Idle {
-                through: Position::offset(self.len - 1),
-            });
+        clock::sleep(self.every).await;
+        let read = self.below.next().await?;
+        if let Read::Batch(batch) = &read {
+            let first = batch.position(0).0.offset().unwrap();
+            self.events.add(LakeEvent::Read(first));
         }
-        if let Some(pace) = &self.pace {
-            clock::sleep(pace.every).await;
-            pace.events.add(LakeEvent::Read(self.next));
-        }
-        let first = self.next;
-        self.next = (first + 7).min(self.len);
-        let payloads: Vec<String> = (first..self.next).map(self.payload).collect();
-        Ok(Read::Batch(batch(first, &payloads)))
+        Ok(read)
     }
 }
 
 #[async_trait]
-impl Stream for FakeStream {
-    fn id(&self) -> &StreamId {
-        &self.id
+impl StreamLayer for PacedStream {
+    fn below(&self) -> &dyn Stream {
+        &*self.below
     }
-    fn url(&self) -> &str {
-        "fake:"
-    }
-    async fn shards(&self) -> Result<ShardMap> {
-        let child = Shard {
-            parents: vec!["gone".into()],
-            ..shard("child")
-        };
-        let child = self.has_child.then_some(child);
-        let shards = [shard("000000")].into_iter().chain(child);
-        Ok(ShardMap::new(shards.collect()))
-    }
-    async fn shards_changed(&self) -> Result<()> {
-        std::future::pending().await
-    }
-    async fn states(&self) -> Result<Vec<ShardState>> {
-        Ok(vec![self.state(&shard("000000").id).await?])
-    }
-    async fn state(&self, id: &ShardId) -> Result<ShardState> {
-        Ok(ShardState {
-            shard: shard(id.as_str()),
-            tip: Some(Position::offset(self.len - 1)),
-            kept_after: Position::Begin,
-            records: None,
-            bytes: None,
-            newest_arrival: None,
-        })
-    }
-    async fn behind(&self, _shard: &ShardId, after: &Progress) -> Result<Behind> {
-        let next = after.to.next_offset().unwrap();
-        Ok(match self.len.saturating_sub(next) {
-            0 => Behind::Done,
-            records => Behind::Records(records),
-        })
-    }
-    async fn start(&self, _shard: &ShardId, _start: stream::Start) -> Result<Progress> {
-        Ok(Progress::default())
-    }
+
     async fn reader(
         &self,
-        _shard: &ShardId,
+        shard: &ShardId,
         at: OpenAt,
-        _budget: &Budget,
+        budget: &Budget,
     ) -> Result<Box<dyn ShardReader>> {
-        if let Some(pace) = &self.pace {
-            pace.events.add(LakeEvent::Opened(Box::new(at.clone())));
-        }
-        let OpenAt::After { progress, .. } = at else {
-            unimplemented!("no test asks")
-        };
-        Ok(Box::new(FakeReader {
-            next: progress.to.next_offset().unwrap(),
-            len: self.len,
-            payload: self.payload,
-            pace: self.pace.clone(),
-            idle: false,
+        self.events.add(LakeEvent::Opened(Box::new(at.clone())));
+        Ok(Box::new(PacedReader {
+            below: self.below.reader(shard, at, budget).await?,
+            every: self.every,
+            events: self.events.clone(),
         }))
-    }
-    async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        unimplemented!("no test asks")
-    }
-    async fn assignment(&self, _join: &Join) -> Result<Assignment> {
-        unimplemented!("no test asks")
     }
 }
 
 impl ProcessSetup {
     /// Starts the process with a rebuild of vanished files from `stream`.
-    pub(crate) async fn over(self, stream: FakeStream) -> Result<SinkProcess> {
+    pub(crate) async fn over(self, stream: SharedStream) -> Result<SinkProcess> {
         self.behind(stream, None).await
     }
 
     /// The same, with a transform in the same process.
     pub(crate) async fn behind(
         mut self,
-        stream: FakeStream,
+        stream: SharedStream,
         behind: Option<Arc<dyn Transform>>,
     ) -> Result<SinkProcess> {
-        let stream: SharedStream = Arc::new(stream);
         self.rules.policy = behind
             .as_ref()
             .map(|transform| transform.digest().to_owned());

@@ -13,7 +13,7 @@ use hydrant_core::{Error, Position, Result};
 use hydrant_testing::disk::SimWorld;
 use hydrant_testing::layer::{LakeLayer, Layered};
 
-use super::owners::{OwnersPlan, between, stream_of};
+use super::owners::{OwnersPlan, between};
 use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
 use crate::verify::{
@@ -466,14 +466,8 @@ async fn a_rebuilt_file_counts_instead_of_the_vanished_one() {
     let lake = &process.lake;
     let tip = Commit::from_body("k", &lake.get(&chain.record(3)).await.unwrap().unwrap()).unwrap();
     lake.delete(&tip.files[0].sealed.key).await.unwrap();
-    let stream = FakeStream {
-        id: stream_id(),
-        len: 40,
-        payload,
-        has_child: false,
-        pace: None,
-    };
-    let heir = ProcessSetup::named(&world, "b").over(stream).await.unwrap();
+    let heir = ProcessSetup::named(&world, "b").over(stream_of(40));
+    let heir = heir.await.unwrap();
     heir.claim("000000").await.unwrap();
     let report = check(&heir.lake).await;
     assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");

@@ -1,10 +1,15 @@
 //! What a test does to a stream without a writer or an administrator: it appends records that say where they lie, to a
 //! stream that checks appends, names shards, forgets them, and orders failures of reads.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use hydrant_core::batch::Batch;
+use hydrant_core::budget::Permit;
 use hydrant_core::clock::SharedClock;
 use hydrant_core::error::Error;
 use hydrant_core::shard::{HashRange, Shard, ShardId};
+use hydrant_core::stream::Append;
 
 use super::leases::MemoryLeases;
 use super::state::MemoryShardLog;
@@ -43,6 +48,27 @@ impl MemoryStream {
     /// Appends one record with these bytes.
     pub fn append_payload(&self, shard: &str, payload: &'static [u8]) {
         self.append_with(shard, |_| payload.into());
+    }
+
+    /// Appends all records of a batch at once.
+    pub fn append_batch(&self, shard: &str, batch: Batch) {
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        let log = state.checked(&shard.into()).expect("the shard exists");
+        let append = Append {
+            picks: (0..batch.len() as u32).collect(),
+            routes: vec![log.shard.range.first; batch.len()].into(),
+            batch: Arc::new(batch),
+            explicit: false,
+            entry: None,
+            claims: Vec::new(),
+            input: None,
+            units: Arc::default(),
+            permit: Permit::default(),
+        };
+        log.append(append, now).expect("the shard is open");
+        drop(state);
+        self.shared.notify();
     }
 
     fn append_with(&self, shard: &str, payload: impl FnOnce(u64) -> Bytes) {
