@@ -18,6 +18,12 @@ const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 /// The most rows one decoder takes.
 const ROWS_MAX: usize = i32::MAX as usize;
 
+/// What a column takes beside its values, from the first record on: names, type, and the first capacity of its arrays.
+const COLUMN_BYTES: u64 = 768;
+
+/// What a column of a file takes beside its values, from when the files are planned until the last one is uploaded.
+const FILE_COLUMN_BYTES: u64 = 160;
+
 /// The facts about a record that are not in its payload.
 #[derive(Clone, Copy, Debug)]
 pub struct RowOrigin<'a> {
@@ -258,6 +264,12 @@ impl Decoder {
             arrays: beside,
             present: beside,
         })
+    }
+
+    /// The bytes that the columns take beside the rows, with what planning a file for each partition will take.
+    pub(crate) fn column_bytes(&self) -> u64 {
+        let files = self.router.len() as u64;
+        self.state.width as u64 * (COLUMN_BYTES + files * FILE_COLUMN_BYTES)
     }
 
     /// Ends the interval.

@@ -259,7 +259,7 @@ impl Buffer {
 
     /// The memory that the interval takes, with what publishing it will take: its rows twice while they are split into
     /// partitions; then its rows once and the bytes of their files twice, once being encoded and once as a whole.
-    /// Compression is not counted on, but nulls take no bytes of a file.
+    /// Compression is not counted on, but nulls take no bytes of a file. Columns take memory whether they have values or not.
     pub(crate) fn bytes(&self) -> u64 {
         let rows = if self.decoder.rows() == 0 {
             0
@@ -267,7 +267,8 @@ impl Buffer {
             let size = self.decoder.size();
             (size.arrays + size.arrays.max(size.present * 2)) as u64
         };
-        rows + self.tally.dead_letter_bytes + self.facts.positions.bytes()
+        let columns = self.decoder.column_bytes();
+        rows + columns + self.tally.dead_letter_bytes + self.facts.positions.bytes()
     }
 
     /// Marks everything up to `through` as read.

@@ -1,6 +1,7 @@
 //! When intervals are cut, and what they hold.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hydrant_core::clock;
@@ -11,7 +12,10 @@ use hydrant_core::{Budget, Position, Workers};
 use super::beside::{PUT, recorded};
 use super::slow_lake::{LakeEvent, slowed};
 use super::support::*;
+use crate::schema::TableSchema;
+use crate::shard::buffer::{Buffer, StreamShard, TakeOutcome};
 use crate::shard::flush_rules::FlushRules;
+use crate::shard::interval::conform;
 use crate::shard::sink_shard::growth_bytes;
 use crate::table::spec::TableRules;
 
@@ -278,4 +282,42 @@ async fn hundreds_of_shards_publish_at_once() {
     }
     let wanted = (0..4).map(|n| (n, SHARDS)).collect();
     assert_eq!(found(&world).await, wanted);
+}
+
+/// What an interval of these records takes until its files are planned, and what it counts.
+fn taken_and_counted(records: &[String]) -> (u64, u64) {
+    let source = StreamShard::new(&stream_id(), &shard("000000").id);
+    let (rules, base) = (TableRules::default(), Arc::new(TableSchema::default()));
+    let (begin, batch) = (Position::Begin, batch(0, records));
+    let mut counted = 0;
+    let (_, memory) = hydrant_fuzz::memory(|| {
+        let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
+        let taken = buffer.take(&batch, 0, NOW, u64::MAX, false).unwrap();
+        assert_eq!(taken, TakeOutcome::All);
+        counted = buffer.bytes();
+        let (decoded, facts) = buffer.seal();
+        let schema = decoded.schema().clone();
+        conform(facts, decoded, &schema, NOW).unwrap()
+    });
+    (memory.peak_bytes, counted)
+}
+
+/// Columns take memory beside their values, and each column of each file does.
+#[test]
+fn the_columns_of_an_interval_and_of_its_files_take_what_is_counted() {
+    let wide = |columns: usize| {
+        let columns: Vec<String> = (0..columns).map(|n| format!("\"column{n}\":{n}")).collect();
+        columns.join(",")
+    };
+    let day = |n: usize| {
+        let (month, day) = (1 + n / 28, 1 + n % 28);
+        let time = format!("2026-{month:02}-{day:02}T00:00:00Z");
+        format!("{{\"time\":\"{time}\",{}}}", wide(200))
+    };
+    let days: Vec<String> = (0..280).map(day).collect();
+    for records in [vec![format!("{{{}}}", wide(1_900))], days] {
+        let (taken, counted) = taken_and_counted(&records);
+        assert!(taken <= counted, "{taken} of {counted}");
+        assert!(counted < 2 * taken, "{taken} of {counted}");
+    }
 }
