@@ -109,8 +109,8 @@ pub trait Lake: Send + Sync + fmt::Debug {
     /// What a listing says of one object; `None` without the object.
     async fn head(&self, key: &str) -> Result<Option<Object>>;
     /// The first objects by key whose keys start with `prefix` and come behind `after`, which is empty for the first page:
-    /// `most` of them, fewer only where no more follow. Where names count down these are the newest ones, which cost no
-    /// more among many than among few.
+    /// `most` of them, fewer only where no more follow. Where names count down these are the newest ones; no more are held
+    /// in memory, however many there are.
     async fn page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<Object>>;
     /// All objects whose keys start with `prefix`, by key.
     async fn list(&self, prefix: &str) -> Result<Vec<Object>> {

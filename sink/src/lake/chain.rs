@@ -1,7 +1,7 @@
 //! The chain of commit records of one shard.
 //!
-//! Owns how a chain begins and how its newest record is found: names sort newest first, so one listing of a few names
-//! is enough, however long the chain. Promises that what it returns is durable, and that a foreign name is logged and
+//! Owns how a chain begins and how its newest record is found: names sort newest first, so one page of a few names
+//! is enough, and no more of them are held, however long the chain. Promises that what it returns is durable, and that a foreign name is logged and
 //! never mistaken for a record. Refuses to guess where records were removed.
 
 use bytes::Bytes;

@@ -187,6 +187,37 @@ async fn a_process_that_finds_a_name_removed_makes_that_durable() {
     assert!(lake.list("t/").await.unwrap().is_empty());
 }
 
+/// Another program removes a directory before it is synced: what was in it is made again, and nothing else stops.
+#[tokio::test]
+async fn a_directory_that_was_removed_is_no_failed_sync() {
+    let world = world(1);
+    let lake = open(&world, "a").await.unwrap();
+    let removed = |path| {
+        world.fail(Rule {
+            kind: ErrorKind::NotFound,
+            ..Rule::once(Op::SyncDir, path)
+        });
+    };
+    let first = uploaded(&lake, "t/d=1/w.parquet", "rows").await;
+    lake.reveal(&first).await.unwrap();
+    let sealed = uploaded(&lake, "t/d=1/x.parquet", "rows").await;
+    removed("lake/t/d=1");
+    assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Already);
+    lake.put_new("_hydrant/t/w", Bytes::new()).await.unwrap();
+    removed("lake/_hydrant/t");
+    let body = Bytes::from_static(b"1");
+    let put = lake.put_new("_hydrant/t/x", body.clone()).await.unwrap();
+    assert_eq!(put, Put::Exists(body));
+    let upload = lake.upload("t/d=1/y.parquet").await.unwrap();
+    removed("staging/t/d=1");
+    let error = upload.seal().await.unwrap_err();
+    assert!(
+        matches!(error.disposition(), Disposition::Retry { .. }),
+        "{error}"
+    );
+    uploaded(&lake, "t/d=1/y.parquet", "rows").await;
+}
+
 #[tokio::test]
 async fn a_staging_is_invisible_and_used_once() {
     let world = world(1);

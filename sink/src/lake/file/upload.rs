@@ -3,10 +3,11 @@
 //! Owns its bytes and their checksum. Promises that a sealed file and its name survive a power cut, and that nothing is
 //! left of a file that could not be written. Refuses any change after a failed sync.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,8 +24,12 @@ pub(super) struct Syncs {
 }
 
 impl Syncs {
-    /// Records a failed sync and returns the error for it.
+    /// Records a failed sync and returns the error for it. No sync has failed where another program removed the directory:
+    /// nothing is left that could be lost.
     pub(super) fn failed(&self, path: &Path, error: &io::Error) -> Error {
+        if error.kind() == ErrorKind::NotFound {
+            return Error::io("sync", path, ErrorKind::NotFound.into());
+        }
         self.failed.store(true, Ordering::SeqCst);
         Error::fatal(format!(
             "cannot sync `{}`: {error}; what the disk holds is unknown, so this process stops: check the disk, then \
@@ -121,6 +126,10 @@ impl Upload for FileUpload {
         let synced = futures::try_join!(self.file.sync(), self.context.disk.sync_dir(dir));
         match synced {
             Ok(_) => Ok(self.sealed),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::Unavailable {
+                message: format!("another program removed `{}`", dir.display()),
+                after: Duration::ZERO,
+            }),
             Err(error) => {
                 let failed = self.syncs.failed(&self.path, &error);
                 Err(self.give_up(failed).await)
