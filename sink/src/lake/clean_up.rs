@@ -1,25 +1,31 @@
 //! The uploads that dead owners left behind, and when they may be removed.
 //!
-//! Owns the one listing of uploads that a process makes of a table, and the uploads of its own dropped publishes.
+//! Owns the listing of the uploads of a table, which is made again when a shard is cleaned up and the last one is older than
+//! a minute, and the uploads of its own dropped publishes.
 //! Promises to remove an upload of a shard only when no record can name it any more: its interval starts before the end
 //! of what is published and finished, or it was meant to replace a vanished file and another upload was chosen, or this
 //! process made it and never put the record that would have named it. Refuses to judge by age or by owner: an upload
 //! whose interval starts where the chain ends may belong to a record that lands late.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use hydrant_core::clock::Instant;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::mutant::{self, Mutant};
-use hydrant_core::{Position, Result};
+use hydrant_core::{Position, Result, clock};
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 use super::chain::Chain;
 use super::names::{DataFileName, TableNames};
 use super::rebuild_record::RebuildRecord;
 
-/// An upload that this process is not working on.
+/// How old a listing of uploads may be when a shard is cleaned up.
+const LISTING_AGE_MAX: Duration = Duration::from_secs(60);
+
+/// An upload that may be one that a dead owner left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Leftover {
     upload: String,
@@ -29,10 +35,23 @@ struct Leftover {
     name: DataFileName,
 }
 
+impl Leftover {
+    fn of(upload: String, key: String) -> Option<Self> {
+        let (stem, name) = DataFileName::of(&key)?;
+        Some(Leftover {
+            upload,
+            key,
+            stem,
+            name,
+        })
+    }
+}
+
 /// The uploads of a table that were found or left behind.
 #[derive(Debug, Default)]
 pub struct Leftovers {
-    listed: OnceCell<()>,
+    /// When the uploads of the table were listed.
+    listed: tokio::sync::Mutex<Option<Instant>>,
     found: Mutex<Vec<Leftover>>,
     /// The tasks that begin uploads and throw them away; they end with these.
     tasks: Mutex<JoinSet<()>>,
@@ -45,8 +64,7 @@ impl Leftovers {
     /// # Errors
     /// Those of the lake; the next owner tries again.
     pub(crate) async fn clean(&self, chain: &Chain, to: Position) -> Result<()> {
-        let listed = self.listed.get_or_try_init(|| self.list(chain));
-        listed.await?;
+        self.list(chain).await?;
         let lake = &chain.lake;
         lake.tidy(&chain.names.dir).await?;
         let is_ours = |leftover: &&Leftover| leftover.stem == chain.names.file_stem;
@@ -70,15 +88,7 @@ impl Leftovers {
 
     /// Adds an upload that no record names yet, and that nothing else looks after.
     pub(crate) fn add(&self, upload: String, key: String) {
-        let Some((stem, name)) = DataFileName::of(&key) else {
-            return;
-        };
-        self.lock().push(Leftover {
-            upload,
-            key,
-            stem,
-            name,
-        });
+        self.lock().extend(Leftover::of(upload, key));
     }
 
     /// Forgets an upload that a record names, or that was thrown away.
@@ -121,14 +131,33 @@ impl Leftovers {
         tasks.spawn_on(task, runtime);
     }
 
+    /// Lists the uploads of the table, unless that was done a short time ago: workers die at any time. Among them are those
+    /// that this process works on, which begin where their chains end.
     async fn list(&self, chain: &Chain) -> Result<()> {
-        let table: &TableNames = &chain.names.table;
-        for (upload, key) in chain.lake.list_uploads().await? {
-            if key.starts_with(&table.data()) || key.starts_with(&table.dead_letters()) {
-                self.add(upload, key);
-            }
+        let mut listed = self.listed.lock().await;
+        let now = clock::now();
+        if listed.is_some_and(|at| now.saturating_duration_since(at) < LISTING_AGE_MAX) {
+            return Ok(());
         }
-        chain.lake.tidy(&table.system()).await
+        let uploads = |all: &[Leftover]| -> HashSet<String> {
+            all.iter().map(|known| known.upload.clone()).collect()
+        };
+        let table: &TableNames = &chain.names.table;
+        let (data, dead_letters) = (table.data(), table.dead_letters());
+        let before = uploads(&self.lock());
+        chain.lake.tidy(&table.system()).await?;
+        let all = chain.lake.list_uploads().await?;
+        let mut found = self.lock();
+        // What is left of these was listed.
+        found.retain(|known| !before.contains(&known.upload));
+        let added = uploads(&found);
+        let ours = all.into_iter().filter(|(upload, key)| {
+            let is_ours = key.starts_with(&data) || key.starts_with(&dead_letters);
+            is_ours && !added.contains(upload)
+        });
+        found.extend(ours.filter_map(|(upload, key)| Leftover::of(upload, key)));
+        *listed = Some(now);
+        Ok(())
     }
 
     async fn is_done(chain: &Chain, leftover: &Leftover, to: Position) -> Result<bool> {

@@ -1,8 +1,10 @@
 //! What dead owners leave is removed when no record can name it any more, and never before.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use hydrant_core::Position;
 use hydrant_core::lake::{Put, Sealed, SharedLake};
+use hydrant_core::{Position, clock};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 
 use super::owners::{OwnersPlan, between};
@@ -59,6 +61,22 @@ async fn twenty_owners_that_die_before_their_record_leave_nothing_behind_a_clean
     let last = ProcessSetup::named(&world, "last").run().await.unwrap();
     last.claim("000000").await.unwrap();
     assert_eq!(uploads(&last.lake).await, [""; 0]);
+}
+
+/// An owner that has run for long finds what others leave behind while it runs.
+#[tokio::test(start_paused = true)]
+async fn uploads_of_an_owner_that_died_later_are_removed() {
+    let world = world(1);
+    let heir = ProcessSetup::named(&world, "heir").run().await.unwrap();
+    heir.claim("000001").await.unwrap();
+    dies_before_the_record(&world, "dead").await;
+    clock::sleep(Duration::from_secs(61)).await;
+    let (mut shard, _) = heir.claim("000000").await.unwrap();
+    let left = uploads(&heir.lake).await.len();
+    assert!(left >= 2, "{left}");
+    publish(&mut shard, 0..6).await.unwrap();
+    assert_eq!(uploads(&heir.lake).await, [""; 0]);
+    assert_exactly_once(&world, 0..6, "").await;
 }
 
 /// What a clean-up could not remove is remembered, and the next one in the same process removes it.
