@@ -6,12 +6,12 @@
 //! (`calls.rs`). Calls in a row need no change of threads between them (`real/at_once.rs`).
 
 mod at_once;
+mod list;
 mod locks;
 mod rights;
 mod rooms;
 
-use std::collections::{BinaryHeap, HashMap};
-use std::ffi::OsStr;
+use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -133,21 +133,6 @@ impl RealDisk {
     }
 }
 
-/// A name with its metadata; `None` when it was removed after it was listed.
-fn listed(name: &OsStr, metadata: io::Result<Metadata>) -> io::Result<Option<Listed>> {
-    match metadata {
-        Ok(metadata) => Ok(Some(Listed {
-            name: name.to_string_lossy().into_owned(),
-            is_dir: metadata.is_dir(),
-            len: metadata.len(),
-            identity: metadata.ino(),
-            modified: modified(&metadata),
-        })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[derive(Debug)]
 struct RealFile {
     file: Arc<File>,
@@ -243,53 +228,13 @@ impl Disk for RealDisk {
     }
 
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
-        let list = |path: &Path| {
-            let mut names = Vec::new();
-            for entry in std::fs::read_dir(path)? {
-                let entry = entry?;
-                let known = listed(&entry.file_name(), entry.metadata())?;
-                names.extend(known);
-            }
-            names.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(names)
-        };
-        self.at(path, list).await
+        self.at(path, list::all).await
     }
 
     async fn first(&self, path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>> {
-        let mut after = after.to_owned();
-        let list = move |path: &Path| {
-            let mut found = Vec::new();
-            loop {
-                let (mut names, mut are_more) = (BinaryHeap::new(), false);
-                for entry in std::fs::read_dir(path)? {
-                    let name = entry?.file_name();
-                    // Names that are not UTF-8 are compared as they are listed.
-                    let text = name.to_string_lossy().into_owned();
-                    if text <= after {
-                        continue;
-                    }
-                    names.push((text, name));
-                    if names.len() > most - found.len() {
-                        names.pop();
-                        are_more = true;
-                    }
-                }
-                let names = names.into_sorted_vec();
-                for (text, name) in &names {
-                    let listed = listed(name, path.join(name).symlink_metadata())?;
-                    debug_assert!(listed.iter().all(|_| *text > after));
-                    found.extend(listed);
-                }
-                debug_assert!(found.len() <= most);
-                // For each name that was removed meanwhile another one takes its place.
-                match names.into_iter().next_back() {
-                    Some((last, _)) if are_more && found.len() < most => after = last,
-                    _ => return Ok(found),
-                }
-            }
-        };
-        self.at(path, list).await
+        let after = after.to_owned();
+        let first = move |path: &Path| list::first(path, after, most, Path::symlink_metadata);
+        self.at(path, first).await
     }
 
     async fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
@@ -535,59 +480,6 @@ mod tests {
         }
         assert_eq!(read_file(&disk, &path).await.unwrap().unwrap(), "a");
         assert_eq!(disk.list(dir.path()).await.unwrap().len(), 2);
-    }
-
-    /// Names that come and go neither keep a listing from its end nor hide names that stay.
-    #[tokio::test]
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "a thread changes the directory all the while"
-    )]
-    async fn a_directory_in_which_names_vanish_is_listed_to_its_end() {
-        use std::sync::atomic::{AtomicBool, Ordering};
-        let dir = tempfile::tempdir().unwrap();
-        for n in 0..2_000 {
-            std::fs::write(dir.path().join(format!("{n:04}")), "").unwrap();
-        }
-        let (path, done) = (dir.path().to_owned(), Arc::new(AtomicBool::new(false)));
-        let ends = Arc::clone(&done);
-        let busy = std::thread::spawn(move || {
-            let names: Vec<_> = (0..200).map(|n| path.join(format!("{n:03}x"))).collect();
-            while !ends.load(Ordering::Relaxed) {
-                names
-                    .iter()
-                    .for_each(|name| std::fs::write(name, "").unwrap());
-                names
-                    .iter()
-                    .for_each(|name| std::fs::remove_file(name).unwrap());
-            }
-        });
-        let disk = RealDisk::new();
-        for most in [3_000, 700] {
-            let (mut after, mut found) = (String::new(), Vec::new());
-            let listing = async {
-                loop {
-                    let names = disk.first(dir.path(), &after, most).await.unwrap();
-                    let is_last = names.len() < most;
-                    found.extend(names.into_iter().map(|listed| listed.name));
-                    match found.last() {
-                        Some(last) if !is_last => after.clone_from(last),
-                        _ => return,
-                    }
-                }
-            };
-            let listed = tokio::time::timeout(std::time::Duration::from_secs(60), listing).await;
-            // A listing that goes on ends when nothing vanishes any more.
-            done.store(listed.is_err(), Ordering::Relaxed);
-            assert!(listed.is_ok(), "the listing of {most} at once does not end");
-            assert!(found.is_sorted());
-            assert_eq!(
-                found.iter().filter(|name| !name.ends_with('x')).count(),
-                2_000
-            );
-        }
-        done.store(true, Ordering::Relaxed);
-        busy.join().unwrap();
     }
 
     #[tokio::test]
