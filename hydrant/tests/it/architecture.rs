@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What names a kind of stream or lake: types and modules of those that there are, and their URLs.
-const NAMES_OF_KINDS: [&str; 7] = [
+/// What names a kind of stream or lake: types and modules of those that there are, and URLs, also of those to come.
+const NAMES_OF_KINDS: [&str; 10] = [
     "LocalStream",
     "FileLake",
     "local::",
@@ -15,6 +15,9 @@ const NAMES_OF_KINDS: [&str; 7] = [
     "LakeUrl::File",
     "\"local",
     "\"file:",
+    "\"kinesis",
+    "\"kafka",
+    "\"s3:",
 ];
 
 /// The rooms of the kinds that there are.
@@ -244,4 +247,46 @@ fn each_test_of_the_guarantees_is_in_its_crate() {
         missing.is_empty(),
         "these tests are not there: {missing:#?}"
     );
+}
+
+#[test]
+fn the_page_of_the_simulation_names_each_file_and_each_test() {
+    let folder = root().join("hydrant/tests/it/simulation");
+    let page = std::fs::read_to_string(folder.join("README.md")).expect("the page reads");
+    let said: BTreeSet<&str> = page.split('`').skip(1).step_by(2).collect();
+    let mut names = vec!["simulation.rs".to_owned()];
+    for entry in std::fs::read_dir(&folder).expect("the folder lists") {
+        let entry = entry.expect("the folder lists");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            names.push(format!("{name}/"));
+        } else if name.ends_with(".rs") {
+            names.push(name);
+        }
+    }
+    assert!(names.len() > 10, "{names:?}");
+    let unsaid: Vec<_> = names
+        .iter()
+        .filter(|name| !said.contains(&name[..]))
+        .collect();
+    assert!(unsaid.is_empty(), "the page does not name {unsaid:?}");
+    // The tests of mutants are many, and the page says how they are called.
+    let mut tests = 0;
+    for file in names.iter().filter(|name| name.ends_with(".rs")) {
+        let path = match &file[..] {
+            "simulation.rs" => folder.with_extension("rs"),
+            file => folder.join(file),
+        };
+        let text = std::fs::read_to_string(path).expect("the file reads");
+        for test in text.split("#[test]\n").skip(1) {
+            let name = test.trim_start().trim_start_matches("fn ");
+            let name = name.split('(').next().unwrap_or_default();
+            tests += 1;
+            assert!(
+                name.starts_with("kills_") || said.contains(name),
+                "the page does not name the test `{name}` of `{file}`"
+            );
+        }
+    }
+    assert!(tests > 50, "{tests} tests were found");
 }
