@@ -170,10 +170,13 @@ fn log(c: &mut Criterion) {
         let all: Vec<u32> = (0..RECORDS as u32).collect();
         let piece = all.len().div_ceil(24);
         all.chunks(piece)
-            .map(|picks| Append {
+            .map(|record_indexes| Append {
                 batch: Arc::clone(&batch),
-                picks: picks.into(),
-                routes: picks.iter().map(|pick| routes[*pick as usize]).collect(),
+                record_indexes: record_indexes.into(),
+                routes: record_indexes
+                    .iter()
+                    .map(|pick| routes[*pick as usize])
+                    .collect(),
                 explicit: false,
                 ..Append::default()
             })

@@ -21,7 +21,7 @@ pub struct ConsumerArgs {
     /// Target: `-` for standard output, a file, a device or named pipe, or the URL of a stream [default: -]
     #[arg(long, value_name = "-|FILE|URL", allow_hyphen_values = true)]
     pub to: Option<String>,
-    /// Where to start without progress: earliest, latest or a time [default: earliest]
+    /// Where an app without progress starts: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
     /// Format outside of a stream: ndjson (the payload, one a line), json (one object a line, with position and key)
@@ -31,13 +31,14 @@ pub struct ConsumerArgs {
     /// Take only records with `key=TEXT`, `key^=PREFIX` or `/json/pointer=VALUE`; all filters must match
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
-    /// What to do with a record that format or filter cannot take: retry, dead-letter or stop [default: dead-letter]
+    /// What to do with a record that the format cannot express or a filter cannot read: retry, dead-letter or stop
+    /// [default: dead-letter]
     #[arg(long, value_name = "WHAT")]
     pub on_poison: Option<String>,
-    /// End when everything is copied and no more records come
+    /// Exit when everything is copied and no more records arrive
     #[arg(long)]
     pub exit_at_end: bool,
-    /// With --exit-at-end: how long no record may come before the stream counts as ended [default: 1s]
+    /// With --exit-at-end: the stream counts as ended after this long without a record [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub idle: Option<String>,
     /// How long to wait for a stream that does not exist yet [default: 10s]
@@ -82,7 +83,8 @@ impl CopyTarget {
             Some(("file", path)) => path,
             Some((scheme, _)) if is_scheme(scheme) => {
                 return Err(format!(
-                    "`{scheme}:` is not a kind of target: write a stream, such as `local:data/copy`, or `./{text}` for a file"
+                    "`{scheme}:` is not a kind of target: write a stream, such as `local:data/copy`, or `./{text}` for \
+                     a file"
                 ));
             }
             _ => text,

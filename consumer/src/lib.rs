@@ -1,4 +1,4 @@
-//! Shard-aware consumption: leases, progress, ordering, backpressure, copies.
+//! Reads streams: the runtime that every stage runs on, and the copies of `hydrant-consumer`.
 //!
 //! Every stage of Hydrant runs on [`runtime`]. [`copy`] has the stages of `hydrant-consumer`, and [`wire`] connects
 //! them to concrete streams and targets. [`TransformStage`] runs between two streams, for copies and for policies alike.

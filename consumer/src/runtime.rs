@@ -4,9 +4,9 @@
 //! which shards this worker reads: a broker's subscription, or the one of `leases`, which knows parents from children
 //! and balances the load. Each claim has one task, which owns its reader, its half of the stage and its ledger.
 //!
-//! Promises: a record is pushed after everything before it in its shard, and a shard after the ends of its parents
-//! were published. Progress is in the ledger only when the output is durable. A lost claim writes nothing more. The
-//! budget bounds the memory, and no shard waits for bytes that only it could free.
+//! Promises: a record is pushed after everything before it in its shard, and a shard after the ends of its parents were
+//! published. Progress is in the ledger only when the output is durable. After a claim is lost, its task writes nothing
+//! more to the ledger. The budget bounds memory, and no shard waits for bytes that only that shard could free.
 
 mod end_of_stream;
 mod leases;

@@ -68,7 +68,8 @@ impl Stage for TransformStage {
         let digest = self.transform.digest();
         if let Some(pin) = claim.after.pin.as_ref().filter(|pin| pin.digest != digest) {
             return Err(Error::refused(format!(
-                "shard `{}` has unconfirmed output of policy `{}` and this worker has policy `{digest}`",
+                "shard `{}` has unconfirmed output under policy `{}`, but this worker runs under policy `{digest}`: \
+                 start this worker with the former policy",
                 claim.shard.id, pin.digest
             )));
         }
@@ -125,7 +126,7 @@ async fn work(
         let counts = CopyCounts {
             written: transformed.sources.len() as u64,
             filtered: transformed.dropped.len() as u64,
-            dead_letters: transformed.letters.len() as u64,
+            dead_letters: transformed.dead_letters.len() as u64,
             duplicates: 0,
         };
         let plan = planner.plan(transformed, &routes, now)?;

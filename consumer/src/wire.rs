@@ -166,7 +166,7 @@ impl CopyReport {
     fn summary(&self, from: &str, to: &CopyTarget) -> String {
         let CopyReport { counts, read } = self;
         let mut summary = format!(
-            "{} of {} of `{from}` written to {to}",
+            "{} from {} of `{from}` written to {to}",
             counted(counts.written, "record"),
             counted(read.shards.len() as u64, "shard"),
         );

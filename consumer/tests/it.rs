@@ -94,7 +94,7 @@ fn append(numbers: &[u64]) -> Append {
             records,
             ..Batch::default()
         }),
-        picks: (0..numbers.len() as u32).collect(),
+        record_indexes: (0..numbers.len() as u32).collect(),
         routes: numbers.iter().map(|n| route(*n)).collect(),
         explicit: false,
         ..Append::default()
@@ -311,9 +311,9 @@ async fn a_copy_keeps_headers_and_tombstones() {
     let to_lines = args(&clean, lines.to_str().unwrap());
     copy(Some("lines"), &to_lines).await.unwrap();
     assert_eq!(std::fs::read_to_string(&lines).unwrap().lines().count(), 4);
-    let letters = dir.path().join("lines.dead-letters.ndjson");
-    let letters = std::fs::read_to_string(letters).unwrap();
-    assert_eq!(letters.matches("\"reason\":\"tombstone\"").count(), 2);
+    let dead_letters = dir.path().join("lines.dead-letters.ndjson");
+    let dead_letters = std::fs::read_to_string(dead_letters).unwrap();
+    assert_eq!(dead_letters.matches("\"reason\":\"tombstone\"").count(), 2);
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ pub enum Error {
         after: Position,
     },
     /// A lease or ledger write found a newer owner.
-    #[error("the lease of shard `{shard}` of app `{app}` now belongs to `{owner}`")]
+    #[error("the lease of shard `{shard}` of app `{app}` was lost to {owner}")]
     Fenced {
         /// The app.
         app: String,
@@ -67,7 +67,8 @@ pub enum Error {
     },
     /// An append starts after the last record that the shard has of its origin.
     #[error(
-        "append to shard `{shard}` starts at {from} but the shard has its origin only up to {mark}"
+        "append to shard `{shard}` starts after {from}, but the shard has its origin only up to {mark}: a predecessor \
+         is missing"
     )]
     OutOfOrder {
         /// The shard.

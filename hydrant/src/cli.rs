@@ -90,7 +90,7 @@ impl Cli {
         if self.is_configured_twice {
             problems.push(
                 "flag `--config`",
-                "is given beside FILE, which is the configuration of `run`: leave `--config` out",
+                "cannot be combined with FILE, which is already the configuration of `run`: leave `--config` out",
             );
         }
         match self.command {

@@ -133,7 +133,7 @@ pub(crate) async fn run(
             }
             let problems = counted(report.problem_count(), "problem");
             Err(Error::fatal(format!(
-                "table `{}` is not sound: {problems}",
+                "table `{}` failed verification: {problems}, listed above",
                 place.table
             )))
         }
@@ -164,7 +164,7 @@ fn columns_text(schema: &TableSchema) -> String {
     add_columns(&mut rows, &schema.columns, "");
     if schema.provenance {
         for (name, kind) in PROVENANCE_COLUMNS {
-            let kind = format!("{kind}, where the row came from");
+            let kind = format!("{kind} (provenance)");
             rows.push(vec![name.to_owned(), kind]);
         }
     }
@@ -208,7 +208,7 @@ pub(crate) fn text_of(report: &TableReport) -> String {
     let rows = [
         ("records in", report.units.input),
         ("rows", report.units.rows),
-        ("  of them in no date", report.untimed_rows),
+        ("  without a usable date", report.untimed_rows),
         ("dead letters", report.units.dead_letters),
         ("dropped by rule", report.units.dropped),
         ("duplicates", report.units.duplicates),
@@ -243,7 +243,7 @@ pub(crate) fn text_of(report: &TableReport) -> String {
         _ if !report.is_good() => "NOT sound".to_owned(),
         0 => format!("sound: {once}"),
         gaps => format!(
-            "sound, with records lost before they were read in {}: {once}",
+            "sound, but records were removed from the stream before they were read, in {}: {once}",
             counted(gaps, "gap")
         ),
     };

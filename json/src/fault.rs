@@ -15,7 +15,7 @@ pub struct FaultKind(&'static str);
 
 impl FaultKind {
     /// The input ends within a string.
-    pub const CUT_STRING: Self = Self("end within a string");
+    pub const CUT_STRING: Self = Self("the end of the input inside a string");
     /// A control character stands in a string.
     pub const CONTROL_CHARACTER: Self = Self("control character in a string");
     /// A backslash stands before a character that it does not escape.
@@ -29,7 +29,7 @@ impl FaultKind {
     /// A number begins with a zero that another digit follows.
     pub const LEADING_ZERO: Self = Self("number with a leading zero");
     /// No digit follows the decimal point.
-    pub const NO_FRACTION: Self = Self("no digit behind the point");
+    pub const NO_FRACTION: Self = Self("no digit after the decimal point");
     /// No digit follows the `e`.
     pub const NO_EXPONENT: Self = Self("no digit in the exponent");
     /// A word is not `true`, `false` or `null`.

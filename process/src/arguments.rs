@@ -37,14 +37,14 @@ pub struct CommonArgs {
     #[arg(long, value_name = "FILE", global = true)]
     #[serde(serialize_with = "shown")]
     pub config: Option<PathBuf>,
-    /// Name of the app: it keeps progress under this name, and workers of one name share the work [env: HYDRANT_APP]
+    /// Name of the app: progress is kept under it, and workers with the same app name share the shards [env:
+    /// HYDRANT_APP]
     #[arg(long, value_name = "NAME", global = true)]
     pub app: Option<String>,
-    /// Name of this worker among those of the app, to which a draw is added; the host's name by default [env:
-    /// HYDRANT_WORKER_NAME]
+    /// Name of this worker; a random suffix is added [default: the host name] [env: HYDRANT_WORKER_NAME]
     #[arg(long, value_name = "NAME", global = true)]
     pub worker_name: Option<String>,
-    /// Serve /metrics, /healthz and /readyz here; port 0 takes a free one [env: HYDRANT_METRICS_LISTEN]
+    /// Address that serves /metrics, /healthz and /readyz; port 0 picks a free port [env: HYDRANT_METRICS_LISTEN]
     #[arg(long, value_name = "ADDR", global = true)]
     pub metrics: Option<String>,
     /// What to log: error, warn, info, debug, trace, or a filter by module [env: HYDRANT_LOG_LEVEL]
@@ -53,16 +53,16 @@ pub struct CommonArgs {
     /// How to log: text or json [env: HYDRANT_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT", global = true)]
     pub log_format: Option<String>,
-    /// Memory for everything that can grow, such as 512MiB [env: HYDRANT_MEMORY]
+    /// Memory budget of all buffers [default: 512MiB] [env: HYDRANT_MEMORY]
     #[arg(long, value_name = "BYTES", global = true)]
     pub memory: Option<String>,
-    /// How long a drain may take after a signal, such as 30s [env: HYDRANT_DRAIN_TIMEOUT]
+    /// How long the process may take to drain after a signal [default: 30s] [env: HYDRANT_DRAIN_TIMEOUT]
     #[arg(long, value_name = "DURATION", global = true)]
     pub drain_timeout: Option<String>,
     /// Threads for decoding, scanning and encoding; one per core by default [env: HYDRANT_WORKERS]
     #[arg(long, value_name = "N", global = true)]
     pub workers: Option<String>,
-    /// File mode of streams, ledgers and spools, such as 0640; only the owner may read them by default [env:
+    /// File mode of streams and ledgers, such as 0640 [default: 0600, owner only] [env:
     /// HYDRANT_FILE_MODE]
     #[arg(long, value_name = "MODE", global = true)]
     pub file_mode: Option<String>,

@@ -198,7 +198,7 @@ impl Supervised {
                 place.display(),
                 since.as_secs_f64(),
             ),
-            None => "raise it with `--drain-timeout`".to_owned(),
+            None => "allow more time with `--drain-timeout`".to_owned(),
         };
         format!(
             "the drain took longer than {seconds} s: the next start repeats what was not published; {advice}"

@@ -47,10 +47,10 @@ pub fn describe(all: &'static str) {
 }
 
 const METRICS: &str = "\
-hydrant_process_budget_held_bytes Bytes of the memory budget that buffers hold.
-hydrant_process_budget_total_bytes The memory budget.
+hydrant_process_budget_held_bytes Bytes of the memory budget in use.
+hydrant_process_budget_total_bytes Size of the memory budget in bytes.
 hydrant_process_budget_waiting 1 while a request waits for bytes of the memory budget.
-hydrant_process_resident_bytes Memory of the process as the kernel counts it.
+hydrant_process_resident_bytes Resident memory of the process in bytes.
 hydrant_process_uptime_seconds Time since the process started.
 ";
 

@@ -53,14 +53,14 @@ impl Refusal {
     /// The reason in words, for log lines.
     pub(crate) const fn why(self) -> &'static str {
         match self {
-            Refusal::LineTooLong => "it is longer than a record may be (`--record-bytes`)",
-            Refusal::Damaged => "it is a document over several lines that is damaged",
-            Refusal::RecordTooLarge => {
-                "with its key it is larger than a record may be (`--record-bytes`)"
-            }
-            Refusal::KeyRefused(_) => "the stream takes no such key (`--key`)",
+            Refusal::LineTooLong => "it exceeds `--record-bytes`",
+            Refusal::Damaged => "it is a damaged document that spans several lines",
+            Refusal::RecordTooLarge => "together with its key it exceeds `--record-bytes`",
+            Refusal::KeyRefused(_) => "the stream does not accept its key (see `--key`)",
             Refusal::TooDeep => "its objects and lists nest deeper than 64 levels",
-            Refusal::InternalFault => "finding its key failed, which is a fault of hydrant",
+            Refusal::InternalFault => {
+                "finding its key failed, which is a fault of hydrant: please report it"
+            }
             Refusal::NameTooLong => "the name of a field is longer than 256 bytes",
         }
     }

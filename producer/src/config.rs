@@ -78,7 +78,7 @@ pub struct ProducerArgs {
     /// [default: wait with a ledger, else send]
     #[arg(long, value_name = "wait|send")]
     pub at_end: Option<String>,
-    /// Keep reading what is appended to the files, across rotation, and new files that match a pattern, until stopped
+    /// Run until stopped: read what is appended to the files, also across rotation, and new files that match a pattern
     #[arg(long)]
     pub follow: bool,
     /// Send this many records a second [default: as fast as the stream takes them]
@@ -99,14 +99,15 @@ pub struct ProducerArgs {
     /// Write the final report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<String>,
-    /// The longest that a record waits for others before it is sent with them; up to a second while records before it
-    /// are not stored yet, or went to hundreds of shards just now; 0 sends each at once [default: 20ms]
+    /// How long a record may wait for others to be sent with it; up to a second while earlier batches are not stored
+    /// yet or hundreds of shards are written; 0 sends each record at once [default: 20ms]
     #[arg(long, value_name = "DURATION")]
     pub linger: Option<String>,
     /// The size at which a batch is sent [default: 4MiB, or 32KiB for each shard up to 16MiB]
     #[arg(long, value_name = "BYTES")]
     pub batch_bytes: Option<String>,
-    /// The largest record with its key; larger ones are refused. Raise the limit of the transform's policy, too [default: 1MiB]
+    /// The largest record with its key; larger ones are refused. If you raise it, also raise `record_bytes` in the
+    /// transform's policy [default: 1MiB]
     #[arg(long, value_name = "BYTES")]
     pub record_bytes: Option<String>,
 }

@@ -81,7 +81,7 @@ pub(crate) async fn check_without_stream(
         let was = parse(path, &found)?;
         was.check(path, name, input)?;
         let why = format!(
-            "it belongs to the stream `{}`, and `{}` holds no stream",
+            "it belongs to the stream `{}`, but there is no stream at `{}`",
             was.stream,
             place.display()
         );
@@ -128,7 +128,7 @@ fn check_kind(path: &Path) -> Result<()> {
 
 fn homeless(path: &Path) -> Error {
     Error::refused(format!(
-        "the directory of the ledger `{}` does not exist: make it first",
+        "the directory of the ledger `{}` does not exist: create it first",
         path.display()
     ))
 }

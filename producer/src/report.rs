@@ -282,11 +282,11 @@ impl RunReport {
 }
 
 const METRICS: &str = "\
-hydrant_producer_records_total Records taken from the input to be sent.
-hydrant_producer_bytes_total Key and payload bytes of these records.
+hydrant_producer_records_total Records accepted from the input.
+hydrant_producer_bytes_total Key and payload bytes of the accepted records.
 hydrant_producer_keyless_total Records sent without a partition key.
 hydrant_producer_refused_total Records that were not sent, by reason.
-hydrant_producer_durable_seconds From a batch's first record until the batch is durable.
+hydrant_producer_durable_seconds Seconds from the first record of a batch until the batch is durable.
 ";
 
 #[cfg(test)]

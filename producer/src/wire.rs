@@ -109,7 +109,7 @@ async fn check_directory(context: &Context, path: &std::path::Path) -> Result<()
     match context.disk.stat(parent).await {
         Ok(Some(stat)) if stat.is_dir => Ok(()),
         Ok(_) => Err(Error::refused(format!(
-            "the directory of the report `{}` does not exist: make it first",
+            "the directory of the report `{}` does not exist: create it first",
             path.display()
         ))),
         Err(error) => Err(Error::io("look at", parent, error)),

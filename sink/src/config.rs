@@ -73,16 +73,16 @@ pub struct SinkArgs {
     /// Add columns that say where each row came from
     #[arg(long)]
     pub provenance: bool,
-    /// Where to start a shard that the lake holds nothing of: earliest, latest or a time [default: earliest]
+    /// Where to start in a shard of which the lake has nothing: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
     /// How long to wait for an input that does not exist yet [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub wait: Option<String>,
-    /// End when everything is published and nothing more comes
+    /// Exit when everything is published and no more records arrive
     #[arg(long)]
     pub exit_at_end: bool,
-    /// With --exit-at-end: how long the input must be silent to count as ended [default: 1s]
+    /// With --exit-at-end: the stream counts as ended after this long without a record [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub idle: Option<String>,
 }

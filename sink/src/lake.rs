@@ -2,8 +2,9 @@
 //!
 //! Owns the names of all objects in the lake ([`TableNames`], [`ChainNames`]), the lake in a directory ([`FileLake`]),
 //! the commit records and their chain ([`Commit`], [`Chain`]), the steps by which an interval becomes visible exactly
-//! once ([`Publisher`], [`Finisher`]), and the identity of a table. Refuses to judge by intervals or by time which of
-//! two owners is right: the name of a record is the compare-and-set, and each process that finds a record finishes it.
+//! once ([`Publisher`], [`Finisher`]), and the identity of a table. Refuses to decide by intervals or by time which of
+//! two owners is right: creating a record under its name is the compare-and-set, and each process that finds a record
+//! finishes it.
 
 mod chain;
 mod clean_up;

@@ -5,8 +5,8 @@
 //! while sinks are publishing: files are listed first and chains are read after, so that every listed file has a record
 //! by then, and missing files are looked for once more at the end. Memory does not grow with the table except for eight
 //! bytes a file: chains are read one after another, record by record, and of each kind of problem the first ones are
-//! listed and the others counted. Refuses to call a table good that has a file too many, a file too few, a byte
-//! changed, a slot missing, a chain in the place of another, or a sum that does not add up.
+//! listed and the others counted. A table fails if it has an extra file, a missing file, a changed byte, a missing
+//! slot, a chain in another chain's place, or a sum that does not add up.
 
 mod browse;
 mod files;

@@ -90,7 +90,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         })
     } else {
         process.stdout.line(format!(
-            "{} of {} of {}: {} and {} in {} of table `{}` in {}",
+            "{} from {} of {}: {} and {} in {} of table `{}` in {}",
             counted(summary.records, "record"),
             counted(summary.shards.len() as u64, "shard"),
             config.input().from(),

@@ -65,11 +65,15 @@ async fn fill(url: &str, context: &Context) {
         let batch = Arc::new(batch);
         for shard in &shards {
             let mine = |at: &u32| shard.range.contains(hashes[*at as usize]);
-            let picks: std::sync::Arc<[u32]> = (0..batch.len() as u32).filter(mine).collect();
-            let routes = picks.iter().map(|at| hashes[*at as usize]).collect();
+            let record_indexes: std::sync::Arc<[u32]> =
+                (0..batch.len() as u32).filter(mine).collect();
+            let routes = record_indexes
+                .iter()
+                .map(|at| hashes[*at as usize])
+                .collect();
             let append = Append {
                 batch: Arc::clone(&batch),
-                picks,
+                record_indexes,
                 routes,
                 explicit: false,
                 ..Append::default()
@@ -148,12 +152,12 @@ async fn killed_sinks_leave_each_row_once() {
     let names = TableNames::try_new("events").unwrap();
     let report = verify(&lake, &names, Depth::default()).await.unwrap();
     assert!(report.is_good(), "{report:?}");
-    let letters = RECORDS / 100;
+    let dead_letters = RECORDS / 100;
     assert_eq!(
         (report.units.input, report.units.dead_letters),
-        (RECORDS, letters)
+        (RECORDS, dead_letters)
     );
-    assert_eq!(report.units.rows, RECORDS - letters);
+    assert_eq!(report.units.rows, RECORDS - dead_letters);
     let rows = head(&lake, &names, usize::MAX).await.unwrap();
     let mut numbers: Vec<u64> = rows
         .iter()

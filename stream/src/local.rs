@@ -2,9 +2,9 @@
 //!
 //! # What it promises
 //!
-//! - An acknowledged append survives a power cut, and no reader sees an append that one could take back. So an offset
-//!   that anybody has seen never holds another record.
-//! - Appends that carry origins are stored once, however often and by whomever they are sent, cut into whatever
+//! - An acknowledged append survives a power cut, and no reader sees an append that a power cut could take back. So an
+//!   offset that was ever read never holds another record.
+//! - Appends that carry origins are stored once, even if several processes send them several times, cut into different
 //!   intervals, across splits and merges ([dedup state](format::dedup_state)).
 //! - Any number of processes append and read. `kill -9` of one of them frees its locks at once; one that stands still in
 //!   an append holds the others up for some seconds ([`end::fence`]).
@@ -59,8 +59,8 @@
 //! # An append
 //!
 //! Encoded, queued with others, then under the shard's lock: learn what other processes appended, judge by the marks,
-//! write, sync, write the control file, release the lock, acknowledge. The lock is held throughout, so the next holder
-//! and finds bytes past the durable end knows that its holder died or could not sync:
+//! write, sync, write the control file, release the lock, acknowledge. The lock is held throughout. The next holder
+//! that finds bytes past the durable end therefore knows that the previous one died or could not sync:
 //!
 //! - Intact frames there are *rewritten* into a new segment and synced; a torn rest is cut (`write/recovery.rs`).
 //! - A segment gets its name after its first bytes were synced. A newer segment than the control file names is

@@ -45,7 +45,7 @@ use crate::url::{StreamKind, StreamPlace, StreamUrl};
 ///     ..Batch::default()
 /// });
 /// let routes = [hash::route_of_key(b"k1")].into();
-/// let append = Append { batch, picks: [0].into(), routes, ..Append::default() };
+/// let append = Append { batch, record_indexes: [0].into(), routes, ..Append::default() };
 /// // The first answer says that the shard has room, the second that the record is durable.
 /// stream.writer().await?.submit(&shard, append).await?.await?;
 ///

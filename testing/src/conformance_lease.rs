@@ -83,7 +83,7 @@ async fn generations_move_only_while_nobody_works(
     assert_eq!(first, Generations::default());
     let start = Progress::starting(Position::offset(4));
     let what = Reprocess::Only(BTreeMap::from([("000001".into(), start)]));
-    let worker = must(a.enlist("a").await, "enlist");
+    let worker = must(a.register("a").await, "register");
     for store in [&a, &b] {
         assert!(store.reprocess(&what).await.is_err());
         let same = must(store.generations().await, "read the generations");
@@ -268,10 +268,10 @@ async fn counters_that_race_lose_nothing((a, b): (Arc<dyn LeaseStore>, Arc<dyn L
     assert_eq!(rows(&*a).await[0].counter, 2 * EACH);
 }
 
-/// A worker that is enlisted is never called dead. Where the store can tell, one that has left is.
+/// A worker that is registered is never called dead. Where the store can tell, one that has left is.
 async fn the_dead_are_told_from_the_living((a, b): (Arc<dyn LeaseStore>, Arc<dyn LeaseStore>)) {
-    let presence = must(a.enlist("worker-1").await, "enlist a worker");
-    let other = must(a.enlist("worker-2").await, "enlist a worker");
+    let presence = must(a.register("worker-1").await, "register a worker");
+    let other = must(a.register("worker-2").await, "register a worker");
     for store in [&a, &b] {
         assert!(!must(store.is_gone("worker-1").await, "ask for a worker"));
     }
@@ -282,7 +282,7 @@ async fn the_dead_are_told_from_the_living((a, b): (Arc<dyn LeaseStore>, Arc<dyn
         must(a.is_gone("worker-1").await, "ask for a worker")
     );
     assert!(!must(b.is_gone("worker-2").await, "ask for a worker"));
-    let again = must(b.enlist("worker-1").await, "enlist a worker again");
+    let again = must(b.register("worker-1").await, "register a worker again");
     assert!(!must(a.is_gone("worker-1").await, "ask for a worker"));
     drop((other, again));
 }

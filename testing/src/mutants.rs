@@ -19,7 +19,7 @@ use hydrant_core::budget::{Budget, Permit};
 use hydrant_core::error::Result;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::{
-    Enlisted, Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap,
+    Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap, WorkerRegistration,
 };
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
@@ -387,8 +387,8 @@ struct BrokenLeases(MemoryLeases, BreakLeases);
 
 #[async_trait]
 impl LeaseStore for BrokenLeases {
-    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
-        self.0.enlist(worker).await
+    async fn register(&self, worker: &str) -> Result<Box<dyn WorkerRegistration>> {
+        self.0.register(worker).await
     }
 
     async fn list(&self) -> Result<Vec<Lease>> {

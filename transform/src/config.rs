@@ -31,16 +31,16 @@ pub struct TransformArgs {
     /// Policy, TOML; the built-in policy `strict` without it [env: HYDRANT_TRANSFORM_POLICY]
     #[arg(long, value_name = "FILE")]
     pub policy: Option<String>,
-    /// Where to start without progress: earliest, latest or a time [default: earliest]
+    /// Where an app without progress starts: earliest, latest or a time [default: earliest]
     #[arg(long, value_name = "START")]
     pub start: Option<String>,
     /// How long to wait for an input that does not exist yet [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub wait: Option<String>,
-    /// End when everything is processed and nothing more comes
+    /// Exit when everything is processed and no more records arrive
     #[arg(long)]
     pub exit_at_end: bool,
-    /// With --exit-at-end: how long nothing may come for that to be the end [default: 1s]
+    /// With --exit-at-end: the stream counts as ended after this long without a record [default: 1s]
     #[arg(long, value_name = "DURATION")]
     pub idle: Option<String>,
     /// Shards of an output that is created [default: as many as the input has]

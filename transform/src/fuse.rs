@@ -113,7 +113,7 @@ impl FusedContext {
     }
 
     /// What a batch has grown by, out of the room that it was given, as far as that goes.
-    async fn exchange(&self, mut room: Permit, bytes: u64) -> Permit {
+    async fn resize_permit(&self, mut room: Permit, bytes: u64) -> Permit {
         room.shrink_to(bytes);
         if room.bytes() == bytes && !room.is_overdrawn() {
             return room;
@@ -181,7 +181,7 @@ impl ShardStage for FusedShard {
         let (batch, missing) = workers.run(job).await??;
         // The inner stage may wait for memory while this is held. That ends: the shard that holds the inner stage's overdraft
         // never waits for this one.
-        let _grown = self.shared.exchange(room, missing).await;
+        let _grown = self.shared.resize_permit(room, missing).await;
         self.inner.push(Read::Batch(batch)).await
     }
 
@@ -358,8 +358,8 @@ mod tests {
         };
         assert_eq!(letter.at, Position::offset(1));
         assert_eq!((letter.account.input, letter.account.records), (1, 0));
-        assert_eq!(&*letter.account.letters[0].reason, "malformed_json");
-        assert_eq!(letter.account.letters[0].shard, shard.id);
+        assert_eq!(&*letter.account.dead_letters[0].reason, "malformed_json");
+        assert_eq!(letter.account.dead_letters[0].shard, shard.id);
         assert!(letter.account.balances());
         let writer = WriterId::of_app("app", 2, &input);
         assert_eq!(letter.entry.writer, writer);

@@ -65,7 +65,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
 
 fn text_of(summary: &Summary, config: &Config) -> String {
     format!(
-        "{} of {} of {} processed by policy `{}` into {}",
+        "{} from {} of {} processed by policy `{}` into {}",
         counted(summary.records, "record"),
         counted(summary.shards.len() as u64, "shard"),
         config.input().from(),

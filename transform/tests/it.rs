@@ -75,7 +75,7 @@ async fn fill(stream: &SharedStream, from: u64, to: u64) -> Result<()> {
         }
         for (shard, (bytes, records, routes)) in batches {
             let append = Append {
-                picks: (0..records.len() as u32).collect(),
+                record_indexes: (0..records.len() as u32).collect(),
                 batch: Arc::new(Batch {
                     segments: Arc::from([Bytes::from(bytes)]),
                     records,
@@ -100,7 +100,7 @@ struct StreamContents {
     /// By number.
     records: BTreeMap<u64, Vec<StoredPayload>>,
     payloads: Vec<String>,
-    letters: Vec<hydrant_core::origin::DeadLetter>,
+    dead_letters: Vec<hydrant_core::origin::DeadLetter>,
     dropped: BTreeMap<String, u64>,
     input: u64,
     /// Numbers in the order of the log, by shard.
@@ -152,7 +152,7 @@ async fn read(
             for span in batch.accounts {
                 assert!(span.account.balances(), "{span:?}");
                 found.input += span.account.input;
-                found.letters.extend(span.account.letters);
+                found.dead_letters.extend(span.account.dead_letters);
                 for dropped in span.account.dropped {
                     *found.dropped.entry(dropped.rule.to_string()).or_default() += dropped.count;
                 }
@@ -168,11 +168,11 @@ async fn read(
 fn check(found: &StreamContents, total: u64, units: u64) {
     assert_eq!(found.input, units, "units that came in");
     let mut dropped = 0;
-    let mut letters = 0;
+    let mut dead_letters = 0;
     for n in 0..total {
         let records = found.records.get(&n).map_or(0, Vec::len);
         match n % 10 {
-            3 => letters += 1,
+            3 => dead_letters += 1,
             4 => dropped += 1,
             _ => {
                 assert_eq!(records, 1, "record {n}");
@@ -181,18 +181,18 @@ fn check(found: &StreamContents, total: u64, units: u64) {
         }
         assert_eq!(records, 0, "record {n}");
     }
-    assert_eq!(found.letters.len(), letters);
+    assert_eq!(found.dead_letters.len(), dead_letters);
     assert_eq!(found.dropped.get("noise"), Some(&dropped));
     assert_eq!(found.dropped.len(), 1);
     let mut places: Vec<_> = found
-        .letters
+        .dead_letters
         .iter()
         .map(|letter| (letter.shard.clone(), letter.sequence, letter.sub))
         .collect();
     places.sort();
     places.dedup();
-    assert_eq!(places.len(), letters, "each letter once");
-    assert!(found.letters.iter().all(|letter| {
+    assert_eq!(places.len(), dead_letters, "each letter once");
+    assert!(found.dead_letters.iter().all(|letter| {
         &*letter.reason == "malformed_json"
             && letter.stream.starts_with("raw@")
             && letter

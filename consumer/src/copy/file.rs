@@ -5,10 +5,10 @@
 //! an app therefore takes only a file that is absent or empty, and a copy with one appends and continues where the app
 //! is.
 //!
-//! One process at a time writes a file: it holds the lock of the file. A text that was written in part, on a full disk,
-//! is cut off before the next one; what a death left of a line is ended by a line feed, and its record comes again.
-//! Dead letters are appended to `FILE.dead-letters.ndjson`, one object a line with place and reason. After a failed sync
-//! nothing is appended any more, because bytes that it was to make durable may be gone.
+//! One process at a time writes a file: it holds the file's lock. Text that a full disk accepted only in part is cut
+//! off before the next text; a partial line that a crash left is ended by a line feed, and its record is written again.
+//! Dead letters are appended to `FILE.dead-letters.ndjson`, one object a line with place and reason. After a failed
+//! sync nothing is appended any more, because bytes that it was to make durable may be gone.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -24,7 +24,7 @@ use super::printer::TextOutput;
 pub(crate) struct FileText {
     records: AppendedFile,
     /// Opened by the first dead letter.
-    letters: Option<AppendedFile>,
+    dead_letters: Option<AppendedFile>,
 }
 
 impl FileText {
@@ -59,7 +59,7 @@ impl FileText {
         }
         Ok(FileText {
             records,
-            letters: None,
+            dead_letters: None,
         })
     }
 }
@@ -70,17 +70,17 @@ impl TextOutput for FileText {
         Ok(true)
     }
 
-    fn write_dead_letters(&mut self, letters: &[DeadLetter]) -> Result<()> {
-        let file = match &mut self.letters {
+    fn write_dead_letters(&mut self, dead_letters: &[DeadLetter]) -> Result<()> {
+        let file = match &mut self.dead_letters {
             Some(file) => file,
             None => {
                 let mut file = AppendedFile::open(&beside(&self.records.path))?;
                 file.end_last_line()?;
-                self.letters.insert(file)
+                self.dead_letters.insert(file)
             }
         };
         let mut lines = Vec::new();
-        for letter in letters {
+        for letter in dead_letters {
             serde_json::to_writer(&mut lines, letter)
                 .map_err(|error| Error::fatal(format!("cannot write a dead letter: {error}")))?;
             lines.push(b'\n');
@@ -89,7 +89,9 @@ impl TextOutput for FileText {
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.letters.as_mut().map_or(Ok(()), AppendedFile::sync)?;
+        self.dead_letters
+            .as_mut()
+            .map_or(Ok(()), AppendedFile::sync)?;
         self.records.sync()
     }
 }
@@ -211,7 +213,7 @@ impl AppendedFile {
         }
         let path = self.path.display();
         Err(Error::fatal(format!(
-            "`{path}` may lack records, because a sync failed: start the copy again"
+            "records may be missing from `{path}`, because a sync failed: check the disk, then start the copy again"
         )))
     }
 }

@@ -51,12 +51,12 @@ pub(crate) const TOMBSTONE: PoisonReason = "tombstone";
 pub(crate) const LINE_BREAK: PoisonReason = "line_break";
 
 impl CopyFormat {
-    /// Appends the records of `batch` with the indexes `picks`, from this stream and shard; returns those that cannot be
+    /// Appends the records of `batch` with the indexes `record_indexes`, from this stream and shard; returns those that cannot be
     /// written in this format.
     pub fn write(
         self,
         batch: &Batch,
-        picks: &[u32],
+        record_indexes: &[u32],
         place: (&StreamId, &ShardId),
         out: &mut Vec<u8>,
     ) -> Vec<(u32, PoisonReason)> {
@@ -70,17 +70,17 @@ impl CopyFormat {
             refused: Vec::new(),
         };
         let step = |written: &mut FormattedText<'_>, at: usize| {
-            let index = picks[at] as usize;
+            let index = record_indexes[at] as usize;
             let entry = &batch.records[index];
             written.start = written.out.len();
             match self {
                 CopyFormat::Raw => written.out.extend_from_slice(batch.payload(entry)),
                 CopyFormat::Ndjson if batch.is_tombstone(index) => {
-                    written.refused.push((picks[at], TOMBSTONE));
+                    written.refused.push((record_indexes[at], TOMBSTONE));
                 }
                 CopyFormat::Ndjson => {
                     if let Err(reason) = write_line(batch.payload(entry), written.out) {
-                        written.refused.push((picks[at], reason));
+                        written.refused.push((record_indexes[at], reason));
                     }
                 }
                 CopyFormat::Json => {
@@ -94,9 +94,9 @@ impl CopyFormat {
         };
         let faulted = |written: &mut FormattedText<'_>, at: usize| {
             written.out.truncate(written.start);
-            written.refused.push((picks[at], INTERNAL_FAULT));
+            written.refused.push((record_indexes[at], INTERNAL_FAULT));
         };
-        let _all = contain_each(&mut written, 0..picks.len(), step, faulted);
+        let _all = contain_each(&mut written, 0..record_indexes.len(), step, faulted);
         written.refused
     }
 }

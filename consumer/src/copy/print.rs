@@ -1,8 +1,8 @@
 //! A copy as text to what a [`Printer`] writes to: standard output, a device or a file. Each record comes at least
 //! once.
 //!
-//! A checkpoint follows a sync of everything that was written. What was written after the last checkpoint before a
-//! death is written again. When the reader goes away, nothing more counts as done.
+//! Promises: a checkpoint is written only after everything before it was synced; after a crash, whatever was written
+//! after the last checkpoint is written again. Once the reader has gone away, no further record counts as done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,19 +113,25 @@ impl ShardStage for ShardPrint {
                 };
                 let (text, to, mut permit) = workers.run(job).await??;
                 // Dead letters are in memory a second time, as text, when they are written.
-                let letters: u64 = text.letters.iter().map(DeadLetter::memory_bytes).sum();
-                let held = text.text.len() as u64 + letters * 2;
+                let dead_letters: u64 =
+                    text.dead_letters.iter().map(DeadLetter::memory_bytes).sum();
+                let held = text.text.len() as u64 + dead_letters * 2;
                 if permit.bytes() < held {
                     drop(permit);
                     let (budget, overdraft) = (&self.stage.context.budget, &self.stage.overdraft);
                     permit = budget.acquire_more(held, overdraft).await;
                 }
-                for letter in &text.letters {
+                for letter in &text.dead_letters {
                     let (stage, reason) = (STAGE, letter.reason.to_string());
                     metrics::counter!("hydrant_consumer_dead_letters_total", "stage" => stage, "reason" => reason)
                         .increment(1);
                 }
-                if !self.stage.printer.write(text.text, text.letters).await? {
+                if !self
+                    .stage
+                    .printer
+                    .write(text.text, text.dead_letters)
+                    .await?
+                {
                     // The process is about to drain; until then nothing counts as done.
                     return Err(Error::Unavailable {
                         message: format!("the reader of {} went away", self.stage.output.name),

@@ -18,11 +18,11 @@ pub trait TextOutput: Send + 'static {
     fn write(&mut self, text: &[u8]) -> Result<bool>;
 
     /// Records the dead letters of a batch. By default each one is logged.
-    fn write_dead_letters(&mut self, letters: &[DeadLetter]) -> Result<()> {
-        for letter in letters {
+    fn write_dead_letters(&mut self, dead_letters: &[DeadLetter]) -> Result<()> {
+        for letter in dead_letters {
             tracing::warn!(
                 shard = %letter.shard, sequence = %letter.sequence, sub = letter.sub, reason = %letter.reason,
-                "a record was not printed"
+                "a record could not be printed; it counts as a dead letter"
             );
         }
         Ok(())
@@ -87,10 +87,10 @@ impl Printer {
     }
 
     /// Writes the text and the dead letters of a batch; returns `false` when the reader has gone away.
-    pub(super) async fn write(&self, text: Vec<u8>, letters: Vec<DeadLetter>) -> Result<bool> {
+    pub(super) async fn write(&self, text: Vec<u8>, dead_letters: Vec<DeadLetter>) -> Result<bool> {
         let write = move |output: &mut dyn TextOutput| {
-            if !letters.is_empty() {
-                output.write_dead_letters(&letters)?;
+            if !dead_letters.is_empty() {
+                output.write_dead_letters(&dead_letters)?;
             }
             Ok(text.is_empty() || output.write(&text)?)
         };

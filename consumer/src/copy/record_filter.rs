@@ -71,7 +71,7 @@ struct FilteredBatch {
 #[derive(Debug, Default)]
 pub(crate) struct CopiedText {
     pub(crate) text: Vec<u8>,
-    pub(crate) letters: Vec<DeadLetter>,
+    pub(crate) dead_letters: Vec<DeadLetter>,
     pub(crate) counts: CopyCounts,
 }
 
@@ -111,7 +111,7 @@ impl RecordFilter {
         filtered
     }
 
-    fn letters(
+    fn dead_letters(
         &self,
         batch: &Batch,
         poison: Vec<(u32, PoisonReason)>,
@@ -119,7 +119,7 @@ impl RecordFilter {
     ) -> Result<Vec<(u32, DeadLetter)>> {
         let stream: Arc<str> = source.stream.to_string().into();
         let mut texts = Texts::default();
-        let mut letters = Vec::with_capacity(poison.len());
+        let mut dead_letters = Vec::with_capacity(poison.len());
         for (index, reason) in poison {
             let entry = &batch.records[index as usize];
             let (sequence, sub) = batch.position(index as usize);
@@ -127,7 +127,8 @@ impl RecordFilter {
             if reason == INTERNAL_FAULT {
                 tracing::error!(
                     shard = %source.shard, %sequence, sub,
-                    "a filter or a format panicked over a record, which is a fault of hydrant: it cannot be copied",
+                    "a filter or format panicked on a record, which is a fault of hydrant: the record cannot be \
+                     copied, please report this",
                 );
             }
             match self.on_poison {
@@ -146,7 +147,7 @@ impl RecordFilter {
                     )));
                 }
             }
-            letters.push((
+            dead_letters.push((
                 index,
                 DeadLetter {
                     stream: Arc::clone(&stream),
@@ -163,7 +164,7 @@ impl RecordFilter {
                 },
             ));
         }
-        Ok(letters)
+        Ok(dead_letters)
     }
 
     /// Returns the accepted records as text, in order.
@@ -182,17 +183,17 @@ impl RecordFilter {
         let mut text = Vec::with_capacity(batch.payload_len() as usize + accepted.len());
         poison.extend(format.write(batch, &accepted, place, &mut text));
         poison.sort_unstable();
-        let letters = self.letters(batch, poison, source)?;
-        let (filtered, dead_letters) = (dropped.len() as u64, letters.len() as u64);
+        let dead_letters = self.dead_letters(batch, poison, source)?;
+        let (filtered, refused) = (dropped.len() as u64, dead_letters.len() as u64);
         Ok(CopiedText {
             counts: CopyCounts {
-                written: batch.len() as u64 - filtered - dead_letters,
+                written: batch.len() as u64 - filtered - refused,
                 filtered,
-                dead_letters,
+                dead_letters: refused,
                 duplicates: 0,
             },
             text,
-            letters: letters.into_iter().map(|(_, letter)| letter).collect(),
+            dead_letters: dead_letters.into_iter().map(|(_, letter)| letter).collect(),
         })
     }
 }
@@ -206,18 +207,18 @@ impl Transform for RecordFilter {
             dropped,
         } = self.judge(&batch);
         let input = batch.len() as u32;
-        let letters = self.letters(&batch, poison, source)?;
+        let dead_letters = self.dead_letters(&batch, poison, source)?;
         batch.keep(&sources);
         debug_assert_eq!(
             input as usize,
-            sources.len() + letters.len() + dropped.len(),
+            sources.len() + dead_letters.len() + dropped.len(),
             "each record is accounted for once"
         );
         let rule: Arc<str> = FILTER_RULE.into();
         Ok(Transformed {
             rekeyed: vec![false; sources.len()],
             sources,
-            letters,
+            dead_letters,
             dropped: dropped
                 .into_iter()
                 .map(|index| (index, Arc::clone(&rule)))

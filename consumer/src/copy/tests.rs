@@ -81,18 +81,21 @@ fn a_panic_costs_its_record_alone() {
         String::from_utf8(text.text).unwrap(),
         "{\"n\":0}\n{\"n\":2}\n"
     );
-    let letters: Vec<(String, &str)> = text
-        .letters
+    let dead_letters: Vec<(String, &str)> = text
+        .dead_letters
         .iter()
         .map(|letter| (letter.sequence.to_string(), &*letter.reason))
         .collect();
     let faulted = |sequence: &str| (sequence.to_owned(), "internal_fault");
-    assert_eq!(letters, [faulted("6"), faulted("8")]);
+    assert_eq!(dead_letters, [faulted("6"), faulted("8")]);
 
     let filtered = apply(&filter, batch(5, &records));
     assert_eq!(filtered.sources, [0, 2, 3]);
-    assert_eq!((filtered.letters.len(), filtered.dropped.len()), (1, 1));
-    assert_eq!(filtered.letters[0].0, 1);
+    assert_eq!(
+        (filtered.dead_letters.len(), filtered.dropped.len()),
+        (1, 1)
+    );
+    assert_eq!(filtered.dead_letters[0].0, 1);
 
     let stops = RecordFilter::new(filters, OnPoison::Stop);
     let error = stops
@@ -320,15 +323,15 @@ async fn poison_stops_waits_or_becomes_a_dead_letter() {
     let path = dir.path().join("letters");
     copy_to(&path, &stream, OnPoison::DeadLetter).await.unwrap();
     assert_eq!(lines(&path), ["a:0", "a:1", "a:3", "a:4"]);
-    let letters = lines(&dir.path().join("letters.dead-letters.ndjson"));
-    assert_eq!(letters.len(), 1);
-    let letter: serde_json::Value = serde_json::from_str(&letters[0]).unwrap();
+    let dead_letters = lines(&dir.path().join("letters.dead-letters.ndjson"));
+    assert_eq!(dead_letters.len(), 1);
+    let letter: serde_json::Value = serde_json::from_str(&dead_letters[0]).unwrap();
     assert_eq!(
         (&letter["reason"], &letter["sequence"]),
         (&"line_break".into(), &"2".into())
     );
     assert!(
-        !letters[0].contains("lines"),
+        !dead_letters[0].contains("lines"),
         "a dead letter holds no payload"
     );
 
@@ -449,7 +452,7 @@ fn a_filtered_batch_keeps_positions_and_accounts_for_every_record() {
     let out = apply(&filter, batch(10, records));
     assert_eq!(
         out.input as usize,
-        out.batch.len() + out.letters.len() + out.dropped.len()
+        out.batch.len() + out.dead_letters.len() + out.dropped.len()
     );
     assert_eq!(
         (out.sources.as_slice(), out.batch.to),
@@ -461,7 +464,7 @@ fn a_filtered_batch_keeps_positions_and_accounts_for_every_record() {
         .map(|(s, ..)| s.offset().unwrap())
         .collect();
     assert_eq!(offsets, [10, 13]);
-    let (index, letter) = &out.letters[0];
+    let (index, letter) = &out.dead_letters[0];
     assert_eq!(
         (*index, &*letter.reason, &letter.key),
         (2, "not_json", &None)

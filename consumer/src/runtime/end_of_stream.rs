@@ -1,4 +1,5 @@
-//! Decides when a stream is done: everything there is is published, and no append has come for a while.
+//! Decides when a stream has been read to its end: everything in it is published, and nothing was appended for the idle
+//! time.
 //!
 //! The app's *shared* progress with this run's output counts, whichever worker owns the shards: the rows of the lease
 //! store, or what the broker keeps ([`Subscription::progress`](hydrant_core::subscription::Subscription::progress)).

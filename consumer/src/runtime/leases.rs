@@ -1,4 +1,4 @@
-//! The leases by which a worker gets its share of a stream's shards; see [`subscription`].
+//! Leases: how workers of an app share the shards of a stream. [`subscription`] describes the whole.
 
 mod balance;
 mod coordinator;

@@ -1,5 +1,5 @@
-//! What each shard of a run has read and published: it decides about the end of a run, and feeds metrics and the
-//! summary.
+//! Records what each shard of a run has read and published. The end of the run, the metrics and the summary are derived
+//! from it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

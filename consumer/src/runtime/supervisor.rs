@@ -68,8 +68,8 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
         }
         Assignment::Leases(_) if output.commits_progress() => {
             return Err(Error::refused(format!(
-                "the output commits how far `{}` is read, but its shards are shared by leases, which would never hear of a \
-                 shard's end: read a stream whose broker hands the shards out",
+                "the output commits its own progress in `{}`, which needs a broker that assigns the shards; the shards \
+                 of this stream are shared by leases: read a stream of such a broker",
                 spec.stream.url()
             )));
         }
@@ -188,7 +188,7 @@ impl Supervisor {
         drop(tokio::time::timeout(MEASURED_WITHIN, measure(&self.shared)).await);
         while self.releases.join_next().await.is_some() {}
         if let Err(error) = self.subscription.close().await {
-            tracing::warn!("subscription: {}", error.report());
+            tracing::warn!("cannot close the subscription: {}", error.report());
         }
         if self.failure.is_none() {
             self.failure = self.shared.take_stalled();
@@ -204,7 +204,7 @@ impl Supervisor {
             Ok(event) => self.handle(event),
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
-                    tracing::warn!("subscription: {}", error.report());
+                    tracing::warn!("cannot read the subscription, retrying: {}", error.report());
                     self.retry_at = Some(clock::now() + after);
                 }
                 _ => {
@@ -379,7 +379,7 @@ impl Supervisor {
             }
             TaskOutcome::Lost => {
                 self.shared.note_resumed(&shard);
-                tracing::info!(%shard, "the shard is another worker's now");
+                tracing::info!(%shard, "lost the shard to another worker");
             }
             TaskOutcome::Failed(error) => {
                 let error = log_shard_error(&shard, "the shard cannot continue", error);
@@ -398,7 +398,7 @@ impl Supervisor {
     fn answer(&mut self, answer: impl Send + 'static) {
         if let Some(transaction) = self.shared.transaction.clone() {
             self.releases.spawn(async move {
-                transaction.settled().await;
+                transaction.wait_for_publish().await;
                 drop(answer);
             });
         }
@@ -437,7 +437,10 @@ impl Supervisor {
             Ok(true) => self.begin_drain(),
             Ok(false) => {}
             Err(error) => match error.disposition() {
-                Disposition::Retry { .. } => tracing::warn!("end of stream: {}", error.report()),
+                Disposition::Retry { .. } => tracing::warn!(
+                    "cannot check for the end of the stream, retrying: {}",
+                    error.report()
+                ),
                 _ => self.fail(error),
             },
         }

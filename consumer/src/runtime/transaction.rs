@@ -132,7 +132,7 @@ impl Transaction {
     }
 
     /// Waits until the publish that is under way is over.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn wait_for_publish(&self) {
         drop(self.gate.lock().await);
     }
 

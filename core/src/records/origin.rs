@@ -40,7 +40,7 @@ impl WriterId {
         ]))
     }
 
-    /// The writer that a named producer or a spool is, across restarts.
+    /// The writer id of a named producer, the same across restarts.
     pub fn of_name(name: &str) -> Self {
         WriterId(hash::identity(&[b"name", name.as_bytes()]))
     }
@@ -332,7 +332,7 @@ pub struct Dropped {
 
 /// What became of the upstream units (records, dead letters, drops) that one append or one batch answers for.
 ///
-/// `input = records + letters + dropped` holds for each account; `input` is counted before the work is done, the rest
+/// `input = records + dead_letters + dropped` holds for each account; `input` is counted before the work is done, the rest
 /// after it, so that the sum proves something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
@@ -341,7 +341,7 @@ pub struct Account {
     /// Upstream units that are records beside this account.
     pub records: u64,
     /// Dead letters of this stage, and those handed on from stages before it.
-    pub letters: Vec<DeadLetter>,
+    pub dead_letters: Vec<DeadLetter>,
     /// Drops by rule, of this stage and of stages before it.
     pub dropped: Vec<Dropped>,
 }
@@ -349,14 +349,14 @@ pub struct Account {
 impl Account {
     /// The bytes that it takes in memory beside itself.
     pub fn memory_bytes(&self) -> u64 {
-        let letters: u64 = self.letters.iter().map(DeadLetter::memory_bytes).sum();
-        letters + size_of_val(&self.dropped[..]) as u64
+        let dead_letters: u64 = self.dead_letters.iter().map(DeadLetter::memory_bytes).sum();
+        dead_letters + size_of_val(&self.dropped[..]) as u64
     }
 
     /// Whether the sum holds.
     pub fn balances(&self) -> bool {
         let dropped = self.dropped.iter().map(|d| d.count);
-        let parts = [self.records, self.letters.len() as u64].into_iter();
+        let parts = [self.records, self.dead_letters.len() as u64].into_iter();
         let sum = parts.chain(dropped).try_fold(0u64, u64::checked_add);
         sum == Some(self.input)
     }
@@ -402,12 +402,12 @@ impl OriginEntry {
         self.encode_with(self.account.as_ref(), [].iter(), out);
     }
 
-    /// Appends the byte form with this account in place of its own. `letters` follow those of the account, as if they
+    /// Appends the byte form with this account in place of its own. `dead_letters` follow those of the account, as if they
     /// lay in it: they are read where they are.
     pub fn encode_with<'a>(
         &self,
         account: Option<&'a Account>,
-        letters: impl Iterator<Item = &'a DeadLetter> + Clone,
+        dead_letters: impl Iterator<Item = &'a DeadLetter> + Clone,
         out: &mut Vec<u8>,
     ) {
         out.extend_from_slice(&self.writer.0.to_be_bytes());
@@ -421,7 +421,7 @@ impl OriginEntry {
         let starts = self.start != Position::Begin;
         out.push(has(HAS_ACCOUNT, account.is_some()) | has(HAS_START, starts));
         if let Some(account) = account {
-            encode_account(account, letters, out);
+            encode_account(account, dead_letters, out);
         }
         if starts {
             varint::put_position(out, self.start);
@@ -467,7 +467,7 @@ const HAS_START: u8 = 2;
 
 fn encode_account<'a>(
     account: &'a Account,
-    letters: impl Iterator<Item = &'a DeadLetter> + Clone,
+    dead_letters: impl Iterator<Item = &'a DeadLetter> + Clone,
     out: &mut Vec<u8>,
 ) {
     varint::put_u64(out, account.input);
@@ -477,9 +477,9 @@ fn encode_account<'a>(
         varint::put_bytes(out, dropped.rule.as_bytes());
         varint::put_u64(out, dropped.count);
     }
-    let count = account.letters.len() + letters.clone().count();
+    let count = account.dead_letters.len() + dead_letters.clone().count();
     varint::put_u64(out, count as u64);
-    for letter in account.letters.iter().chain(letters) {
+    for letter in account.dead_letters.iter().chain(dead_letters) {
         varint::put_bytes(out, letter.stream.as_bytes());
         varint::put_bytes(out, letter.shard.as_str().as_bytes());
         varint::put_position(out, Position::at(letter.sequence, letter.sub));
@@ -510,15 +510,17 @@ fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
             count: reader.u64()?,
         });
     }
-    let letters = reader.u64()?;
+    let dead_letters = reader.u64()?;
     // As many as may follow: a number that says more is found out below.
     let room = reader.rest().len() / LETTER_BYTES_MIN;
-    account.letters.reserve_exact(room.min(letters as usize));
+    account
+        .dead_letters
+        .reserve_exact(room.min(dead_letters as usize));
     let mut texts = Texts::default();
-    for _ in 0..letters {
+    for _ in 0..dead_letters {
         let stream = texts.share(reader.text()?);
         let shard = reader.text()?;
-        let shard = match account.letters.last() {
+        let shard = match account.dead_letters.last() {
             Some(letter) if letter.shard.as_str() == shard => letter.shard.clone(),
             _ => ShardId::new(shard),
         };
@@ -532,7 +534,7 @@ fn decode_account(reader: &mut Reader<'_>) -> Result<Account, Malformed> {
         };
         let stage = texts.share(reader.text()?);
         let reason = texts.share(reader.text()?);
-        account.letters.push(DeadLetter {
+        account.dead_letters.push(DeadLetter {
             stream,
             shard,
             sequence,
@@ -606,7 +608,7 @@ mod tests {
         let mut account = Account {
             input: 4,
             records: 1,
-            letters: vec![letter],
+            dead_letters: vec![letter],
             ..Account::default()
         };
         account.drop_by("noise", 1);

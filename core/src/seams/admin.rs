@@ -132,7 +132,7 @@ impl Admin {
 fn capability<'a, T: ?Sized>(found: &'a Option<Arc<T>>, what: &str) -> Result<&'a Arc<T>> {
     found.as_ref().ok_or_else(|| {
         Error::refused(format!(
-            "cannot {what} of this kind of stream from here: use the tools of its own service"
+            "hydrant cannot {what} in this kind of stream: use the tools of its service"
         ))
     })
 }

@@ -352,7 +352,7 @@ pub enum Swap {
 pub trait LeaseStore: Send + Sync + fmt::Debug {
     /// Announces a worker and keeps it alive until the answer is dropped or the process dies, where the store can
     /// tell; see [`LeaseStore::is_gone`].
-    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>>;
+    async fn register(&self, worker: &str) -> Result<Box<dyn WorkerRegistration>>;
     /// Every row, by shard name.
     async fn list(&self) -> Result<Vec<Lease>>;
     /// Writes `next` if the row is still `seen` (same epoch and counter; `None`: no row). Durable when it answers.
@@ -365,9 +365,9 @@ pub trait LeaseStore: Send + Sync + fmt::Debug {
     async fn remove(&self, seen: &Lease) -> Result<Swap>;
     /// How often it is to be asked.
     fn pace(&self) -> Pace;
-    /// The generations of the app's outputs. They move only while no worker is enlisted.
+    /// The generations of the app's outputs. They move only while no worker is registered.
     async fn generations(&self) -> Result<Generations>;
-    /// Moves the generations, durably and at once; refused while a worker of the app is enlisted.
+    /// Moves the generations, durably and at once; refused while a worker of the app is registered.
     async fn reprocess(&self, what: &Reprocess) -> Result<Generations>;
     /// Whether the store knows that this worker is dead; `false` when it cannot know.
     async fn is_gone(&self, worker: &str) -> Result<bool>;
@@ -386,9 +386,9 @@ pub fn rows_that_count(generations: &Generations, mut rows: Vec<Lease>) -> Vec<L
 }
 
 /// A worker's presence in a lease store.
-pub trait Enlisted: Send + Sync + fmt::Debug {}
+pub trait WorkerRegistration: Send + Sync + fmt::Debug {}
 
-impl<T: Send + Sync + fmt::Debug> Enlisted for T {}
+impl<T: Send + Sync + fmt::Debug> WorkerRegistration for T {}
 
 #[cfg(test)]
 mod tests {

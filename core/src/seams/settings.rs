@@ -34,7 +34,7 @@ pub fn split_query(url: &str) -> Result<(&str, Vec<OutrankingValue>)> {
         let Some((key, value)) = setting else {
             let part = if part.is_empty() { "nothing" } else { part };
             return Err(Error::refused(format!(
-                "`{part}` behind the `?` of `{url}` is not a setting: write `key=value`, more than one with `&`"
+                "`{part}` after the `?` in `{url}` is not a setting: write `key=value`, and separate settings with `&`"
             )));
         };
         // As everywhere, `-` and `_` are one.
@@ -62,7 +62,7 @@ pub fn path_in_url(path: &Path) -> Result<&str> {
     let text = path.to_str().filter(|text| !text.contains('?'));
     text.ok_or_else(|| {
         Error::refused(format!(
-            "`{}` cannot stand in a URL, in which settings follow a `?` and all is UTF-8: choose another path",
+            "path `{}` cannot be written as a URL, because it contains a `?` or is not UTF-8: choose another path",
             path.display()
         ))
     })
@@ -125,10 +125,7 @@ impl Settings for NoSettings {
         read(&mut NoSettings);
         let refused = |value: &OutrankingValue| SettingProblem {
             place: value.place.clone(),
-            message: format!(
-                "`{}` is a setting, and there is no configuration here that reads it: leave it out",
-                value.key
-            ),
+            message: format!("setting `{}` has no effect here: leave it out", value.key),
         };
         TableReading {
             table,

@@ -45,7 +45,7 @@ pub struct Unit {
 #[derive(Clone, Debug)]
 pub enum UnitKind {
     /// A dead letter: one unit.
-    Letter(DeadLetter),
+    DeadLetter(DeadLetter),
     /// Drops by one rule: `count` units.
     Dropped {
         /// The rule.
@@ -59,7 +59,7 @@ impl Unit {
     /// How many upstream units it counts for.
     pub fn count(&self) -> u64 {
         match &self.what {
-            UnitKind::Letter(_) => 1,
+            UnitKind::DeadLetter(_) => 1,
             UnitKind::Dropped { count, .. } => *count,
         }
     }
@@ -67,7 +67,7 @@ impl Unit {
     /// The bytes that it takes in memory.
     pub fn memory_bytes(&self) -> u64 {
         let texts = match &self.what {
-            UnitKind::Letter(letter) => letter.memory_bytes() - size_of::<DeadLetter>() as u64,
+            UnitKind::DeadLetter(letter) => letter.memory_bytes() - size_of::<DeadLetter>() as u64,
             UnitKind::Dropped { .. } => 0,
         };
         size_of::<Self>() as u64 + texts
@@ -92,7 +92,7 @@ pub struct Append {
     /// Where the bytes are.
     pub batch: Arc<Batch>,
     /// Which records of the batch, in order.
-    pub picks: Arc<[u32]>,
+    pub record_indexes: Arc<[u32]>,
     /// The route hash of each pick.
     pub routes: Arc<[u128]>,
     /// Whether the route hashes are stored: a reader cannot compute them from the keys.

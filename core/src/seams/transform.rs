@@ -23,7 +23,7 @@ pub struct Transformed {
     /// For each record that remains: whether its key was changed.
     pub rekeyed: Vec<bool>,
     /// The dead letters of input records that cannot be processed, with the index of each.
-    pub letters: Vec<(u32, DeadLetter)>,
+    pub dead_letters: Vec<(u32, DeadLetter)>,
     /// The dropped input records in order: the index of each, and the rule that dropped it.
     pub dropped: Vec<(u32, Arc<str>)>,
     /// The number of input records.
@@ -40,13 +40,13 @@ impl Transformed {
         let Transformed {
             mut batch,
             sources,
-            letters,
+            dead_letters,
             dropped,
             input,
             ..
         } = self;
         debug_assert_eq!(
-            batch.len() + letters.len() + dropped.len(),
+            batch.len() + dead_letters.len() + dropped.len(),
             input as usize,
             "each input record is a record, a dead letter or dropped"
         );
@@ -58,14 +58,14 @@ impl Transformed {
             entry: of.clone(),
             account,
         };
-        batch.accounts.reserve_exact(letters.len());
+        batch.accounts.reserve_exact(dead_letters.len());
         batch
             .accounts
-            .extend(letters.into_iter().map(|(_, letter)| {
+            .extend(dead_letters.into_iter().map(|(_, letter)| {
                 let at = Position::at(letter.sequence, letter.sub);
                 let account = Account {
                     input: 1,
-                    letters: vec![letter],
+                    dead_letters: vec![letter],
                     ..Account::default()
                 };
                 span(at, account)
@@ -143,7 +143,7 @@ pub struct Source<'a> {
 ///
 /// let source = Source { stream: &StreamId::new("raw", "1"), shard: &ShardId::new("000000"), now: 0 };
 /// let transformed = PassAll.apply(Batch::default(), source).unwrap();
-/// assert_eq!(transformed.sources.len() + transformed.letters.len(), transformed.input as usize);
+/// assert_eq!(transformed.sources.len() + transformed.dead_letters.len(), transformed.input as usize);
 /// ```
 pub trait Transform: Send + Sync + fmt::Debug {
     /// Applies the rules. The output is a function of the input records; `source` is for dead letters only.
@@ -199,7 +199,7 @@ mod tests {
                         length: 0,
                         time: 0,
                     };
-                    done.letters.push((index, letter));
+                    done.dead_letters.push((index, letter));
                 }
                 rule => done.dropped.push((index, rule.to_string().into())),
             }
@@ -246,8 +246,8 @@ mod tests {
                 let count = |wanted: &str| so_far.chars().filter(|c| wanted.contains(*c)).count();
                 let drops = sum(&|account| account.dropped.iter().map(|d| d.count).sum());
                 assert_eq!(drops, count("ab") as u64, "{fates} up to {index}");
-                let letters = sum(&|account| account.letters.len() as u64);
-                assert_eq!(letters, count("l") as u64, "{fates} up to {index}");
+                let dead_letters = sum(&|account| account.dead_letters.len() as u64);
+                assert_eq!(dead_letters, count("l") as u64, "{fates} up to {index}");
                 let records = batch.records_up_to(positions[index]);
                 let input = sum(&|account| account.input) + records as u64;
                 assert_eq!(input, so_far.len() as u64, "{fates} up to {index}");

@@ -174,7 +174,7 @@ mod tests {
         for n in 0..5 {
             let append = Append {
                 batch: Arc::clone(&batch),
-                picks: [n].into(),
+                record_indexes: [n].into(),
                 routes: [0].into(),
                 ..Append::default()
             };

@@ -52,7 +52,8 @@ impl StreamCommands<'_> {
         let done = Reprocessed { app, shards };
         self.output.print(&done, || {
             let mut text = format!(
-                "app `{app}` will start here; its output keeps what it has and takes the records from here on as new ones:"
+                "app `{app}` will start here; its output keeps what it has and takes the records from here on as new \
+                 ones:"
             );
             for (shard, generation) in &done.shards {
                 text += &format!("\n  {shard} {generation}");
@@ -123,7 +124,7 @@ async fn what(stream: &SharedStream, from: &[String]) -> Result<Reprocess> {
             && after > tip
         {
             return Err(bad(format!(
-                "`{text}` lies behind the newest record of the shard, `{tip}`: write the position of a record"
+                "`{text}` is after the newest record of the shard, which is at `{tip}`: write the position of a record"
             )));
         }
         if let Some(other) = starts.insert(shard.clone(), Progress::starting(after)) {

@@ -118,6 +118,6 @@ fn few_open_files_are_enough_for_many_shards() {
     run_with_files(&place, 100).expect(64, &["may open 100 files", "ulimit -Hn"]);
     run_with_files(&place, 256).expect(0, &[]);
     place.sound("file:data/lake");
-    let letters = place.dead_letters("data/lake").len() as u64;
-    assert_eq!(place.rows_landed("data/lake") + letters, RECORDS);
+    let dead_letters = place.dead_letters("data/lake").len() as u64;
+    assert_eq!(place.rows_landed("data/lake") + dead_letters, RECORDS);
 }

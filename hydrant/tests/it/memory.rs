@@ -139,6 +139,6 @@ fn records_that_become_dead_letters_stay_within_the_memory() {
     let copy = to_the_end("local:raw", "copy.txt");
     let copy = [&copy[..], &["--filter", "/a=1"]].concat();
     assert_bounded(&place, "hydrant-consumer", &copy);
-    let letters = place.read("copy.txt.dead-letters.ndjson");
-    assert_eq!(letters.lines().count() as u64, lines);
+    let dead_letters = place.read("copy.txt.dead-letters.ndjson");
+    assert_eq!(dead_letters.lines().count() as u64, lines);
 }

@@ -246,7 +246,7 @@ fn check(dir: &Path, records: u64) {
     );
 
     // Each malformed record is a dead letter, once, at its position in the raw stream.
-    let mut letters: HashMap<(String, String, i64), u32> = HashMap::new();
+    let mut dead_letters: HashMap<(String, String, i64), u32> = HashMap::new();
     let mut letters_by_shard: BTreeMap<String, u64> = BTreeMap::new();
     for path in lake::files(&dir.join("lake/_hydrant/events/dead-letters")) {
         for batch in lake::batches(&path) {
@@ -260,7 +260,7 @@ fn check(dir: &Path, records: u64) {
                     sequences.value(row).to_owned(),
                     0,
                 );
-                *letters.entry(key).or_default() += 1;
+                *dead_letters.entry(key).or_default() += 1;
                 *letters_by_shard
                     .entry(shards.value(row).to_owned())
                     .or_default() += 1;
@@ -268,11 +268,11 @@ fn check(dir: &Path, records: u64) {
         }
     }
     assert!(
-        letters.values().all(|count| *count == 1),
+        dead_letters.values().all(|count| *count == 1),
         "a dead letter is doubled"
     );
     assert_eq!(
-        letters.len() as u64,
+        dead_letters.len() as u64,
         malformed,
         "dead letters and malformed records differ"
     );

@@ -11,8 +11,8 @@ fn filled() -> TestDir {
 
 fn rows_and_letters(place: &TestDir) -> u64 {
     let sound = place.sound("file:lake");
-    let (rows, letters) = (sound["rows"].as_u64(), sound["dead_letters"].as_u64());
-    rows.expect("a count") + letters.expect("a count")
+    let (rows, dead_letters) = (sound["rows"].as_u64(), sound["dead_letters"].as_u64());
+    rows.expect("a count") + dead_letters.expect("a count")
 }
 
 /// Without a producer, a run carries everything in the streams to the lake and ends.

@@ -260,7 +260,7 @@ impl TestDir {
     /// The dead letters of the table `events`, in the order of their positions.
     pub(crate) fn dead_letters(&self, lake: &str) -> Vec<DeadLetterRow> {
         let dir = self.path(&format!("{lake}/_hydrant/events/dead-letters"));
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         for batch in lake::files(&dir)
             .iter()
             .flat_map(|path| lake::batches(path))
@@ -271,7 +271,7 @@ impl TestDir {
             let lengths = batch.column_by_name("length").expect("lengths");
             let lengths = lengths.as_primitive::<arrow_array::types::Int64Type>();
             for row in 0..batch.num_rows() {
-                letters.push(DeadLetterRow {
+                dead_letters.push(DeadLetterRow {
                     stream: text("stream", row),
                     shard: text("shard", row),
                     sequence: text("sequence", row).parse().expect("a number"),
@@ -283,8 +283,8 @@ impl TestDir {
                 });
             }
         }
-        letters.sort();
-        letters
+        dead_letters.sort();
+        dead_letters
     }
 
     /// Waits until `done`; fails the test after a minute.

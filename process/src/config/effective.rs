@@ -24,7 +24,7 @@ impl Effective {
     /// all effective values.
     pub fn log(&self) {
         for variable in &self.unknown_variables {
-            tracing::warn!(target: "hydrant::config", "unknown environment variable `{variable}`");
+            tracing::warn!(target: "hydrant::config", "ignoring the unknown environment variable `{variable}`: check its spelling");
         }
         if !self.values.is_empty() {
             tracing::debug!(target: "hydrant::config", "{self}");

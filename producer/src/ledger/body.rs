@@ -61,7 +61,7 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<Body> {
 
 pub(super) fn misfit(path: &Path, why: &str) -> Error {
     Error::refused(format!(
-        "the ledger `{}` does not fit: {why}; give the one that does, or a new `--ledger` to begin again",
+        "the ledger `{}` does not belong to this run: {why}; name the right one, or a new `--ledger` to start over",
         path.display()
     ))
 }

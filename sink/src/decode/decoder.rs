@@ -1,4 +1,4 @@
-//! The decoder of one interval.
+//! The decoder of one interval: takes records one by one, owns the columns, and gives each record a row or a reject.
 
 use hydrant_core::Result;
 

@@ -108,7 +108,7 @@ impl RecordReader<'_> {
         self.skip_space();
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(Reject::malformed("more behind the object", self.at)),
+            Some(_) => Err(Reject::malformed("data after the object", self.at)),
         }
     }
 
@@ -132,7 +132,7 @@ impl RecordReader<'_> {
     #[cold]
     fn unexpected(&self, otherwise: &'static str) -> Box<Reject> {
         let found = if self.peek().is_none() {
-            "end within the object"
+            "the end of the input inside the object"
         } else {
             otherwise
         };
@@ -170,14 +170,14 @@ impl RecordReader<'_> {
             let field = &mut fields.fields[found as usize];
             if field.seen_in == object {
                 return Err(
-                    Reject::new(RejectReason::DUPLICATE_KEY, "the key again", key_at)
+                    Reject::new(RejectReason::DUPLICATE_KEY, "a repeated key", key_at)
                         .within(&field.name),
                 );
             }
             field.seen_in = object;
             self.skip_space();
             if self.peek() != Some(b':') {
-                return Err(self.unexpected("no colon behind a key"));
+                return Err(self.unexpected("a missing colon after a key"));
             }
             self.at += 1;
             self.skip_space();
@@ -283,11 +283,12 @@ impl RecordReader<'_> {
             return Err(refused(RejectReason::RESERVED_COLUMN, "key of the record").within(name));
         }
         if let Some(known) = fields.find_folded(name) {
-            return Err(
-                refused(RejectReason::KEY_CASE_CONFLICT, "key in other case")
-                    .wanting(format!("`{}`", known.name))
-                    .within(name),
-            );
+            return Err(refused(
+                RejectReason::KEY_CASE_CONFLICT,
+                "a key that differs from a column only in case",
+            )
+            .wanting(format!("`{}`", known.name))
+            .within(name));
         }
         if self.rules.frozen {
             return Err(refused(RejectReason::UNKNOWN_COLUMN, "new key").within(name));
@@ -341,7 +342,7 @@ impl RecordReader<'_> {
                 }
             }
             Some(b'N' | b'I') => Err(Reject::malformed("NaN or Infinity", at)),
-            _ => Err(self.unexpected("no value where one is due")),
+            _ => Err(self.unexpected("a missing value")),
         }
     }
 

@@ -192,7 +192,7 @@ pub struct OriginSum {
 }
 
 impl OriginSum {
-    /// Whether `input = records + letters + dropped`.
+    /// Whether `input = records + dead_letters + dropped`.
     pub fn balances(&self) -> bool {
         let sum = self.records.checked_add(self.dead_letters);
         sum.and_then(|sum| sum.checked_add(self.dropped)) == Some(self.input)

@@ -1,9 +1,8 @@
 //! The identity of a table.
 //!
-//! Owns the object that holds it: the process that opens the table first draws the identity and puts it once; it is
-//! never replaced. Promises that a lake that was deleted and made again has another identity, and that a lake that was
-//! moved has the same. A copy of a whole lake holds the same object; the location distinguishes the two, see
-//! [`locate`].
+//! Owns the object that holds it: the first process that opens the table draws a random identity and puts it once; it
+//! is never replaced. Promises that a recreated lake has a new identity and that a moved lake keeps its own. A copy of
+//! a whole lake holds the same object; the location distinguishes the two, see [`locate`].
 //!
 //! [`locate`]: super::Lakes::locate
 

@@ -1,8 +1,9 @@
 //! Opening lakes by URL, with the settings of their kinds.
 //!
 //! Owns what belongs to a kind: its scheme, its settings, and the type behind the seam. A kind that comes later is a
-//! [`LakeKind`] with arms here; nothing outside of this file asks what kind a lake is. Settings stand in the table of the
-//! kind, or behind a `?` in the URL, which outranks it. Directories have none, so that each is refused by name.
+//! [`LakeKind`] with arms here; nothing outside of this file asks what kind a lake is. Settings stand in the table of
+//! the kind, or behind a `?` in the URL, which outranks it. Lakes in directories have no settings, so any setting is
+//! refused by name.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Owns the order of steps once all files are uploaded and invisible: put the record under the next slot (the atomic
 //! point), make every file visible that the record names, and only then continue. Promises that only the newest record
-//! of a chain can be unfinished, and that each publisher that finds a record finishes it, also against a live owner.
-//! Refuses to publish after it lost a slot, and to judge by the interval whether a record is its own.
+//! of a chain can be unfinished, and that a publisher that finds an unfinished record finishes it, even if the record's
+//! owner is alive. Refuses to publish after losing a slot, and to decide by the interval whether a record is its own.
 
 use hydrant_core::lake::Put;
 use hydrant_core::mutant::{self, Mutant};

@@ -1,8 +1,8 @@
 //! How many requests a process has under way at its lake.
 //!
-//! Owns their number. Promises that it is bounded, whatever number of shards publish whatever number of files, and that
-//! no reveal waits for an upload: what a record names is due before what none names yet. What the files take in memory
-//! is not its matter: each interval holds a permit for all of its files.
+//! Promises a bound for any number of shards and files, and that no reveal waits for an upload: files that a record
+//! names come before files that no record names yet. It does not account for memory: each interval holds a permit for
+//! all of its files.
 
 use std::sync::Arc;
 

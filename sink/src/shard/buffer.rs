@@ -523,7 +523,7 @@ impl Buffer {
             let sum = sum_of(&mut self.origins, &span.entry);
             sum.input = sum.input.saturating_add(account.input);
             sum.records = sum.records.saturating_add(account.records);
-            for dead_letter in &account.letters {
+            for dead_letter in &account.dead_letters {
                 sum.dead_letters += 1;
                 self.tally.input += 1;
                 self.facts.counts.upstream_dead_letters += 1;

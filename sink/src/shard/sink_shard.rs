@@ -28,7 +28,10 @@ const GROWTH: u64 = 4;
 /// The bytes that an interval may grow by before the budget is asked again. All dead letters of earlier stages in the
 /// batch are part of them.
 pub(crate) fn growth_bytes(batch: &Batch) -> u64 {
-    let dead_letters = batch.accounts.iter().flat_map(|span| &span.account.letters);
+    let dead_letters = batch
+        .accounts
+        .iter()
+        .flat_map(|span| &span.account.dead_letters);
     let dead_letters: u64 = dead_letters.map(StoredDeadLetter::bytes_of).sum();
     batch.memory_bytes() * GROWTH + dead_letters
 }
@@ -346,7 +349,7 @@ impl ShardStage for SinkShard {
                 why,
                 marks,
             } => {
-                tracing::warn!(shard = %self.stream_shard.shard, %from, %to, why, "records are lost");
+                tracing::warn!(shard = %self.stream_shard.shard, %from, %to, why, "the stream no longer has these records, so the table will lack them");
                 let mut buffer = self.open_buffer()?;
                 buffer.gap(from, to, why);
                 self.to = self.to.max(to);

@@ -71,9 +71,9 @@ impl Totals {
         sums.bytes += bytes;
         sums.commits += 1;
         drop(sums);
-        for (reason, letters) in reasons {
+        for (reason, dead_letters) in reasons {
             metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
-                .increment(*letters);
+                .increment(*dead_letters);
         }
         let shard = commit.interval().shard.to_string();
         for (age, rows) in ages {

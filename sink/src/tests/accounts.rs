@@ -20,7 +20,7 @@ use crate::verify::{Depth, verify};
 
 const HOUR: i64 = 3_600_000_000;
 
-fn account(records: u64, letters: u64, dropped: u64) -> Account {
+fn account(records: u64, dead_letters: u64, dropped: u64) -> Account {
     let letter = |n: u64| DeadLetter {
         stream: "raw@1".into(),
         shard: "raw-0".into(),
@@ -34,9 +34,9 @@ fn account(records: u64, letters: u64, dropped: u64) -> Account {
         time: NOW,
     };
     let mut account = Account {
-        input: records + letters + dropped,
+        input: records + dead_letters + dropped,
         records,
-        letters: (0..letters).map(letter).collect(),
+        dead_letters: (0..dead_letters).map(letter).collect(),
         ..Account::default()
     };
     account.drop_by("noise", dropped);
@@ -94,15 +94,15 @@ async fn letters_and_drops_of_earlier_stages_count_in_the_commit() {
     assert_eq!(commit.stamps.unwrap().max, NOW - 1_000_000);
     assert_eq!(commit.origins.len(), 1);
     assert!(commit.origins[0].balances());
-    let letters = rows_of(&*process.lake, &names().dead_letters()).await;
-    let stages: Vec<&str> = letters
+    let dead_letters = rows_of(&*process.lake, &names().dead_letters()).await;
+    let stages: Vec<&str> = dead_letters
         .iter()
         .map(|row| row["stage"].as_str().unwrap())
         .collect();
     assert_eq!(stages, ["sink", "transform", "transform"]);
-    assert_eq!(letters[0]["reason"], "malformed_json");
-    assert_eq!(letters[0]["key"], "device-3");
-    assert_eq!(letters[0]["sequence"], "3");
+    assert_eq!(dead_letters[0]["reason"], "malformed_json");
+    assert_eq!(dead_letters[0]["key"], "device-3");
+    assert_eq!(dead_letters[0]["sequence"], "3");
     let key = &commit
         .files_of(FileKind::DeadLetters)
         .next()
@@ -273,8 +273,8 @@ async fn a_tombstone_is_a_dead_letter_without_payload() {
         (4, 2, 2)
     );
     assert_eq!(commit.stamps.unwrap().max, NOW + 5);
-    let letters = rows_of(&*process.lake, &names().dead_letters()).await;
-    let reasons: Vec<_> = letters
+    let dead_letters = rows_of(&*process.lake, &names().dead_letters()).await;
+    let reasons: Vec<_> = dead_letters
         .iter()
         .map(|letter| (letter["sequence"].as_str(), letter["reason"].as_str()))
         .collect();
@@ -285,7 +285,7 @@ async fn a_tombstone_is_a_dead_letter_without_payload() {
             (Some("2"), Some("malformed_json"))
         ]
     );
-    assert_eq!(letters[0]["key"], "device-1");
+    assert_eq!(dead_letters[0]["key"], "device-1");
     let key = &commit
         .files_of(FileKind::DeadLetters)
         .next()

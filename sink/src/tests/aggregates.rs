@@ -176,8 +176,8 @@ async fn an_aggregate_that_fits_into_no_interval_becomes_dead_letters_where_room
     let ends: Vec<Position> = commits.iter().map(end).collect();
     let at = |sequence: u64, sub| Position::at(Sequence::from(sequence), sub);
     assert_eq!(ends, [at(10, 0), at(12, 5), at(14, 0)]);
-    let letters = rows_of(&*process.lake, &names().dead_letters()).await;
-    let letters: Vec<(&str, &str)> = letters
+    let dead_letters = rows_of(&*process.lake, &names().dead_letters()).await;
+    let dead_letters: Vec<(&str, &str)> = dead_letters
         .iter()
         .map(|row| {
             (
@@ -186,9 +186,9 @@ async fn an_aggregate_that_fits_into_no_interval_becomes_dead_letters_where_room
             )
         })
         .collect();
-    assert_eq!(letters.len(), 2, "{letters:?}");
+    assert_eq!(dead_letters.len(), 2, "{dead_letters:?}");
     assert!(
-        letters
+        dead_letters
             .iter()
             .all(|(_, reason)| *reason == "aggregate_too_large")
     );

@@ -203,7 +203,7 @@ impl Transform for Hiding {
         Ok(Transformed {
             sources: kept.clone(),
             rekeyed: vec![false; kept.len()],
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             dropped: dropped.collect(),
             input,
             batch,
@@ -288,7 +288,7 @@ impl Transform for Quarantining {
         let all: Vec<_> = batch.positions().collect();
         let (kept, bad): (Vec<u32>, Vec<u32>) =
             (0..input).partition(|n| all[*n as usize].0.offset().unwrap() % 7 != 3);
-        let letters = bad.iter().map(|n| {
+        let dead_letters = bad.iter().map(|n| {
             let (sequence, sub, _) = all[*n as usize];
             let letter = DeadLetter {
                 stream: source.stream.to_string().into(),
@@ -304,7 +304,7 @@ impl Transform for Quarantining {
             };
             (*n, letter)
         });
-        let letters = letters.collect();
+        let dead_letters = dead_letters.collect();
         let mut runs = RunBuilder::default();
         for n in &kept {
             let (sequence, sub, arrival) = all[*n as usize];
@@ -315,7 +315,7 @@ impl Transform for Quarantining {
         Ok(Transformed {
             sources: kept.clone(),
             rekeyed: vec![false; kept.len()],
-            letters,
+            dead_letters,
             dropped: Vec::new(),
             input,
             batch,
@@ -360,7 +360,7 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
         .into_batch(of, &runs);
     shard.push(Read::Batch(through)).await.unwrap();
     let chain = Chain::new(&dead.lake, &names(), &stream_id(), source.shard);
-    let (mut letters, mut cuts) = (0, 0);
+    let (mut dead_letters, mut cuts) = (0, 0);
     // After each publish the files of the newest record vanish and an heir makes them again.
     loop {
         shard.publish(Flush::Size).await.unwrap();
@@ -373,7 +373,7 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
             panic!("a record");
         };
         for file in &commit.files {
-            letters += u64::from(file.kind == FileKind::DeadLetters) * file.rows;
+            dead_letters += u64::from(file.kind == FileKind::DeadLetters) * file.rows;
             dead.lake.delete(&file.sealed.key).await.unwrap();
         }
         let start = ProcessSetup {
@@ -385,7 +385,7 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
         resumed.unwrap();
     }
     assert!(cuts > 10, "{cuts}");
-    assert_eq!(letters, 3, "the records 3, 10 and 17");
+    assert_eq!(dead_letters, 3, "the records 3, 10 and 17");
 }
 
 /// Drops every second record.
@@ -408,7 +408,7 @@ impl Transform for Halving {
         Ok(Transformed {
             rekeyed: vec![false; kept.len()],
             sources: kept,
-            letters: Vec::new(),
+            dead_letters: Vec::new(),
             dropped: dropped.into_iter().map(|n| (n, "odd".into())).collect(),
             input,
             batch,

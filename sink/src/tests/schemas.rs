@@ -40,15 +40,15 @@ async fn two_sinks_race_for_a_schema() {
         .unwrap();
     let rows = rows_of(&*a.lake, &names().data()).await;
     assert_eq!(rows.len(), 2, "{rows:?}");
-    let letters = rows_of(&*a.lake, &names().dead_letters()).await;
-    assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0]["reason"], "type_conflict");
+    let dead_letters = rows_of(&*a.lake, &names().dead_letters()).await;
+    assert_eq!(dead_letters.len(), 1);
+    assert_eq!(dead_letters[0]["reason"], "type_conflict");
     assert!(
-        letters[0]["detail"]
+        dead_letters[0]["detail"]
             .as_str()
             .unwrap()
             .contains("column `v`"),
-        "{letters:?}"
+        "{dead_letters:?}"
     );
     // The first sink still knows number 1 only, and finds out when it needs more than that.
     publish_one(&a, "000000", "{\"n\":4,\"v\":6,\"z\":1}")

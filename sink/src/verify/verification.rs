@@ -250,7 +250,7 @@ impl Verification {
                 self.report.warning(
                     ProblemKind::Leftover,
                     upload,
-                    "it was uploaded and no record waits for it: a publish is running, or one died",
+                    "it is uploaded but no commit record names it: a publish is running or was interrupted",
                 );
             }
         }

@@ -74,7 +74,7 @@ async fn read(output: &dyn Stream, writer: &dyn StreamWriter) -> Result<Origins>
         let begun = match writer.begun(&shard).await {
             // Appends to it are refused with the same words, and those to others are not.
             Err(error @ Error::Corrupt { .. }) => {
-                tracing::warn!(%shard, error = error.report(), "cannot read where origins began");
+                tracing::warn!(%shard, error = error.report(), "cannot read the origins of a corrupt shard; appends to it will be refused");
                 Vec::new()
             }
             begun => begun?,

@@ -249,7 +249,7 @@ pub(super) fn append_of(
     let from = claims.iter().map(|claim| claim.from).min();
     Append {
         batch: Arc::clone(&piece.batch),
-        picks: Arc::clone(&piece.picks),
+        record_indexes: Arc::clone(&piece.record_indexes),
         routes: Arc::clone(&piece.routes),
         explicit: piece.explicit,
         entry: Some(OriginEntry {

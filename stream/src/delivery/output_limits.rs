@@ -62,7 +62,7 @@ impl OutputLimits {
         if !self.keeps_headers && batch.is_tombstone(index) {
             return Some(Misfit {
                 reason: "tombstone",
-                detail: "the output has no record without payload".to_owned(),
+                detail: "the output cannot hold a record without payload".to_owned(),
             });
         }
         let KeyRule::Text { chars_max } = self.keys else {
@@ -166,13 +166,13 @@ mod tests {
         let plan = planner.plan(all, &routes, 0).unwrap();
         let (mut kept, mut refused) = (Vec::new(), Vec::new());
         for (_, piece) in plan.pieces {
-            let picks = piece.picks.iter().zip(piece.origins.iter());
-            kept.extend(picks.map(|(pick, origin)| {
+            let record_indexes = piece.record_indexes.iter().zip(piece.origins.iter());
+            kept.extend(record_indexes.map(|(pick, origin)| {
                 let headers = piece.batch.headers(*pick as usize);
                 (origin.sequence.offset().unwrap(), !headers.is_empty())
             }));
             for unit in piece.units.iter() {
-                let UnitKind::Letter(letter) = &unit.what else {
+                let UnitKind::DeadLetter(letter) = &unit.what else {
                     panic!("nothing is dropped");
                 };
                 let at = unit.origin.sequence.offset().unwrap();

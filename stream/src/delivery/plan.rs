@@ -46,7 +46,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub(super) struct AppendSlice {
     pub(super) batch: Arc<Batch>,
-    pub(super) picks: Arc<[u32]>,
+    pub(super) record_indexes: Arc<[u32]>,
     pub(super) routes: Arc<[u128]>,
     pub(super) explicit: bool,
     pub(super) origins: OriginColumn,
@@ -62,7 +62,7 @@ impl AppendSlice {
     pub(super) fn end() -> Self {
         AppendSlice {
             batch: Arc::default(),
-            picks: Arc::default(),
+            record_indexes: Arc::default(),
             routes: Arc::default(),
             explicit: false,
             origins: OriginColumn::default(),
@@ -75,7 +75,7 @@ impl AppendSlice {
 
     /// The upstream units that it answers for.
     pub(super) fn input(&self) -> u64 {
-        self.picks.len() as u64 + self.units.iter().map(Unit::count).sum::<u64>()
+        self.record_indexes.len() as u64 + self.units.iter().map(Unit::count).sum::<u64>()
     }
 }
 
@@ -108,7 +108,7 @@ impl Planner {
         let Transformed {
             mut batch,
             sources,
-            mut letters,
+            mut dead_letters,
             mut dropped,
             ..
         } = transformed;
@@ -116,25 +116,25 @@ impl Planner {
         let accounts = self.accounts(&mut batch)?;
         self.limits.fit_headers(&mut batch);
         let held = batch.permit.bytes();
-        let missing_bytes = settle_bytes(&mut batch);
+        let missing_bytes = shrink_permit(&mut batch);
         let batch = Arc::new(batch);
         // Each becomes a unit only when its turn has come: a batch of tiny records must not be there several times.
-        letters.sort_unstable_by_key(|(index, _)| *index);
+        dead_letters.sort_unstable_by_key(|(index, _)| *index);
         dropped.sort_unstable_by_key(|(index, _)| *index);
-        let letters = letters
+        let dead_letters = dead_letters
             .into_iter()
-            .map(|(index, letter)| self.unit(routes, index, UnitKind::Letter(letter)));
+            .map(|(index, letter)| self.unit(routes, index, UnitKind::DeadLetter(letter)));
         let dropped = dropped
             .into_iter()
             .map(|(index, rule)| self.unit(routes, index, UnitKind::Dropped { rule, count: 1 }));
         let mut next = (None, 0);
         let accounts = accounts.into_iter().flat_map(|(at, account)| {
             let first = if next.0 == Some(at) { next.1 } else { 0 };
-            let units = account.letters.len() + account.dropped.len();
+            let units = account.dead_letters.len() + account.dropped.len();
             next = (Some(at), first + units as u32);
             self.units_of_account(at, first, account)
         });
-        let mut units = in_order(in_order(letters, dropped), accounts).peekable();
+        let mut units = in_order(in_order(dead_letters, dropped), accounts).peekable();
         let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         self.records(&batch, sources.iter().copied(), routes, now, |record| {
             let at = record.origin().position();
@@ -166,7 +166,7 @@ impl Planner {
         let routes = self.rule.routes(&batch);
         let to = batch.to;
         self.limits.fit_headers(&mut batch);
-        let missing_bytes = settle_bytes(&mut batch);
+        let missing_bytes = shrink_permit(&mut batch);
         let batch = Arc::new(batch);
         let mut cutter = Cutter::new(&batch, &self.table, self.limits, routes.explicit, to);
         let sources = 0..batch.len() as u32;
@@ -232,7 +232,7 @@ impl Planner {
             push(Item::Unit(Box::new(Unit {
                 origin,
                 route: self.unit_route(route),
-                what: UnitKind::Letter(letter),
+                what: UnitKind::DeadLetter(letter),
             })))?;
         }
         Ok(())
@@ -243,7 +243,7 @@ impl Planner {
     fn accounts(&self, batch: &mut Batch) -> Result<Vec<((Sequence, u32), Account)>> {
         let mut accounts = Vec::new();
         for AccountSpan { at, account, .. } in std::mem::take(&mut batch.accounts) {
-            if account.letters.is_empty() && account.dropped.is_empty() {
+            if account.dead_letters.is_empty() && account.dropped.is_empty() {
                 continue;
             }
             let Position::At { sequence, sub } = at else {
@@ -293,7 +293,7 @@ impl Planner {
         account: Account,
     ) -> impl Iterator<Item = Unit> + use<> {
         let route = self.unit_route(self.rule.of_account(sequence, sub));
-        let letters = account.letters.into_iter().map(UnitKind::Letter);
+        let dead_letters = account.dead_letters.into_iter().map(UnitKind::DeadLetter);
         let dropped = account
             .dropped
             .into_iter()
@@ -301,7 +301,7 @@ impl Planner {
                 rule: dropped.rule,
                 count: dropped.count,
             });
-        letters
+        dead_letters
             .chain(dropped)
             .zip(first..)
             .map(move |(what, index)| Unit {
@@ -332,7 +332,7 @@ pub(super) fn growth_bytes(batch: &Batch) -> u64 {
 
 /// Holds for a batch what it will take in memory with its plan, as far as it holds that much; answers what is missing.
 /// One that holds nothing is counted elsewhere.
-fn settle_bytes(batch: &mut Batch) -> u64 {
+fn shrink_permit(batch: &mut Batch) -> u64 {
     let held = batch.permit.bytes();
     if held == 0 {
         return 0;
@@ -362,7 +362,8 @@ fn check_count(transformed: &Transformed, routes: &Routes) -> Result<()> {
     let input = routes.hashes.len();
     let lost = || {
         Error::fatal(format!(
-            "a transform lost count of its {input} input records; nothing of the batch was sent"
+            "a transform did not account for all of its {input} input records, which is a fault of hydrant; nothing of \
+             the batch was sent"
         ))
     };
     let mut fates = vec![0u8; input];
@@ -371,9 +372,9 @@ fn check_count(transformed: &Transformed, routes: &Routes) -> Result<()> {
     for &source in &transformed.sources {
         *fates.get_mut(source as usize).ok_or_else(lost)? |= WENT_ON;
     }
-    let letters = transformed.letters.iter().map(|(index, _)| *index);
+    let dead_letters = transformed.dead_letters.iter().map(|(index, _)| *index);
     let dropped = transformed.dropped.iter().map(|(index, _)| *index);
-    for index in letters.chain(dropped) {
+    for index in dead_letters.chain(dropped) {
         let fate = fates.get_mut(index as usize).ok_or_else(lost)?;
         if *fate != 0 {
             return Err(lost());
@@ -401,7 +402,7 @@ pub(super) fn reroute(
     let explicit = pieces.iter().any(|piece| piece.explicit);
     let mut items = Vec::new();
     for piece in pieces {
-        let records = piece.picks.iter().zip(piece.routes.iter());
+        let records = piece.record_indexes.iter().zip(piece.routes.iter());
         for ((pick, route), origin) in records.zip(piece.origins.iter()) {
             items.push(Item::Record(*pick, origin, *route));
         }
@@ -421,7 +422,7 @@ const UNIT_BYTES: usize = 160;
 
 #[derive(Default)]
 struct GrowingSlice {
-    picks: Vec<u32>,
+    record_indexes: Vec<u32>,
     routes: Vec<u128>,
     origins: OriginColumnBuilder,
     units: Vec<Unit>,
@@ -465,7 +466,7 @@ impl<'a> Cutter<'a> {
             Item::Record(pick, origin, route) => {
                 let bytes = self.batch.record_bytes(pick as usize);
                 let growing = self.growing(origin, route, bytes, bytes)?;
-                growing.picks.push(pick);
+                growing.record_indexes.push(pick);
                 growing.routes.push(route);
                 growing.origins.push(origin);
                 Ok(())
@@ -477,7 +478,7 @@ impl<'a> Cutter<'a> {
     /// Like [`Self::push`], for a unit that is not a record.
     fn unit(&mut self, unit: Unit) -> Result<()> {
         let (held, appended) = match &unit.what {
-            UnitKind::Letter(letter) => {
+            UnitKind::DeadLetter(letter) => {
                 let bytes = UNIT_BYTES + letter.detail.len();
                 (bytes, bytes)
             }
@@ -520,7 +521,7 @@ impl<'a> Cutter<'a> {
         growing.units.shrink_to_fit();
         let piece = AppendSlice {
             batch: Arc::clone(self.batch),
-            picks: growing.picks.into(),
+            record_indexes: growing.record_indexes.into(),
             routes: growing.routes.into(),
             explicit: self.explicit,
             origins: growing.origins.finish(),
@@ -572,17 +573,17 @@ mod tests {
         let planned = (RECORDS * (size_of::<u32>() + size_of::<u128>() + 1)) as u64;
         let mut large = batch(1 << 16);
         let least = large.memory_bytes() + planned;
-        assert_eq!(settle_bytes(&mut large), 0);
+        assert_eq!(shrink_permit(&mut large), 0);
         let needed = large.permit.bytes();
         assert!((least..1 << 16).contains(&needed), "{needed} of {least}");
         // One that a transform made larger holds too little.
         let mut little = batch(7);
-        assert_eq!(settle_bytes(&mut little), needed - 7);
+        assert_eq!(shrink_permit(&mut little), needed - 7);
         // What holds nothing is counted elsewhere.
         let mut none = Batch {
             permit: hydrant_core::Permit::default(),
             ..batch(1)
         };
-        assert_eq!(settle_bytes(&mut none), 0);
+        assert_eq!(shrink_permit(&mut none), 0);
     }
 }

@@ -159,8 +159,8 @@ impl Table {
             && open.len() != *partitions as usize
         {
             return Err(Error::refused(format!(
-                "the output has {} partitions, and keys were routed over {partitions} when it was opened: let what was sent \
-                 be read to its end, then start again",
+                "the output has {} partitions, and keys were routed over {partitions} when it was opened: wait until \
+                 its readers have read everything, then start again",
                 open.len()
             )));
         }

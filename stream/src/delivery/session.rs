@@ -149,7 +149,7 @@ impl Session for LaneSession {
             self.wait().await;
             self.pump().await?;
         }
-        let permit = self.exchange(plan.missing_bytes).await?;
+        let permit = self.resize_permit(plan.missing_bytes).await?;
         let is_overdrawn = permit.is_overdrawn();
         let taken = self.take(plan, permit);
         self.checked(taken)?;
@@ -171,7 +171,7 @@ impl Session for LaneSession {
                 permit: Permit::default(),
             }),
         }
-        self.settle();
+        self.move_checkpoint();
     }
 
     async fn end(&mut self) -> Result<()> {
@@ -272,7 +272,7 @@ impl LaneSession {
     }
 
     /// What a plan takes, out of the room that its batch was given, as far as that goes.
-    async fn exchange(&mut self, bytes: u64) -> Result<Permit> {
+    async fn resize_permit(&mut self, bytes: u64) -> Result<Permit> {
         let mut room = std::mem::take(&mut self.room);
         room.shrink_to(bytes);
         if room.bytes() == bytes && !room.is_overdrawn() {
@@ -344,7 +344,7 @@ impl LaneSession {
         let mended = self.mend().await;
         self.checked(mended)?;
         self.submit()?;
-        self.settle();
+        self.move_checkpoint();
         Ok(())
     }
 
@@ -641,7 +641,7 @@ impl LaneSession {
     }
 
     /// Moves the checkpoint over the batches that are confirmed.
-    fn settle(&mut self) {
+    fn move_checkpoint(&mut self) {
         if self.unasked {
             return;
         }

@@ -87,7 +87,7 @@ pub(super) enum Fate {
     Letter,
     Dropped,
     TooLarge,
-    /// No record: an account from further upstream with some letters and two drops.
+    /// No record: an account from further upstream with some dead letters and two drops.
     Account,
 }
 
@@ -149,7 +149,7 @@ pub(super) fn input(seed: u64, shard: &str, from: u64, end: u64) -> Batch {
                 account: Account {
                     input: 8,
                     records: 3,
-                    letters: (0..LETTERS)
+                    dead_letters: (0..LETTERS)
                         .map(|n| early_letter(shard, sequence, n))
                         .collect(),
                     dropped: vec![Dropped {
@@ -209,7 +209,7 @@ pub(super) fn transform(seed: u64, shard: &str, mut batch: Batch) -> Transformed
         match fate {
             Fate::Letter => {
                 let letter = letter(STREAM, shard, sequence.offset().unwrap());
-                out.letters.push((index, letter));
+                out.dead_letters.push((index, letter));
                 continue;
             }
             Fate::Dropped => {
@@ -411,7 +411,7 @@ fn a_transform_that_loses_count_is_refused_before_anything_is_sent() {
         let planner = session.planner();
         let wrongs: [fn(&mut Transformed); 4] = [
             |t| t.input -= 1,
-            |t| drop(t.letters.pop().unwrap()),
+            |t| drop(t.dead_letters.pop().unwrap()),
             |t| t.dropped[0].0 = t.sources[0],
             |t| t.sources[0] = 1000,
         ];

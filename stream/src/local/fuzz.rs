@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::format::chunk::{Frame, FrameChunk};
 use super::format::control::{ControlSlot, SLOT_BYTES};
-use super::format::dedup_state::Marks;
+use super::format::dedup_state::DedupState;
 use super::format::frame::{BodyColumns, Codec, HEADER_BYTES, Header, RAW_BYTES_MAX};
 use super::format::manifest::Manifest;
 use super::format::segment::{self, FIXED_BYTES, Head};
@@ -228,7 +228,7 @@ fn segment_heads_are_refused_or_come_back() {
             records_before: random.u64(..),
             len: 0,
         };
-        head.encode(&Marks::new(HashRange::ALL)).to_vec()
+        head.encode(&DedupState::new(HashRange::ALL)).to_vec()
     };
     Target::new("log-heads")
         .made_by(&make)
@@ -240,7 +240,7 @@ fn segment_heads_are_refused_or_come_back() {
             };
             match Head::decode(&bytes, 7) {
                 Ok((mut head, ..)) => {
-                    let encoded = head.encode(&Marks::new(HashRange::ALL));
+                    let encoded = head.encode(&DedupState::new(HashRange::ALL));
                     assert_eq!(Head::decode(&encoded, 7).map(|read| read.0), Ok(head));
                     "head"
                 }
@@ -265,10 +265,10 @@ fn marks_are_refused_or_come_back() {
     let ranges = [HashRange::ALL, HashRange { first: 3, last: 9 }];
     Target::new("log-marks").made_by(&make).run(|input| {
         ranges.map(|range| {
-            let marks = Marks::decode(&mut Reader::new(input), range).ok()?;
+            let marks = DedupState::decode(&mut Reader::new(input), range).ok()?;
             let mut out = Vec::new();
             marks.encode(&mut out);
-            assert_eq!(Marks::decode(&mut Reader::new(&out), range), Ok(marks));
+            assert_eq!(DedupState::decode(&mut Reader::new(&out), range), Ok(marks));
             Some(())
         })
     });

@@ -3,9 +3,9 @@
 //! ```text
 //! HOME/_apps/<APP>/<SHARD>.<COUNTER>.json    a version of a row ([`rows`])
 //! HOME/_apps/<APP>/.<WORKER>.<NONCE>.tmp     rows on their way
-//! HOME/_apps/<APP>/changes                   written when owners, wishes or ends change: what keepers wait for
+//! HOME/_apps/<APP>/changes                   written when owners, requests or ends change; coordinators watch it
 //! HOME/_apps/<APP>/workers/<WORKER>.lock     held as long as the worker lives ([`presence`])
-//! HOME/_apps/<APP>/lock                      shared by those who enlist; a reprocessing holds it alone
+//! HOME/_apps/<APP>/lock                      shared by registered workers; a reprocessing holds it alone
 //! ```
 //!
 //! A swap holds no lock: a worker that stands still in the middle of one keeps no other from swapping, not even the

@@ -27,7 +27,7 @@ use super::write::writer::LocalWriter;
 /// An open stream.
 #[derive(Debug)]
 pub(crate) struct LocalStream {
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     url: String,
     secret: [u8; 32],
     writer: Mutex<Weak<LocalWriter>>,
@@ -53,14 +53,14 @@ impl LocalStream {
         let Some(manifest) = Manifest::read(ctx, dir).await? else {
             return Ok(None);
         };
-        let place = StreamDir::try_new(ctx, dir, &manifest)?;
-        let manifest = place.manifest().await?;
+        let stream_dir = StreamDir::try_new(ctx, dir, &manifest)?;
+        let manifest = stream_dir.manifest().await?;
         // Of a closed one the manifest says where it ends, whatever its directory holds.
         for shard in manifest.shards.open() {
-            recover(&place, shard).await?;
+            recover(&stream_dir, shard).await?;
         }
         Ok(Some(Arc::new(LocalStream {
-            place,
+            stream_dir,
             url: url.to_owned(),
             secret: manifest.secret()?,
             writer: Mutex::new(Weak::new()),
@@ -77,16 +77,22 @@ impl LocalStream {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let found = at_once(&*self.place.ctx.disk, look(Arc::clone(&self.place))).await;
-        self.place.unless_gone(found).await
+        let found = at_once(
+            &*self.stream_dir.ctx.disk,
+            look(Arc::clone(&self.stream_dir)),
+        )
+        .await;
+        self.stream_dir.unless_gone(found).await
     }
 
     /// The position to read after for an app that starts now.
     async fn find(&self, shard: &ShardId, start: Start) -> Result<Position> {
-        let manifest = self.place.manifest().await?;
+        let manifest = self.stream_dir.manifest().await?;
         let shard = manifest.shard(shard)?.clone();
-        self.look(|place| async move { start_position::find(&place, &shard, start).await })
-            .await
+        self.look(
+            |stream_dir| async move { start_position::find(&stream_dir, &shard, start).await },
+        )
+        .await
     }
 
     /// The position to read after for an app with this progress.
@@ -109,10 +115,10 @@ fn behind(state: &ShardState, tip: Position, to: Position) -> Behind {
     Behind::Records(next(tip).saturating_sub(done))
 }
 
-async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
-    let file = place.control_file(&shard.id, Open::Read).await?;
-    let control = durable(place, &shard, &file).await?.control;
-    let segments = place.segments(&shard.id, None).await?;
+async fn state_of(stream_dir: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
+    let file = stream_dir.control_file(&shard.id, Open::Read).await?;
+    let control = durable(stream_dir, &shard, &file).await?.control;
+    let segments = stream_dir.segments(&shard.id, None).await?;
     let bytes = segments.iter().map(|s| s.len).sum();
     Ok(ShardState {
         shard,
@@ -129,9 +135,9 @@ async fn state_of(place: &Arc<StreamDir>, shard: Shard) -> Result<ShardState> {
 }
 
 /// Makes good what a dead writer or a power cut left in a shard, so that readers see all that was acknowledged before.
-async fn recover(place: &Arc<StreamDir>, shard: &Shard) -> Result<()> {
-    let file = place.control_file(&shard.id, Open::Read).await?;
-    match observe(place, shard, &file, |control| control.sealing).await {
+async fn recover(stream_dir: &Arc<StreamDir>, shard: &Shard) -> Result<()> {
+    let file = stream_dir.control_file(&shard.id, Open::Read).await?;
+    match observe(stream_dir, shard, &file, |control| control.sealing).await {
         Ok(_) => Ok(()),
         // What is durable can be read; appends are refused with the same words.
         Err(error @ (Error::Full { .. } | Error::Corrupt { .. } | Error::Io { .. })) => {
@@ -145,7 +151,7 @@ async fn recover(place: &Arc<StreamDir>, shard: &Shard) -> Result<()> {
 #[async_trait]
 impl Stream for LocalStream {
     fn id(&self) -> &StreamId {
-        &self.place.stream
+        &self.stream_dir.stream
     }
 
     fn url(&self) -> &str {
@@ -153,7 +159,7 @@ impl Stream for LocalStream {
     }
 
     async fn shards(&self) -> Result<ShardMap> {
-        Ok(self.place.manifest().await?.shards.clone())
+        Ok(self.stream_dir.manifest().await?.shards.clone())
     }
 
     async fn shards_changed(&self) -> Result<()> {
@@ -164,7 +170,7 @@ impl Stream for LocalStream {
             // look.
             let mut watch = self.changes.watch.lock().await;
             loop {
-                let version = self.place.manifest().await?.version;
+                let version = self.stream_dir.manifest().await?.version;
                 if version != seen {
                     self.changes.known.send_replace(version);
                     return Ok(());
@@ -188,23 +194,25 @@ impl Stream for LocalStream {
         let mut states = Vec::new();
         for shard in self.shards().await?.all() {
             let shard = shard.clone();
-            let state = self.look(|place| async move { state_of(&place, shard).await });
+            let state = self.look(|stream_dir| async move { state_of(&stream_dir, shard).await });
             states.push(state.await?);
         }
         Ok(states)
     }
 
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        let manifest = self.place.manifest().await?;
+        let manifest = self.stream_dir.manifest().await?;
         let shard = manifest.shard(shard)?.clone();
-        self.look(|place| async move { state_of(&place, shard).await })
+        self.look(|stream_dir| async move { state_of(&stream_dir, shard).await })
             .await
     }
 
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         let to = self.place_of(shard, after).await?;
         let state = self.state(shard).await?;
-        let tip = state.tip.ok_or_else(|| self.place.unrecovered(shard))?;
+        let tip = state
+            .tip
+            .ok_or_else(|| self.stream_dir.unrecovered(shard))?;
         Ok(behind(&state, tip, to))
     }
 
@@ -231,38 +239,38 @@ impl Stream for LocalStream {
             // Past every offset: the reader refuses it.
             OpenAt::At(record) => self.before(record).unwrap_or(record),
         };
-        let manifest = self.place.manifest().await?;
+        let manifest = self.stream_dir.manifest().await?;
         let shard = manifest.shard(shard)?;
-        let reader = TailReader::open(&self.place, shard, after, budget).await?;
+        let reader = TailReader::open(&self.stream_dir, shard, after, budget).await?;
         Ok(Box::new(reader))
     }
 
     async fn writer(&self) -> Result<Arc<dyn StreamWriter>> {
-        self.place.manifest().await?;
+        self.stream_dir.manifest().await?;
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(writer) = writer.upgrade() {
             return Ok(writer);
         }
-        let made = LocalWriter::new(&self.place, self.secret);
+        let made = LocalWriter::new(&self.stream_dir, self.secret);
         *writer = Arc::downgrade(&made);
         Ok(made)
     }
 
     async fn assignment(&self, join: &Join) -> Result<Assignment> {
-        let leases = LocalAdmin::new(&self.place).leases(&join.app).await?;
+        let leases = LocalAdmin::new(&self.stream_dir).leases(&join.app).await?;
         Ok(Assignment::Leases(leases))
     }
 
     async fn apps(&self) -> Result<Vec<String>> {
-        let apps = generations::apps(&self.place).await;
-        self.place.unless_gone(apps).await
+        let apps = generations::apps(&self.stream_dir).await;
+        self.stream_dir.unless_gone(apps).await
     }
 
     async fn app_progress(&self, app: &str) -> Result<Vec<Lease>> {
-        FileLeases::look(&self.place, app).await
+        FileLeases::look(&self.stream_dir, app).await
     }
 
     fn admin(&self) -> Admin {
-        Admin::of(&Arc::new(LocalAdmin::new(&self.place)))
+        Admin::of(&Arc::new(LocalAdmin::new(&self.stream_dir)))
     }
 }

@@ -122,8 +122,8 @@ impl StreamDir {
         let dir = self.dir.display();
         Error::Unavailable {
             message: format!(
-                "shard `{shard}` of `{dir}` is not recovered yet, which takes the right to write it: open the stream once \
-                 as its owner"
+                "shard `{shard}` of `{dir}` needs recovery, for which this user lacks write permission: open the \
+                 stream once as its owner"
             ),
             after: HOLDER_CHECK,
         }
@@ -166,8 +166,8 @@ impl StreamDir {
     /// What was asked for needs the lock of a shard whose holder stands still.
     pub(super) fn stuck(&self, shard: &ShardId) -> Error {
         Error::refused(format!(
-            "shard `{shard}` is held by a process that does not go on: let it continue or end it (`fuser {}` names it), \
-             and try again",
+            "the process that holds the lock of shard `{shard}` has stopped making progress: resume or kill it (`fuser \
+             {}` names it), then try again",
             self.shard_dir(shard).join("lock").display()
         ))
     }
@@ -175,7 +175,7 @@ impl StreamDir {
     /// The stream that was opened no longer exists.
     pub(super) fn gone(&self) -> Error {
         Error::fatal(format!(
-            "stream `{}` in `{}` was deleted, or deleted and made again, while it was open: start again",
+            "stream `{}` in `{}` was deleted or recreated while it was open: restart this process",
             self.stream.name,
             self.dir.display()
         ))

@@ -279,7 +279,7 @@ pub(super) async fn accounts_count_each_unit_once(harness: &dyn Harness) {
     };
     send(&*writer, &shard, only_letters).await;
     let mut reader = reader(&stream, &shard, Position::Begin).await;
-    let (mut records, mut letters, mut input, mut done) = (0, Vec::new(), 0, Position::Begin);
+    let (mut records, mut dead_letters, mut input, mut done) = (0, Vec::new(), 0, Position::Begin);
     loop {
         match next(&mut *reader).await {
             Read::Batch(batch) => {
@@ -293,7 +293,12 @@ pub(super) async fn accounts_count_each_unit_once(harness: &dyn Harness) {
                     assert!(span.account.balances(), "{:?}", span.account);
                     assert_eq!(span.entry.writer, writer_id());
                     input += span.account.input;
-                    letters.extend(span.account.letters.iter().map(|one| one.sequence.low()));
+                    dead_letters.extend(
+                        span.account
+                            .dead_letters
+                            .iter()
+                            .map(|one| one.sequence.low()),
+                    );
                 }
                 done = batch.to;
             }
@@ -301,7 +306,7 @@ pub(super) async fn accounts_count_each_unit_once(harness: &dyn Harness) {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((records, letters, input), (2, vec![2, 3, 4], 5));
+    assert_eq!((records, dead_letters, input), (2, vec![2, 3, 4], 5));
     let sealed = try_send(&*writer, &"none".into(), append(&all)).await;
     let error = sealed.expect_err("an append to a shard that does not exist");
     assert!(

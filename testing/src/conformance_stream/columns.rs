@@ -23,7 +23,7 @@ pub(super) async fn headers_and_tombstones_come_back(harness: &dyn Harness) {
         return;
     }
     let mut wanted = Vec::new();
-    for (n, picks) in [
+    for (n, record_indexes) in [
         &[0, 1, 2, 3, 4, 5, 6, 7][..],
         // None of them has headers, or none is a tombstone.
         &[0, 1, 4],
@@ -35,8 +35,12 @@ pub(super) async fn headers_and_tombstones_come_back(harness: &dyn Harness) {
     .into_iter()
     .enumerate()
     {
-        let append = with_columns(append(&messages(&format!("m{n}"), 8)), picks);
-        wanted.extend(picks.iter().map(|pick| form(&append.batch, *pick as usize)));
+        let append = with_columns(append(&messages(&format!("m{n}"), 8)), record_indexes);
+        wanted.extend(
+            record_indexes
+                .iter()
+                .map(|pick| form(&append.batch, *pick as usize)),
+        );
         send(&*writer, &shard, append).await;
     }
     let all = forms_after(&stream, &shard, Position::Begin, wanted.len()).await;
@@ -50,7 +54,7 @@ pub(super) async fn headers_and_tombstones_come_back(harness: &dyn Harness) {
 
 /// Of eight records 1, 3, 5 and 7 are a tombstone, empty, a tombstone with headers, and empty with headers; 2 and 6 have
 /// headers too.
-fn with_columns(append: Append, picks: &[u32]) -> Append {
+fn with_columns(append: Append, record_indexes: &[u32]) -> Append {
     let old = &append.batch;
     let mut bytes = BytesMut::from(&old.segments[0][..]);
     let (mut records, mut headers) = (old.records.clone(), Vec::new());
@@ -76,10 +80,13 @@ fn with_columns(append: Append, picks: &[u32]) -> Append {
         ..Batch::default()
     };
     assert!(batch.is_aligned());
-    let routes: Vec<u128> = picks.iter().map(|n| append.routes[*n as usize]).collect();
+    let routes: Vec<u128> = record_indexes
+        .iter()
+        .map(|n| append.routes[*n as usize])
+        .collect();
     Append {
         batch: Arc::new(batch),
-        picks: picks.into(),
+        record_indexes: record_indexes.into(),
         routes: routes.into(),
         ..append
     }

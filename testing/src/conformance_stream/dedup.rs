@@ -94,7 +94,7 @@ fn names(messages: &[Message]) -> Vec<String> {
 
 /// What of an append routes into `range`, with claims for that range alone.
 fn within(append: Append, range: HashRange) -> Append {
-    let here: Vec<usize> = (0..append.picks.len())
+    let here: Vec<usize> = (0..append.record_indexes.len())
         .filter(|n| range.contains(append.routes[*n]))
         .collect();
     let entry = append.entry.clone().map(|mut entry| {
@@ -108,7 +108,7 @@ fn within(append: Append, range: HashRange) -> Append {
         claim
     });
     Append {
-        picks: here.iter().map(|n| append.picks[*n]).collect(),
+        record_indexes: here.iter().map(|n| append.record_indexes[*n]).collect(),
         routes: here.iter().map(|n| append.routes[*n]).collect(),
         claims: claims.collect(),
         entry,
@@ -225,7 +225,7 @@ pub(super) async fn marks_are_restored_at_every_place(harness: &dyn Harness) {
         append.units = std::sync::Arc::new(vec![unit]);
         if let (Some(entry), true) = (&mut append.entry, n == 2) {
             entry.origins = [].into_iter().collect();
-            append.picks = [].into();
+            append.record_indexes = [].into();
             append.routes = [].into();
             append.input = Some(1);
         }
@@ -397,7 +397,10 @@ pub(super) async fn a_claim_holds_in_its_range_only(harness: &dyn Harness) {
     let (low, high) = HashRange::ALL.split(1 << 127).expect("two halves");
     for range in [low, high, low, high] {
         let append = within(from_origin(&all, 0, None, None), range);
-        assert!((1..10).contains(&append.picks.len()), "no key routes there");
+        assert!(
+            (1..10).contains(&append.record_indexes.len()),
+            "no key routes there"
+        );
         send(&*writer, &shard, append).await;
     }
     let reading = read_new(&stream, &shard).await;

@@ -147,7 +147,7 @@ pub(super) async fn children_know_what_their_parents_knew(harness: &dyn Harness)
         let here: Vec<usize> = (0..to - from)
             .filter(|n| range.contains(append.routes[*n]))
             .collect();
-        append.picks = here.iter().map(|n| *n as u32).collect();
+        append.record_indexes = here.iter().map(|n| *n as u32).collect();
         append.routes = here.iter().map(|n| append.routes[*n]).collect();
         append.entry = append.entry.map(|mut entry| {
             let origins: Vec<_> = entry.origins.iter().collect();
@@ -156,7 +156,7 @@ pub(super) async fn children_know_what_their_parents_knew(harness: &dyn Harness)
         });
         append
     };
-    let counted = |append: &hydrant_core::stream::Append| append.picks.len() as u64;
+    let counted = |append: &hydrant_core::stream::Append| append.record_indexes.len() as u64;
     let known = of(0, 10, range);
     let count = counted(&known);
     assert!(count > 0, "no key routes to the child");

@@ -83,7 +83,7 @@ pub(super) fn append(messages: &[Message]) -> Append {
     };
     Append {
         batch: Arc::new(batch),
-        picks: (0..messages.len() as u32).collect(),
+        record_indexes: (0..messages.len() as u32).collect(),
         routes: messages.iter().map(route).collect(),
         explicit: messages.iter().any(|message| message.key.is_none()),
         ..Append::default()
@@ -131,7 +131,7 @@ pub(super) fn from_origin(
 /// The same append, with all records routed into `range`.
 pub(super) fn routed_into(range: HashRange, append: Append) -> Append {
     Append {
-        routes: vec![range.first; append.picks.len()].into(),
+        routes: vec![range.first; append.record_indexes.len()].into(),
         explicit: true,
         ..append
     }
@@ -147,7 +147,7 @@ pub(super) fn letter(offset: u64, route: u128) -> Unit {
             index: 0,
         },
         route,
-        what: UnitKind::Letter(DeadLetter {
+        what: UnitKind::DeadLetter(DeadLetter {
             stream: "raw@1".into(),
             shard: "upstream".into(),
             sequence,

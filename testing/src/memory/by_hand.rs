@@ -56,7 +56,7 @@ impl MemoryStream {
         let mut state = self.shared.lock();
         let log = state.checked(&shard.into()).expect("the shard exists");
         let append = Append {
-            picks: (0..batch.len() as u32).collect(),
+            record_indexes: (0..batch.len() as u32).collect(),
             routes: vec![log.shard.range.first; batch.len()].into(),
             batch: Arc::new(batch),
             explicit: false,
@@ -105,9 +105,7 @@ impl MemoryStream {
         parents: &[ShardId],
         children: [(HashRange, Option<ShardId>); N],
     ) {
-        let resharded = self
-            .shared
-            .reshard(self.shared.settled(), parents, children);
+        let resharded = self.shared.reshard(self.shared.landed(), parents, children);
         resharded.expect("the parents are open");
     }
 
@@ -121,7 +119,7 @@ impl MemoryStream {
     }
 
     fn open_shard(&self, shard: &str) -> Shard {
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         let log = state.open_shard(&shard.into());
         log.expect("the shard is open").shard().clone()
     }

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 
 use hydrant_core::clock;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
+use hydrant_core::lease::{
+    Generations, Lease, LeaseStore, Pace, Reprocess, Swap, WorkerRegistration,
+};
 use hydrant_core::position::Position;
 use hydrant_core::shard::ShardId;
 
@@ -34,7 +36,7 @@ struct State {
     /// How often a row was written.
     writes: u64,
     rows: BTreeMap<ShardId, Lease>,
-    /// How often each worker is enlisted now; 0 once it has left.
+    /// How often each worker is registered now; 0 once it has left.
     workers: BTreeMap<String, u32>,
     generations: Generations,
     version: u64,
@@ -165,7 +167,7 @@ impl Drop for Presence {
 
 #[async_trait]
 impl LeaseStore for MemoryLeases {
-    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+    async fn register(&self, worker: &str) -> Result<Box<dyn WorkerRegistration>> {
         *self
             .shared
             .lock()

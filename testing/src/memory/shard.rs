@@ -212,7 +212,7 @@ impl MemoryShard {
             return Err(Error::Sealed { shard });
         }
         let Some(entry) = append.entry.clone() else {
-            let all: Vec<usize> = (0..append.picks.len()).collect();
+            let all: Vec<usize> = (0..append.record_indexes.len()).collect();
             let last = self.store(&append, &all, None, now);
             return Ok(Appended {
                 shard: self.shard.id.clone(),
@@ -238,10 +238,10 @@ impl MemoryShard {
                 return Err(Error::Rewound(Box::new(Rewound { shard, start, at })));
             }
         }
-        let kept: Vec<usize> = (0..append.picks.len())
+        let kept: Vec<usize> = (0..append.record_indexes.len())
             .filter(|n| !is_known(append.routes[*n], origins[*n].position()))
             .collect();
-        let duplicates = (append.picks.len() - kept.len()) as u64;
+        let duplicates = (append.record_indexes.len() - kept.len()) as u64;
         let (new, old): (Vec<&Unit>, Vec<&Unit>) = append
             .units
             .iter()
@@ -302,7 +302,7 @@ impl MemoryShard {
             Span::new(start, part.len() as u32)
         };
         let records = kept.iter().map(|n| {
-            let pick = append.picks[*n] as usize;
+            let pick = append.record_indexes[*n] as usize;
             let record = &append.batch.records[pick];
             let tombstone = append.batch.is_tombstone(pick);
             Record {
@@ -411,7 +411,7 @@ fn account(input: u64, records: usize, units: &[&Unit]) -> Account {
     };
     for unit in units {
         match &unit.what {
-            UnitKind::Letter(letter) => account.letters.push(letter.clone()),
+            UnitKind::DeadLetter(letter) => account.dead_letters.push(letter.clone()),
             UnitKind::Dropped { rule, count } => account.drop_by(rule, *count),
         }
     }

@@ -241,21 +241,21 @@ impl StreamShared {
     }
 
     /// The state with everything in its place that is due.
-    pub(super) fn settled(&self) -> MutexGuard<'_, StreamState> {
-        self.settled_at(clock::now())
+    pub(super) fn landed(&self) -> MutexGuard<'_, StreamState> {
+        self.landed_at(clock::now())
     }
 
     pub(super) fn land_everything(&self) {
-        drop(self.settled_at(clock::now() + LANDS_WITHIN));
+        drop(self.landed_at(clock::now() + LANDS_WITHIN));
     }
 
-    fn settled_at(&self, moment: Instant) -> MutexGuard<'_, StreamState> {
+    fn landed_at(&self, moment: Instant) -> MutexGuard<'_, StreamState> {
         let mut state = self.lock();
         let now = self.now();
         let mut has_changed = false;
         for log in state.shards.values_mut() {
             if let MemoryShardLog::Stored(log) = log {
-                has_changed |= log.settle(moment, now);
+                has_changed |= log.land(moment, now);
             }
         }
         while let Some(at) = state.landings.iter().position(|one| one.due <= moment) {
@@ -366,7 +366,7 @@ impl StreamShared {
             clock::sleep(Duration::from_millis(self.random.below(ANSWER_MS))).await;
         }
         let (result, delay, is_at_call) = {
-            let mut state = self.settled();
+            let mut state = self.landed();
             let faults = state.faults;
             let now = self.now();
             let result = match self.refusal(&faults) {
@@ -486,7 +486,7 @@ impl StreamShared {
             MemoryShardLog::Checked(log) => log.segments.clone(),
             MemoryShardLog::Stored(log) => {
                 // What was acknowledged lies in the shard that answered.
-                log.settle_all(self.now());
+                log.land_all(self.now());
                 Vec::new()
             }
         })
@@ -494,7 +494,7 @@ impl StreamShared {
 
     /// Takes a put of a stream that stores what comes, and decides what becomes of it.
     pub(super) fn put(&self, put: &Arc<ShardPut>) -> PutAnswer {
-        let mut state = self.settled();
+        let mut state = self.landed();
         let faults = state.faults;
         let moment = clock::now();
         let until = moment + Duration::from_millis(self.random.below(ANSWER_MS));

@@ -80,7 +80,7 @@ impl MemoryStream {
 
     /// What the appends that a shard of a stream without checks took say of their origins.
     pub fn tags(&self, shard: &ShardId) -> Vec<TagEntry> {
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         let log = state.stored(shard).ok();
         log.map_or_else(Vec::new, |log| log.tags().cloned().collect())
     }
@@ -114,7 +114,7 @@ struct MemoryReader {
 impl MemoryReader {
     /// What comes next and the bytes it needs; `None` when there is nothing to tell.
     fn look(&mut self) -> Result<Option<(Read, u64)>> {
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         state.fail_read(&self.shard)?;
         let (map, appends_max) = (state.map(), state.batch_appends);
         let shard = state.checked(&self.shard)?;
@@ -252,22 +252,22 @@ impl Stream for MemoryStream {
     }
 
     async fn states(&self) -> Result<Vec<ShardState>> {
-        let state = self.shared.settled();
+        let state = self.shared.landed();
         Ok(state.shards.values().map(MemoryShardLog::state).collect())
     }
 
     async fn state(&self, shard: &ShardId) -> Result<ShardState> {
-        Ok(self.shared.settled().shard(shard)?.state())
+        Ok(self.shared.landed().shard(shard)?.state())
     }
 
     async fn behind(&self, shard: &ShardId, after: &Progress) -> Result<Behind> {
         let now = self.shared.now();
-        Ok(self.shared.settled().shard(shard)?.behind(after, now))
+        Ok(self.shared.landed().shard(shard)?.behind(after, now))
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
         let now = self.shared.now();
-        Ok(self.shared.settled().shard(shard)?.start(start, now))
+        Ok(self.shared.landed().shard(shard)?.start(start, now))
     }
 
     async fn reader(
@@ -336,7 +336,7 @@ impl LeaseAccess for MemoryStream {
 #[async_trait]
 impl Reshard for MemoryStream {
     async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         let range = state.open_shard(shard)?.shard().range;
         let halves = at.or_else(|| range.middle()).and_then(|at| range.split(at));
         let Some((low, high)) = halves else {
@@ -355,7 +355,7 @@ impl Reshard for MemoryStream {
                 "shard `{a}` cannot be merged with itself"
             )));
         }
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         let first = state.open_shard(a)?.shard().range;
         let second = state.open_shard(b)?.shard().range;
         let Some(range) = first.join(second) else {
@@ -372,7 +372,7 @@ impl Reshard for MemoryStream {
 #[async_trait]
 impl Retention for MemoryStream {
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         if let Some(shard) = shard {
             state.shard(shard)?;
         }

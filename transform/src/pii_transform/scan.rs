@@ -335,7 +335,7 @@ impl Scanned {
         let mut records = self.records;
         let stream: Arc<str> = Arc::from(source.stream.to_string());
         let mut texts = Texts::default();
-        let letters = self.quarantined.into_iter().map(|(index, reason)| {
+        let dead_letters = self.quarantined.into_iter().map(|(index, reason)| {
             let (sequence, sub) = batch.position(index as usize);
             let letter = DeadLetter {
                 stream: Arc::clone(&stream),
@@ -352,7 +352,7 @@ impl Scanned {
             };
             (index, letter)
         });
-        let letters = letters.collect();
+        let dead_letters = dead_letters.collect();
         let dropped = self.dropped.into_iter();
         let dropped = dropped.map(|(index, rule)| (index, texts.share(policy.rule_name(rule))));
         // There was room for all.
@@ -364,7 +364,7 @@ impl Scanned {
             batch,
             sources: self.sources,
             rekeyed: self.rekeyed,
-            letters,
+            dead_letters,
             dropped: dropped.collect(),
             input,
         }

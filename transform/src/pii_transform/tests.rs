@@ -149,7 +149,7 @@ proptest! {
         let transformed = quietly(|| apply(&fake(), &records));
         let whole = batch(&records);
         let mut wanted = Vec::new();
-        let mut letters = Vec::new();
+        let mut dead_letters = Vec::new();
         let mut dropped = Vec::new();
         for (index, (key, payload)) in records.iter().enumerate() {
             let index = index as u32;
@@ -158,8 +158,8 @@ proptest! {
             let shown = key.as_deref().map(redacted);
             match (key_fate, payload_fate) {
                 ('d', _) | ('c' | 'r', 'd') => dropped.push(index),
-                ('p', _) | ('c' | 'r', 'p') => letters.push((index, INTERNAL_FAULT)),
-                ('q', _) | (_, 'q') => letters.push((index, "too_deep")),
+                ('p', _) | ('c' | 'r', 'p') => dead_letters.push((index, INTERNAL_FAULT)),
+                ('q', _) | (_, 'q') => dead_letters.push((index, "too_deep")),
                 _ => wanted.push((index, shown, redacted(payload), key_fate == 'r')),
             }
         }
@@ -184,14 +184,14 @@ proptest! {
         prop_assert_eq!(&out.hashes, &transformed.sources.iter().map(|s| u128::from(*s)).collect::<Vec<_>>());
         let got: Vec<_> = transformed.dropped.iter().map(|(index, _)| *index).collect();
         prop_assert_eq!(got, dropped);
-        for ((index, letter), (wanted, reason)) in transformed.letters.iter().zip(&letters) {
+        for ((index, letter), (wanted, reason)) in transformed.dead_letters.iter().zip(&dead_letters) {
             prop_assert_eq!((index, &*letter.reason, letter.key.as_deref()), (wanted, *reason, None));
             let (sequence, sub, _) = positions[*index as usize];
             prop_assert_eq!((letter.sequence, letter.sub), (sequence, sub));
             prop_assert_eq!(letter.length as usize, records[*index as usize].1.len());
             prop_assert_eq!(&*letter.shard.to_string(), "0001");
         }
-        prop_assert_eq!(transformed.letters.len(), letters.len());
+        prop_assert_eq!(transformed.dead_letters.len(), dead_letters.len());
     }
 }
 
@@ -248,8 +248,8 @@ proptest! {
         for (at, source) in transformed.sources.iter().enumerate() {
             prop_assert_eq!(out.arrival(at), whole.arrival(*source as usize));
         }
-        let letters = transformed.letters.iter().map(|(index, letter)| (&records[*index as usize].1, letter));
-        for (payload, letter) in letters.filter(|(payload, _)| *payload == "t") {
+        let dead_letters = transformed.dead_letters.iter().map(|(index, letter)| (&records[*index as usize].1, letter));
+        for (payload, letter) in dead_letters.filter(|(payload, _)| *payload == "t") {
             prop_assert_eq!((payload.as_str(), letter.length), ("t", 0));
         }
     }
@@ -302,9 +302,9 @@ fn a_clean_batch_stays_where_it_is_and_a_changed_one_frees_the_old_bytes() {
 fn letters_of_a_batch_share_their_texts_and_records_that_are_gone_take_nothing() {
     let records: Vec<_> = (0..100).map(|_| record_of(None, "q")).collect();
     let transformed = apply(&fake(), &records);
-    let letters: Vec<_> = transformed.letters.iter().map(|(_, l)| l).collect();
-    assert_eq!(letters.len(), 100);
-    for two in letters.windows(2) {
+    let dead_letters: Vec<_> = transformed.dead_letters.iter().map(|(_, l)| l).collect();
+    assert_eq!(dead_letters.len(), 100);
+    for two in dead_letters.windows(2) {
         let texts = |l: &DeadLetter| [&l.stream, &l.stage, &l.reason].map(Arc::clone);
         for (a, b) in texts(two[0]).iter().zip(&texts(two[1])) {
             assert!(Arc::ptr_eq(a, b), "{a} is there twice");
@@ -330,9 +330,9 @@ fn one_record_that_panics_is_quarantined_and_its_neighbours_are_passed_on() {
         .map(|entry| out.key(entry).unwrap())
         .collect();
     assert_eq!(keys, [b"Rk", b"Rk"]);
-    assert_eq!(transformed.letters.len(), 1);
-    assert_eq!(transformed.letters[0].0, 1);
-    assert_eq!(&*transformed.letters[0].1.reason, INTERNAL_FAULT);
+    assert_eq!(transformed.dead_letters.len(), 1);
+    assert_eq!(transformed.dead_letters[0].0, 1);
+    assert_eq!(&*transformed.dead_letters[0].1.reason, INTERNAL_FAULT);
     assert!(
         !out.segments
             .iter()
@@ -356,7 +356,7 @@ fn the_strict_policy_leaves_no_personal_data_in_records_keys_or_letters() {
     assert_eq!(transformed.rekeyed, [false, true, false]);
     assert_eq!(out.key(&out.records[1]), Some(b"[EMAIL]".as_slice()));
     assert_eq!(out.payload(&out.records[2]), br#"{"mail":"[EMAIL]"}"#);
-    let (index, letter) = &transformed.letters[0];
+    let (index, letter) = &transformed.dead_letters[0];
     assert_eq!((*index, letter.key.as_deref()), (3, None));
     assert_eq!(&*letter.reason, "malformed_json");
     assert_eq!(letter.length, 17);
@@ -544,7 +544,7 @@ fn a_key_beside_a_payload_that_cannot_be_scanned_does_not_leave() {
     ] {
         let transformed = apply(&transform, &[record_of(Some("536904399"), payload)]);
         assert!(transformed.batch.is_empty());
-        let printed = format!("{:?}", transformed.letters);
+        let printed = format!("{:?}", transformed.dead_letters);
         assert!(!printed.contains("536904399"), "{printed}");
     }
 }

@@ -1,5 +1,7 @@
-//! The task that coordinates a worker's leases: it takes, hands over, asks for and gives back; see
-//! [`super::subscription`].
+//! The task that takes, requests, hands over and releases a worker's leases; see [`super::subscription`].
+//!
+//! Owns the rows as this worker last saw them, and decides in rounds. Renewals have tasks of their own (`renewals`),
+//! because they must not wait for a slow round.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::error::{Disposition, Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Progress, Swap};
+use hydrant_core::lease::{Generations, Lease, LeaseStore, Progress, Swap, WorkerRegistration};
 use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, ShardMap};
 use hydrant_core::subscription::{Claim, ClaimAnswer, ClaimId, Event};
@@ -74,7 +76,7 @@ pub(crate) struct LeaseCoordinator {
     events: mpsc::Sender<Result<Event>>,
     /// Whether the rows say no more than the output has.
     pub(super) rows_are_true: watch::Sender<bool>,
-    _enlisted: Box<dyn Enlisted>,
+    _registration: Box<dyn WorkerRegistration>,
 }
 
 impl LeaseCoordinator {
@@ -86,7 +88,7 @@ impl LeaseCoordinator {
         generations: Arc<Generations>,
         claiming: Arc<AtomicBool>,
         events: mpsc::Sender<Result<Event>>,
-        enlisted: Box<dyn Enlisted>,
+        registration: Box<dyn WorkerRegistration>,
     ) -> Self {
         let times = LeaseTimes::at(store.pace(), spec.lease_time, spec.handover);
         LeaseCoordinator {
@@ -110,7 +112,7 @@ impl LeaseCoordinator {
             nudge: Arc::new(Notify::new()),
             events,
             rows_are_true: watch::Sender::default(),
-            _enlisted: enlisted,
+            _registration: registration,
         }
     }
 
@@ -139,7 +141,11 @@ impl LeaseCoordinator {
                         Disposition::Retry { after } => {
                             // The rows that the failed round wrote must not wake the next round at once.
                             pause = pause.max(after.min(half));
-                            tracing::warn!(app = self.spec.app, "leases: {}", error.report());
+                            tracing::warn!(
+                                app = self.spec.app,
+                                "cannot update leases, retrying: {}",
+                                error.report()
+                            );
                         }
                         _ => self.pending.push_back(Err(error)),
                     }
@@ -224,12 +230,16 @@ impl LeaseCoordinator {
         let (app, mine) = (&self.spec.app, self.spec.stream.id());
         let theirs = row.stream.as_ref().unwrap_or(mine);
         let what = match theirs.name == mine.name {
-            true => format!("an earlier stream `{}`, which was made again", theirs.name),
+            true => format!(
+                "an earlier stream `{}`, which was deleted and recreated",
+                theirs.name
+            ),
             false => format!("stream `{}`", theirs.name),
         };
         Error::refused(format!(
-            "app `{app}` keeps its progress in {what} (the lease of shard `{shard}` is of `{theirs}`, this stream is `{mine}`): \
-             give this app another name with `--app NAME`, or delete the leases of `{app}`",
+            "app `{app}` keeps its progress in {what} (the lease of shard `{shard}` names `{theirs}`, this stream is \
+             `{mine}`): choose another app name with `--app NAME`, or delete the lease rows of `{app}` in its lease \
+             store",
             shard = row.shard,
         ))
     }

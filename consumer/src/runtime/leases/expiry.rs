@@ -1,11 +1,11 @@
 //! Decides when the lease of another worker has expired, so that this one may take it.
 //!
-//! A lease expires once its row has not changed for a lease time, counted by the clock of the worker that looks, from when
-//! it saw the row as it is. It expires at once where the store knows that its owner is gone. The owner gives it up by
-//! itself at the same age ([`HeldLease::is_fresh`](super::held_lease::HeldLease::is_fresh)).
+//! A lease expires once its row has not changed for a lease time, by the observing worker's own clock, since that
+//! worker first saw the row in its present version. It expires at once where the store knows that its owner is gone.
+//! The owner gives it up by itself at the same age ([`HeldLease::is_fresh`](super::held_lease::HeldLease::is_fresh)).
 //!
-//! A worker that did not look for longer than its calls of the store may take was paused, perhaps together with all
-//! others. The time beyond that does not count: otherwise the first worker to wake would take every lease.
+//! A worker that has not looked for longer than its store calls may take was paused, perhaps together with all other
+//! workers. The excess does not count: otherwise the first worker to wake would take every lease.
 
 use std::time::Duration;
 

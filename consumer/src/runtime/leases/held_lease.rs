@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::settings::{LeaseTimes, limited};
 
 /// The owner that an error names when this worker could not renew the lease in time.
-pub(crate) const SILENT: &str = "an unknown worker (this one could not renew it in time)";
+pub(crate) const SILENT: &str = "another worker, because this one could not renew it in time";
 
 /// The state of a lease that this worker took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl HeldLease {
     pub(super) async fn try_update(&self, edit: impl Fn(&mut Lease) + Send + Sync) {
         match limited(self.times.patience(), self.update(edit)).await {
             Ok(_) | Err(Error::Fenced { .. }) => {}
-            Err(error) => tracing::warn!("leases: {}", error.report()),
+            Err(error) => tracing::warn!("cannot update a lease row, retrying: {}", error.report()),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The order of parents and children: which shards may be worked on, and where an app starts in a new shard.
 //!
-//! A child is worked on once the ends of all its parents are in the ledger. A parent that the stream's map no longer
-//! has is gone with its data and is waited for only while a worker holds it; the child goes on from its last marks. A shard that was created after the app started is read from its
-//! beginning, whatever `--start` says, because its records are newer than those that the app was reading in the
-//! parent. Rows are created children first. A missing row of a shard with an ancestor that has one therefore means that the
-//! shard was created after the app started, even across a crash.
+//! A child is worked on once the ends of all its parents are in the ledger. If the stream's map no longer lists a
+//! parent, the parent's data is gone: the child waits only while a worker still holds it, and then starts with the
+//! parent's last marks. A shard that was created after the app started is read from its beginning, whatever `--start`
+//! says, because its records are newer than those that the app was reading in the parent. Rows are created children
+//! first. A missing row of a shard with an ancestor that has one therefore means that the shard was created after the
+//! app started, even across a crash.
 
 use std::collections::BTreeSet;
 

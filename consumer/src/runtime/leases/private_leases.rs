@@ -1,12 +1,13 @@
-//! Leases of a single worker, which live in its process and end with it: the worker reads alone and leaves nothing
-//! behind.
+//! A lease store in memory, for a worker that reads alone: its leases end with the process, and nothing is stored.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use hydrant_core::error::{Error, Result};
-use hydrant_core::lease::{Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap};
+use hydrant_core::lease::{
+    Generations, Lease, LeaseStore, Pace, Reprocess, Swap, WorkerRegistration,
+};
 use hydrant_core::shard::ShardId;
 
 /// A lease store in memory for one worker.
@@ -20,7 +21,7 @@ struct PrivateWorker;
 
 #[async_trait]
 impl LeaseStore for PrivateLeases {
-    async fn enlist(&self, _worker: &str) -> Result<Box<dyn Enlisted>> {
+    async fn register(&self, _worker: &str) -> Result<Box<dyn WorkerRegistration>> {
         Ok(Box::new(PrivateWorker))
     }
 

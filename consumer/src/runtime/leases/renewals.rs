@@ -1,8 +1,9 @@
 //! The renewal of a worker's leases, independent of what its coordinator waits for, and of each other.
 //!
-//! A round of the coordinator takes as long as the store makes it. With hundreds of shards to take, or rows to
-//! create, that is longer than a lease time. So each lease has a task that renews it when it is due. It looks at the
-//! lease in memory only, and costs the store one swap for each third of a lease time without another write.
+//! Renews each held lease in a task of its own. A coordinator round lasts as long as its store calls; with hundreds of
+//! shards to take or rows to create, that exceeds a lease time. So each lease has a task that renews it when it is due.
+//! It looks at the lease in memory only, and costs the store one swap for each third of a lease time without another
+//! write.
 
 use std::sync::{Arc, Weak};
 

@@ -1,4 +1,5 @@
-//! The lease rows of an app, and the output that they belong to.
+//! Creates and takes over the lease rows of an app, and refuses a worker whose output is not the one that they belong
+//! to.
 //!
 //! A row is created with the position where the app starts in its shard; see [`super::lineage`]. It names the output
 //! that it belongs to. A worker of another output takes the row over only while no worker of the former output is
@@ -133,8 +134,8 @@ impl LeaseCoordinator {
         let theirs = row.output().map_or("", |output| &output.name);
         let mine = self.output.id().map_or("", |mine| &mine.name);
         Error::refused(format!(
-            "app `{}` already works for {theirs} (worker `{worker}`) and cannot work for {mine} at the same time: give this one \
-             another name with `--app NAME`, or start it after the other one has ended",
+            "app `{}` is already writing to {theirs} (worker `{worker}`) and cannot write to {mine} at the same time: \
+             give this worker another app name with `--app NAME`, or start it after the other worker has stopped",
             self.spec.app,
         ))
     }
@@ -241,7 +242,7 @@ impl LeaseCoordinator {
                     ),
                     false => tracing::warn!(
                         app = self.spec.app, shard = %shard.id,
-                        "the stored progress belongs to another output, {}: this one begins after what it holds itself, else at its start",
+                        "ignoring stored progress that belongs to another output, {}: this output continues after what it holds, or begins at `--start`",
                         row.output().map_or("an output without identity", |output| &output.name),
                     ),
                 }

@@ -67,7 +67,10 @@ pub(super) async fn limited<T>(
     match tokio::time::timeout(patience, call).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::Unavailable {
-            message: format!("no answer within {} s", patience.as_secs_f64()),
+            message: format!(
+                "the lease store or the stream did not answer within {} s",
+                patience.as_secs_f64()
+            ),
             after: Duration::ZERO,
         }),
     }

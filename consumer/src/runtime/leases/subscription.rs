@@ -64,7 +64,7 @@ impl LeasedSubscription {
         worker: String,
         store: Arc<dyn LeaseStore>,
     ) -> Result<Self> {
-        let enlisted = store.enlist(&worker).await?;
+        let registration = store.register(&worker).await?;
         // A registered worker keeps the generations from changing.
         let generations = Arc::new(store.generations().await?);
         let (event_sender, events) = mpsc::channel(EVENTS);
@@ -78,7 +78,7 @@ impl LeasedSubscription {
             Arc::clone(&generations),
             Arc::clone(&claiming),
             event_sender,
-            enlisted,
+            registration,
         );
         let rows_are_true = coordinator.rows_are_true();
         let mut tasks = JoinSet::new();

@@ -1,4 +1,5 @@
-//! One attempt of a shard's task: the open half of the stage and everything that belongs to it.
+//! One attempt of a shard's task. Owns the open half of the stage, its reads ahead and its unpublished progress; all of
+//! it is dropped together when the attempt fails.
 
 use hydrant_core::clock::Instant;
 use hydrant_core::lease::Progress;

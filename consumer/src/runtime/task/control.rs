@@ -1,4 +1,4 @@
-//! The orders of the supervisor, the outcome of a shard's task, and the task's pauses after failures.
+//! What supervisor and shard task exchange: orders one way, the outcome the other way. Also the delays after failures.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Places in a shard: a position, with what the reader had seen of its origins there.
+//! Places in a shard: a position together with its marks, that is, what the reader had seen of each origin up to there.
 //!
 //! A position and its marks are kept, stored and given back together: marks behind their position let copies through,
 //! marks ahead of it drop records that were never published. So whatever names a place, such as a reader that is opened
-//! again or a publish, asks here for both. A place lies between two aggregates: what is published up to a position inside an aggregate
-//! counts up to the aggregate before, because no marks say a part of one.
+//! again or a publish, asks here for both. A place lies between two aggregates. A publish up to a position inside an
+//! aggregate counts only up to the aggregate before it, because marks cannot describe part of an aggregate.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! The publishing half of a shard's task: it publishes to the output first, writes the ledger afterwards, and gives
-//! the claim back.
+//! The publishing half of a shard's task. Promises the order: output first, then ledger, then the release of the claim.
 
 use hydrant_core::clock;
 use hydrant_core::error::{Disposition, Result};
@@ -119,7 +118,7 @@ impl ShardTask {
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
                     self.count("ledger");
-                    tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
+                    tracing::warn!(shard = %self.claim.shard.id, "cannot write the ledger, retrying: {}", error.report());
                     clock::now() + after.max(PACE.first)
                 }
                 _ => return Err(error),

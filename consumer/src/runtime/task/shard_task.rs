@@ -126,7 +126,7 @@ impl ShardTask {
                     if self.shared.spec.shutdown.is_draining() {
                         tracing::debug!(%shard, "giving up while draining: {}", error.report());
                     } else if is_logged(self.failures) {
-                        tracing::warn!(%shard, "will try again: {}", error.report());
+                        tracing::warn!(%shard, "the shard's task failed and starts again: {}", error.report());
                     }
                     delay.max(after)
                 }
@@ -191,8 +191,9 @@ impl ShardTask {
         let Rewound { start, at, .. } = *rewound;
         let (app, shard) = (&self.shared.spec.app, &self.claim.shard.id);
         Error::refused(format!(
-            "app `{app}` reads shard `{shard}` from {at}, but its output begins after {start}, where the app began \
-             earlier: the records in between can no longer be added. Send all records again, as new ones, with `{}`",
+            "app `{app}` goes back to {at} in shard `{shard}`, but its output holds this shard only after {start}, \
+             where the app first started; records before that can no longer be added: send all records again, as new \
+             ones, with `{}`",
             self.reprocess(),
         ))
     }
@@ -344,7 +345,7 @@ impl ShardTask {
         };
         if let Err(error) = published {
             let shard = &self.claim.shard.id;
-            tracing::warn!(%shard, error = error.report(), "what was read before is read again");
+            tracing::warn!(%shard, error = error.report(), "cannot publish what was read before a failure, so it will be read again");
         }
     }
 
@@ -414,7 +415,7 @@ impl ShardTask {
             return Ok(());
         };
         Err(Error::refused(format!(
-            "the row of shard `{parent}` is gone from the leases of app `{app}`, and with it what tells copies in its child \
+            "app `{app}` has lost its lease row for shard `{parent}`, so it cannot distinguish copies in the child \
              `{child}` from new records: restore the row, or send all records again, as new ones, with `{remedy}`",
             app = self.shared.spec.app,
             child = self.claim.shard.id,
@@ -503,7 +504,7 @@ impl ShardTask {
                 self.count("read");
                 let shard = &self.claim.shard.id;
                 if is_logged(self.failures) {
-                    tracing::warn!(%shard, "will read again: {}", error.report());
+                    tracing::warn!(%shard, "cannot read the shard, retrying: {}", error.report());
                 }
                 let pause = PACE
                     .delay(self.failures, &self.shared.spec.context.random)

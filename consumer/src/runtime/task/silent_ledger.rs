@@ -1,7 +1,8 @@
 //! The ledger of a claim whose output commits the progress itself.
 //!
-//! The runtime then neither reads nor writes it: what the output committed with its records is the truth, and a later
-//! write of older progress would move that back. The claim is still given back through it, and still lost by it.
+//! The runtime then neither reads nor writes progress here: what the output committed with its records is the truth,
+//! and a later write of older progress would move it back. The claim is still released through this ledger, and its
+//! loss is still reported by it.
 
 use std::sync::Arc;
 

@@ -12,9 +12,9 @@
 //! would make of them. An output that reports the progress itself ([`Stage::resume`](hydrant_core::stage::Stage::resume)) holds nothing past it, so it
 //! needs no pin.
 //!
-//! A successor cannot know how far its predecessor got, only that it did not pass the tip at the take-over. From
-//! there on it can stop cleanly. Where the stream does not know its tip, the reader has passed it once it has reported that
-//! nothing is left.
+//! A successor cannot know how far its predecessor got, only that it did not get past the tip at the takeover. Once the
+//! successor has confirmed everything up to that tip, it can stop cleanly. Where the stream does not know its tip, the
+//! reader has passed it once it has reported that nothing is left.
 
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Pin, Progress};
@@ -121,8 +121,9 @@ impl ShardTask {
     fn refusal(&self, pinned: &Pin) -> Error {
         let (spec, shard) = (&self.shared.spec, &self.claim.shard.id);
         Error::refused(format!(
-            "app `{}` worked on shard `{shard}` under policy `{}` and did not stop cleanly; now it has {}: start it \
-             once more with the former policy, let it catch up and stop it with SIGTERM, then change the policy",
+            "app `{}` did not stop cleanly and left unconfirmed output of shard `{shard}` under policy `{}`, but now runs \
+             under {}: start it once more with the former policy or filters (and, after an upgrade, the former version \
+             of Hydrant), let it catch up, stop it with SIGTERM, then change them",
             spec.app,
             pinned.digest,
             match &spec.pin {

@@ -1,4 +1,5 @@
-//! What an output may hold of a shard that no owner has confirmed.
+//! How far an output may hold records of a shard that no owner has confirmed; once everything up to there is confirmed,
+//! the policy pin can be removed.
 
 use hydrant_core::position::Position;
 

@@ -138,7 +138,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
 
     // The raw shard holds the records in the order of the lines, without the refused ones.
-    let (mut rows, mut letters) = (Vec::new(), BTreeMap::new());
+    let (mut rows, mut dead_letters) = (Vec::new(), BTreeMap::new());
     let mut refused = BTreeMap::<&str, u64>::new();
     let mut sequence = 0u64;
     for (line, case) in cases.iter().enumerate() {
@@ -151,7 +151,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
             }
             RecordOutcome::Row => rows.push(line as i64),
             RecordOutcome::DeadLetter(stage, reason) => {
-                letters.insert(sequence, (stage, reason, &case.record));
+                dead_letters.insert(sequence, (stage, reason, &case.record));
             }
         }
         sequence += 1;
@@ -165,7 +165,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     let (of_transform, of_sink): (Vec<&DeadLetterRow>, Vec<&DeadLetterRow>) =
         found.iter().partition(|letter| letter.stage == "transform");
     for letter in &of_transform {
-        let (stage, reason, record) = letters[&letter.sequence];
+        let (stage, reason, record) = dead_letters[&letter.sequence];
         assert_eq!(
             (stage, reason),
             ("transform", letter.reason.as_str()),
@@ -183,7 +183,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
         assert_eq!(got.code, Some(0), "{got:?}");
     }
     // The sink's dead letters hold its input, in order.
-    let wanted = letters.values().filter(|(stage, ..)| *stage == "sink");
+    let wanted = dead_letters.values().filter(|(stage, ..)| *stage == "sink");
     let wanted: Vec<(&str, &[u8])> = wanted
         .map(|(_, reason, bytes)| (*reason, bytes.as_slice()))
         .collect();
@@ -195,12 +195,12 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
         )
     });
     assert_eq!(got.collect::<Vec<_>>(), wanted);
-    assert_eq!(of_transform.len() + of_sink.len(), letters.len());
+    assert_eq!(of_transform.len() + of_sink.len(), dead_letters.len());
 
     let verified = place.sound("file:lake");
     assert_eq!(verified["input"], sequence, "{verified}");
     assert_eq!(verified["rows"], rows.len(), "{verified}");
-    assert_eq!(verified["dead_letters"], letters.len(), "{verified}");
+    assert_eq!(verified["dead_letters"], dead_letters.len(), "{verified}");
     assert_eq!(verified["origins"][0]["input"], sequence, "{verified}");
     for answer in [&sent, &transformed, &landed] {
         assert!(!answer.err.contains(MARK), "{}", answer.err);
@@ -218,9 +218,9 @@ fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
     place.create("local:raw", 1);
     place.put("local:raw", &["{}"]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
-    let letters = place.dead_letters("lake");
-    assert_eq!(letters.len(), 1, "{letters:?}");
-    assert_eq!(letters[0].reason, "empty_record");
+    let dead_letters = place.dead_letters("lake");
+    assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
+    assert_eq!(dead_letters[0].reason, "empty_record");
     place.put("local:raw", &[r#"{"n":1}"#, "{}"]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
     let verified = place.sound("file:lake");
@@ -255,10 +255,10 @@ fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
     let transformed = place.transform("local:raw", "local:clean").expect(0, &[]);
     let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
     assert_eq!(place.integers("lake", "n"), [1]);
-    let letters = place.dead_letters("lake");
-    assert_eq!(letters.len(), 1, "{letters:?}");
-    assert_eq!(letters[0].reason, "duplicate_key");
-    let payload = String::from_utf8_lossy(letters[0].payload.as_deref().expect("a payload"));
+    let dead_letters = place.dead_letters("lake");
+    assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
+    assert_eq!(dead_letters[0].reason, "duplicate_key");
+    let payload = String::from_utf8_lossy(dead_letters[0].payload.as_deref().expect("a payload"));
     assert!(payload.contains("[EMAIL]"), "{payload}");
     for text in [&transformed.err, &landed.err, &*payload] {
         assert!(!text.contains("rawmark"), "{text}");

@@ -48,16 +48,16 @@ fn a_fraction_after_an_integer_that_no_double_holds_is_a_dead_letter() {
     place.put("local:raw", &[r#"{"v":22.6}"#, r#"{"v":5}"#]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
     assert_eq!(place.integers("lake", "v"), [5, 9_007_199_254_740_993]);
-    let letters = place.dead_letters("lake");
-    assert_eq!(letters.len(), 1, "{letters:?}");
-    assert_eq!(letters[0].reason, "type_conflict");
-    assert_eq!(letters[0].sequence, 1);
+    let dead_letters = place.dead_letters("lake");
+    assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
+    assert_eq!(dead_letters[0].reason, "type_conflict");
+    assert_eq!(dead_letters[0].sequence, 1);
     assert_eq!(
-        letters[0].payload.as_deref(),
+        dead_letters[0].payload.as_deref(),
         Some(br#"{"v":22.6}"#.as_slice())
     );
     for word in ["`v`", "BIGINT", "fraction"] {
-        assert!(letters[0].detail.contains(word), "{letters:?}");
+        assert!(dead_letters[0].detail.contains(word), "{dead_letters:?}");
     }
     place.sound("file:lake");
 }
@@ -78,9 +78,9 @@ fn kinds_that_do_not_join_are_dead_letters_and_name_the_column() {
     let lines: Vec<&str> = bad.iter().map(|(line, ..)| *line).collect();
     place.put("local:raw", &lines);
     place.sink("local:raw", "file:lake").expect(0, &[]);
-    let letters = place.dead_letters("lake");
-    assert_eq!(letters.len(), bad.len(), "{letters:?}");
-    for (letter, (line, column, wanted)) in letters.iter().zip(bad) {
+    let dead_letters = place.dead_letters("lake");
+    assert_eq!(dead_letters.len(), bad.len(), "{dead_letters:?}");
+    for (letter, (line, column, wanted)) in dead_letters.iter().zip(bad) {
         assert_eq!(letter.reason, "type_conflict", "{letter:?}");
         assert!(letter.detail.contains(column), "{letter:?}");
         assert!(letter.detail.contains(wanted), "{letter:?}");

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use hydrant_core::disk::SharedDisk;
 use hydrant_core::lease::{
-    Enlisted, Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap,
+    Generations, Lease, LeaseStore, Pace, Progress, Reprocess, Swap, WorkerRegistration,
 };
 use hydrant_core::stream::{
     Append, Assignment, Begun, Behind, Join, OpenAt, Read, ShardReader, ShardState, SharedStream,
@@ -162,9 +162,9 @@ impl WriterLayer for Remote<Arc<dyn StreamWriter>> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl LeaseStore for Remote<Arc<dyn LeaseStore>> {
-    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+    async fn register(&self, worker: &str) -> Result<Box<dyn WorkerRegistration>> {
         self.cross().await?;
-        self.inner.enlist(worker).await
+        self.inner.register(worker).await
     }
     async fn list(&self) -> Result<Vec<Lease>> {
         self.cross().await?;

@@ -43,7 +43,7 @@ pub(super) struct LakeRow {
 pub(super) struct LakeContents {
     pub(super) rows: Vec<LakeRow>,
     /// Stream, shard and position.
-    pub(super) letters: Vec<(String, String, Position)>,
+    pub(super) dead_letters: Vec<(String, String, Position)>,
     verified: TableReport,
     /// The number of files that were rebuilt.
     pub(super) made_again: usize,
@@ -86,7 +86,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
         .await?;
     let names = roles::table();
     let verified = verify(&lake, &names, Depth::default()).await?;
-    let (mut rows, mut letters, mut disordered) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut dead_letters, mut disordered) = (Vec::new(), Vec::new(), Vec::new());
     for (key, batches) in files(&lake, &names.data()).await? {
         let before = rows.len();
         for batch in &batches {
@@ -113,14 +113,14 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
             for row in 0..batch.num_rows() {
                 let text = |column: &StringArray| column.value(row).to_owned();
                 let at = place(sequences.value(row), subs.value(row))?;
-                letters.push((text(streams), text(shards), at));
+                dead_letters.push((text(streams), text(shards), at));
             }
         }
     }
     let rebuilds = format!("{}rebuild/", names.system());
     Ok(LakeContents {
         rows,
-        letters,
+        dead_letters,
         verified,
         made_again: lake.list(&rebuilds).await?.len(),
         disordered,
@@ -193,7 +193,7 @@ pub(super) fn judge(
         let place = format!("row of {} at {}", row.shard, row.position);
         found.entry(row.index).or_default().push(place);
     }
-    for (stream, shard, at) in &lake.letters {
+    for (stream, shard, at) in &lake.dead_letters {
         match index_of_letter(logs, stream, shard, *at) {
             Some(index) => {
                 let place = format!("dead letter of {stream} {shard} at {at}");
@@ -272,7 +272,7 @@ pub(super) fn judge_streams(
             found.entry(index).or_default().push(format!("{place:?}"));
         }
     }
-    for (stream, shard, at) in &logs.clean_units.letters {
+    for (stream, shard, at) in &logs.clean_units.dead_letters {
         match index_at(shard.clone(), *at) {
             Some(index) => {
                 let place = format!("dead letter of {stream} {shard} at {at}");

@@ -52,7 +52,7 @@ fn append(n: u64) -> Append {
             records: vec![entry],
             ..Batch::default()
         }),
-        picks: [0].into(),
+        record_indexes: [0].into(),
         routes: [HashRange::ALL.first].into(),
         explicit: true,
         entry: Some(OriginEntry {

@@ -155,7 +155,7 @@ pub(super) type StoredRecords = BTreeMap<RecordPlace, Seen>;
 #[derive(Debug, Default)]
 pub(super) struct StoredUnits {
     /// Stream, shard and position of each record that was given up.
-    pub(super) letters: Vec<(String, String, Position)>,
+    pub(super) dead_letters: Vec<(String, String, Position)>,
     /// How many records of each upstream shard are answered for.
     pub(super) answered: BTreeMap<String, u64>,
 }
@@ -471,8 +471,8 @@ pub(super) async fn read_all(
                     }
                     *read_to = progress_of(&batch);
                     for span in batch.accounts {
-                        let letters = span.account.letters.iter();
-                        units.letters.extend(letters.map(|letter| {
+                        let dead_letters = span.account.dead_letters.iter();
+                        units.dead_letters.extend(dead_letters.map(|letter| {
                             let at = Position::at(letter.sequence, letter.sub);
                             (letter.stream.to_string(), letter.shard.to_string(), at)
                         }));

@@ -245,7 +245,7 @@ impl SimPipeline {
             "{} records were acknowledged, {} rows and {} dead letters were found",
             acked.len(),
             lake.rows.len(),
-            lake.letters.len(),
+            lake.dead_letters.len(),
         ));
         Ok(faults)
     }
@@ -356,8 +356,8 @@ impl SimPipeline {
             } => drop(caught(op, path, moment, death)),
             PipelineFault::Sweep => self.sweep().await,
             PipelineFault::Remake { death } => {
-                let letters = caught(Op::RenameNew, "/dead-letters/", Moment::Before, death);
-                if letters.await.is_ok() {
+                let dead_letters = caught(Op::RenameNew, "/dead-letters/", Moment::Before, death);
+                if dead_letters.await.is_ok() {
                     self.sweep().await;
                 }
             }

@@ -28,7 +28,7 @@ pub(super) struct FoundRecord {
 pub(super) struct FoundRecords {
     /// In the order of shards after their parents.
     pub(super) records: Vec<FoundRecord>,
-    letters: BTreeMap<String, u32>,
+    dead_letters: BTreeMap<String, u32>,
     dropped: BTreeMap<String, u64>,
     /// The records whose keys were replaced: from which shard, and their sequence numbers.
     redacted: BTreeSet<(ShardId, u64)>,
@@ -101,10 +101,10 @@ impl FoundRecords {
         }
         for span in &batch.accounts {
             assert!(span.account.balances(), "{:?}", span.account);
-            for letter in &span.account.letters {
+            for letter in &span.account.dead_letters {
                 let (stream, shard) = (&letter.stream, &letter.shard);
                 let place = format!("{stream} {shard} {} {}", letter.sequence, letter.reason);
-                *self.letters.entry(place).or_default() += 1;
+                *self.dead_letters.entry(place).or_default() += 1;
             }
             for dropped in &span.account.dropped {
                 let rule = dropped.rule.to_string();
@@ -140,7 +140,7 @@ impl FoundRecords {
         }
         let (mut noise, mut early) = (0, 0);
         let letter = |place: String| {
-            assert_eq!(self.letters.get(&place), Some(&1), "{seed}: {place}");
+            assert_eq!(self.dead_letters.get(&place), Some(&1), "{seed}: {place}");
         };
         for (shard, sent) in SHARDS.iter().zip(sent) {
             for sequence in 0..sent {
@@ -165,7 +165,10 @@ impl FoundRecords {
             }
         }
         assert!(counts.values().all(|count| *count == 1), "{seed}");
-        assert!(self.letters.values().all(|count| *count == 1), "{seed}");
+        assert!(
+            self.dead_letters.values().all(|count| *count == 1),
+            "{seed}"
+        );
         let dropped = |rule| self.dropped.get(rule).copied().unwrap_or_default();
         let (found_noise, found_early) = (dropped("noise"), dropped("early"));
         assert!(found_noise >= noise && found_early >= early, "{seed}");

@@ -23,13 +23,13 @@ fn all_letters(batch: Batch) -> Transformed {
     let input = batch.len() as u32;
     let alike = letter("in", "a", 0);
     let positions = batch.positions().zip(0..);
-    let letters = positions.map(|((sequence, ..), index)| {
+    let dead_letters = positions.map(|((sequence, ..), index)| {
         let alike = alike.clone();
         (index, DeadLetter { sequence, ..alike })
     });
     Transformed {
         input,
-        letters: letters.collect(),
+        dead_letters: dead_letters.collect(),
         batch: Batch {
             to: batch.to,
             permit: batch.permit,
@@ -54,19 +54,19 @@ fn dead_letters_hold_their_memory_from_before_they_are_made_until_they_are_store
         let mut session = lanes.session(upstream("a", Position::Begin)).await;
         let mut batch = input(1, "a", 0, RECORDS);
         batch.accounts.clear();
-        let letters = (batch.len() * size_of::<Unit>()) as u64;
+        let dead_letters = (batch.len() * size_of::<Unit>()) as u64;
         batch.permit = budget.acquire(batch.memory_bytes()).await;
         let held = budget.held_bytes();
         session.room(&batch).await.unwrap();
-        assert!(budget.held_bytes() >= held + letters);
+        assert!(budget.held_bytes() >= held + dead_letters);
         let planner = session.planner();
         let routes = planner.routes(&batch);
         let plan = planner.plan(all_letters(batch), &routes, 0).unwrap();
         session.send(plan).await.unwrap();
         let held = budget.held_bytes();
         assert!(
-            (letters..letters * 2).contains(&held),
-            "{held} of {letters}"
+            (dead_letters..dead_letters * 2).contains(&held),
+            "{held} of {dead_letters}"
         );
         stream.set_faults(StreamFaults::default());
         session.drain().await.unwrap();
@@ -136,7 +136,7 @@ fn while_the_budget_is_spent_one_batch_at_a_time_is_given_room() {
         let routes = planner.routes(&batches[0]);
         let plan = planner.plan(all_letters(batches.remove(0)), &routes, 0);
         first.send(plan.unwrap()).await.unwrap();
-        // It is not overdrawn any more: the budget has what its letters take.
+        // It is not overdrawn any more: the budget has what its dead letters take.
         other.room(&batches[0]).await.unwrap();
     });
 }

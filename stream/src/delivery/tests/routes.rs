@@ -114,7 +114,7 @@ fn units_of_several_accounts_at_one_position_have_origins_of_their_own() {
         let count = |accounts: &[hydrant_core::batch::AccountSpan]| -> usize {
             let accounts = accounts.iter().map(|span| &span.account);
             accounts
-                .map(|account| account.letters.len() + account.dropped.len())
+                .map(|account| account.dead_letters.len() + account.dropped.len())
                 .sum()
         };
         let wanted = count(&batch.accounts);

@@ -9,7 +9,7 @@ use hydrant_core::settings::SettingsTable;
 use hydrant_core::{Context, Error, HashRange, Result, Shard, ShardMap, StreamId};
 
 use crate::local::end::new_shards::make_shard;
-use crate::local::format::dedup_state::Marks;
+use crate::local::format::dedup_state::DedupState;
 use crate::local::format::frame::Codec;
 use crate::local::format::home;
 use crate::local::format::manifest::{self, FORMAT, Manifest, StreamSettings};
@@ -106,7 +106,9 @@ impl CreateOptions {
         let mut problems = Vec::new();
         if self.shards == 0 || self.shards > SHARDS_MAX {
             let shards = self.shards;
-            problems.push(format!("`{shards}` shards: write 1 to {SHARDS_MAX}"));
+            problems.push(format!(
+                "a stream cannot have `{shards}` shards: write 1 to {SHARDS_MAX}"
+            ));
         }
         if self.segment_bytes < SEGMENT_BYTES_MIN {
             let bytes = self.segment_bytes;
@@ -115,7 +117,7 @@ impl CreateOptions {
             ));
         }
         if self.retention_bytes == Some(0) {
-            problems.push("a retention of `0` bytes: write 1 or more".to_owned());
+            problems.push("a retention of `0` bytes keeps nothing: write 1 or more".to_owned());
         }
         if !problems.is_empty() {
             return Err(Error::refused(problems.join("; ")));
@@ -167,10 +169,10 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
         shards: ShardMap::default(),
         ends: BTreeMap::new(),
     };
-    let place = StreamDir::try_new(ctx, dir, &manifest)?;
-    let shards_dir = place.shards_dir();
+    let stream_dir = StreamDir::try_new(ctx, dir, &manifest)?;
+    let shards_dir = stream_dir.shards_dir();
     // One by one: a directory above the one that is made may be anybody's, and has the rights that the umask gives.
-    for dir in [&place.home, &shards_dir] {
+    for dir in [&stream_dir.home, &shards_dir] {
         let made = ctx.disk.create_dir_all(dir).await;
         made.or_cannot("create", dir)?;
     }
@@ -183,10 +185,10 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
             closed: false,
         };
         manifest.next_shard += 1;
-        let dir = place.shard_dir(&shard.id);
+        let dir = stream_dir.shard_dir(&shard.id);
         let made = ctx.disk.create_dir_all(&dir).await;
         made.or_cannot("create", &dir)?;
-        make_shard(&place, &shard, &Marks::new(range)).await?;
+        make_shard(&stream_dir, &shard, &DedupState::new(range)).await?;
         shards.push(shard);
     }
     manifest.shards = ShardMap::new(shards);

@@ -21,28 +21,31 @@ use crate::local::write::shard_log::ShardLog;
 const SEARCH_BYTES: usize = 1 << 20;
 
 /// Records the corrupt places of a shard as skipped; answers what was lost with them.
-pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Interval>> {
-    let dir = place.shard_dir(&shard.id);
-    let mut log = ShardLog::new(place, shard);
+pub(crate) async fn repair(stream_dir: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<Interval>> {
+    let dir = stream_dir.shard_dir(&shard.id);
+    let mut log = ShardLog::new(stream_dir, shard);
     let Some(_lock) = log.wait().await? else {
-        return Err(place.stuck(&shard.id));
+        return Err(stream_dir.stuck(&shard.id));
     };
     // What is searched may be gigabytes.
-    let _pulse = Pulse::of(place, &dir);
-    let file = place.control_file(&shard.id, Open::Read).await?;
+    let _pulse = Pulse::of(stream_dir, &dir);
+    let file = stream_dir.control_file(&shard.id, Open::Read).await?;
     // Where a fenced shard ends can only be decided once it can be read, and its holder is gone.
-    let Durable { control, end, .. } = durable(place, shard, &file).await?;
+    let Durable { control, end, .. } = durable(stream_dir, shard, &file).await?;
     let control = control.ok_or_else(|| {
         Error::refused(format!(
-            "no slot of the control file of shard `{}` is intact: open the stream for appending, which mends it, and repair then",
+            "no slot of the control file of shard `{}` is intact: append to the stream once, which restores the file, \
+             then repair",
             shard.id
         ))
     })?;
-    let mut skips = Skips::read(&place.ctx, &dir).await?;
-    let segments = place.segments(&shard.id, end).await?;
+    let mut skips = Skips::read(&stream_dir.ctx, &dir).await?;
+    let segments = stream_dir.segments(&shard.id, end).await?;
     let open = async |listed: &ListedSegment| {
-        let opened = place.segment(&shard.id, listed.number, listed.base).await?;
-        opened.ok_or_else(|| place.gone())
+        let opened = stream_dir
+            .segment(&shard.id, listed.number, listed.base)
+            .await?;
+        opened.ok_or_else(|| stream_dir.gone())
     };
     let mut found = Vec::new();
     for (n, listed) in segments.iter().enumerate() {
@@ -52,19 +55,19 @@ pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<
         let segment = open(listed).await?;
         let (end, next_base) = match segments.get(n + 1) {
             Some(next) if listed.number < control.active => {
-                let head = open(next).await?.head(place.incarnation).await?;
+                let head = open(next).await?.head(stream_dir.incarnation).await?;
                 (head.previous_bytes, next.base)
             }
             _ => (control.durable_bytes, control.next_offset),
         };
-        found.extend(check(place, &segment, &skips, end, next_base).await?);
+        found.extend(check(stream_dir, &segment, &skips, end, next_base).await?);
     }
     if !found.is_empty() {
         skips.skips.extend(found.iter().cloned());
         skips
             .skips
             .sort_by_key(|skip| (skip.segment, skip.from_byte));
-        skips.replace(&place.ctx, &dir).await?;
+        skips.replace(&stream_dir.ctx, &dir).await?;
     }
     let lost = found.iter().map(|skip| {
         let (from, to) = (skip.first_offset, skip.next_offset);
@@ -75,13 +78,13 @@ pub(crate) async fn repair(place: &Arc<StreamDir>, shard: &Shard) -> Result<Vec<
 
 /// The corrupt places of a segment up to byte `end`, which offset `next_base` follows.
 async fn check(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     segment: &Segment,
     skips: &Skips,
     end: u64,
     next_base: u64,
 ) -> Result<Vec<Skip>> {
-    let head = segment.head(place.incarnation).await?;
+    let head = segment.head(stream_dir.incarnation).await?;
     let mut found = Vec::new();
     let (mut at, mut next_offset) = (head.len, segment.base);
     while at < end {
@@ -90,14 +93,14 @@ async fn check(
             next_offset = skip.next_offset;
             continue;
         }
-        match frame(place, segment, at, end).await? {
+        match frame(stream_dir, segment, at, end).await? {
             Ok(header) if header.base == next_offset => {
                 at += header.frame_len();
                 next_offset = header.next_offset();
             }
             broken => {
                 let why = broken.err().unwrap_or(FrameFault("offsets are missing"));
-                let after = search(place, segment, at + 1, end, next_offset).await?;
+                let after = search(stream_dir, segment, at + 1, end, next_offset).await?;
                 let (to_byte, base) = after.unwrap_or((end, next_base));
                 found.push(Skip {
                     segment: segment.number,
@@ -120,13 +123,13 @@ async fn check(
 
 /// The header of the frame at `at`, if all of it is intact.
 async fn frame(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     segment: &Segment,
     at: u64,
     end: u64,
 ) -> Result<Result<Header, FrameFault>> {
     let bytes = segment.read(at, HEADER_BYTES).await?;
-    let header = match Header::decode_before(&bytes, place.salt(), end - at) {
+    let header = match Header::decode_before(&bytes, stream_dir.salt(), end - at) {
         Ok(header) => header,
         Err(fault) => return Ok(Err(fault)),
     };
@@ -138,7 +141,7 @@ async fn frame(
 
 /// The next intact frame from byte `from` on, and its base.
 async fn search(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     segment: &Segment,
     mut from: u64,
     end: u64,
@@ -149,12 +152,12 @@ async fn search(
         let bytes = segment.read(from, len).await?;
         for start in 0..(bytes.len() + 1).saturating_sub(HEADER_BYTES) {
             let looks_like_one = Header::starts(&bytes[start..])
-                && Header::decode(&bytes[start..], place.salt()).is_ok();
+                && Header::decode(&bytes[start..], stream_dir.salt()).is_ok();
             if !looks_like_one {
                 continue;
             }
             let at = from + start as u64;
-            if let Ok(header) = frame(place, segment, at, end).await?
+            if let Ok(header) = frame(stream_dir, segment, at, end).await?
                 && header.base >= least
             {
                 return Ok(Some((at, header.base)));

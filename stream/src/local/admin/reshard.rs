@@ -25,11 +25,11 @@ use crate::local::write::shard_log::ShardLog;
 
 /// Closes a shard and opens two children.
 pub(crate) async fn split(
-    place: &Arc<StreamDir>,
+    stream_dir: &Arc<StreamDir>,
     shard: &ShardId,
     at: Option<u128>,
 ) -> Result<Vec<ShardId>> {
-    reshard(place, std::slice::from_ref(shard), |parents| {
+    reshard(stream_dir, std::slice::from_ref(shard), |parents| {
         let range = parents[0].range;
         let halves = at.or_else(|| range.middle()).and_then(|at| range.split(at));
         let (low, high) = halves.ok_or_else(|| {
@@ -45,8 +45,12 @@ pub(crate) async fn split(
 }
 
 /// Closes two neighbours and opens one child.
-pub(crate) async fn merge(place: &Arc<StreamDir>, a: &ShardId, b: &ShardId) -> Result<ShardId> {
-    let children = reshard(place, &[a.clone(), b.clone()], |parents| {
+pub(crate) async fn merge(
+    stream_dir: &Arc<StreamDir>,
+    a: &ShardId,
+    b: &ShardId,
+) -> Result<ShardId> {
+    let children = reshard(stream_dir, &[a.clone(), b.clone()], |parents| {
         let joined = parents[0].range.join(parents[1].range);
         let joined = joined.ok_or_else(|| {
             Error::refused(format!(
@@ -61,11 +65,11 @@ pub(crate) async fn merge(place: &Arc<StreamDir>, a: &ShardId, b: &ShardId) -> R
 }
 
 async fn reshard(
-    place: &Arc<StreamDir>,
+    stream_dir: &Arc<StreamDir>,
     parents: &[ShardId],
     ranges: impl FnOnce(&[Shard]) -> Result<Vec<HashRange>>,
 ) -> Result<Vec<ShardId>> {
-    let manifest = place.manifest().await?;
+    let manifest = stream_dir.manifest().await?;
     let mut shards = Vec::new();
     for id in parents {
         let shard = manifest.shard(id)?;
@@ -77,7 +81,10 @@ async fn reshard(
     let ranges = ranges(&shards)?;
     // Two who take the same locks take them in one order.
     shards.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut logs: Vec<ShardLog> = shards.iter().map(|s| ShardLog::new(place, s)).collect();
+    let mut logs: Vec<ShardLog> = shards
+        .iter()
+        .map(|s| ShardLog::new(stream_dir, s))
+        .collect();
     let (mut held, mut stuck, mut closing) = (Vec::new(), Vec::new(), Vec::new());
     for log in &mut logs {
         let shard = log.shard.clone();
@@ -96,16 +103,16 @@ async fn reshard(
                 held.push(parent);
             }
             None => {
-                fence_mark::create(place, &shard.id).await?;
-                closing.push(fence::find_end(place, &shard).await?);
+                fence_mark::create(stream_dir, &shard.id).await?;
+                closing.push(fence::find_end(stream_dir, &shard).await?);
                 stuck.push(shard.id);
             }
         }
     }
-    let children = match close(place, &closing, &ranges, Haste::Waits).await? {
+    let children = match close(stream_dir, &closing, &ranges, Haste::Waits).await? {
         CloseOutcome::Done(children) => children,
         CloseOutcome::ByOthers | CloseOutcome::Busy => {
-            let manifest = place.manifest().await?;
+            let manifest = stream_dir.manifest().await?;
             let closed = parents
                 .iter()
                 .find(|id| manifest.shard(id).is_ok_and(|s| s.closed));
@@ -114,7 +121,7 @@ async fn reshard(
         }
     };
     for shard in &stuck {
-        metrics::fenced(&place.stream.name, shard);
+        metrics::fenced(&stream_dir.stream.name, shard);
     }
     for parent in &mut held {
         let sealed = parent

@@ -15,13 +15,13 @@ use crate::local::write::shard_log::ShardLog;
 /// The administration of one stream.
 #[derive(Debug)]
 pub(crate) struct LocalAdmin {
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
 }
 
 impl LocalAdmin {
-    pub(crate) fn new(place: &Arc<StreamDir>) -> Self {
+    pub(crate) fn new(stream_dir: &Arc<StreamDir>) -> Self {
         LocalAdmin {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
         }
     }
 }
@@ -29,30 +29,33 @@ impl LocalAdmin {
 #[async_trait]
 impl Reshard for LocalAdmin {
     async fn split(&self, shard: &ShardId, at: Option<u128>) -> Result<Vec<ShardId>> {
-        let split = reshard::split(&self.place, shard, at).await;
-        self.place.unless_gone(split).await
+        let split = reshard::split(&self.stream_dir, shard, at).await;
+        self.stream_dir.unless_gone(split).await
     }
 
     async fn merge(&self, a: &ShardId, b: &ShardId) -> Result<ShardId> {
-        let merged = reshard::merge(&self.place, a, b).await;
-        self.place.unless_gone(merged).await
+        let merged = reshard::merge(&self.stream_dir, a, b).await;
+        self.stream_dir.unless_gone(merged).await
     }
 }
 
 #[async_trait]
 impl Retention for LocalAdmin {
     async fn trim(&self, shard: Option<&ShardId>, what: Trim) -> Result<u64> {
-        let manifest = self.place.manifest().await?;
+        let manifest = self.stream_dir.manifest().await?;
         let shards = match shard {
             Some(id) => vec![manifest.shard(id)?.clone()],
             None => manifest.shards.all().to_vec(),
         };
         let mut freed = 0;
         for shard in &shards {
-            let mut log = ShardLog::new(&self.place, shard);
-            let held = self.place.unless_gone(log.take_or_leave().await).await?;
-            let mut held = held.ok_or_else(|| self.place.stuck(&shard.id))?;
-            freed += self.place.unless_gone(held.trim(what).await).await?;
+            let mut log = ShardLog::new(&self.stream_dir, shard);
+            let held = self
+                .stream_dir
+                .unless_gone(log.take_or_leave().await)
+                .await?;
+            let mut held = held.ok_or_else(|| self.stream_dir.stuck(&shard.id))?;
+            freed += self.stream_dir.unless_gone(held.trim(what).await).await?;
         }
         Ok(freed)
     }
@@ -61,16 +64,16 @@ impl Retention for LocalAdmin {
 #[async_trait]
 impl Repair for LocalAdmin {
     async fn repair(&self, shard: &ShardId) -> Result<Vec<Interval>> {
-        let manifest = self.place.manifest().await?;
-        let lost = repair::repair(&self.place, manifest.shard(shard)?).await;
-        self.place.unless_gone(lost).await
+        let manifest = self.stream_dir.manifest().await?;
+        let lost = repair::repair(&self.stream_dir, manifest.shard(shard)?).await;
+        self.stream_dir.unless_gone(lost).await
     }
 }
 
 #[async_trait]
 impl LeaseAccess for LocalAdmin {
     async fn leases(&self, app: &str) -> Result<Arc<dyn LeaseStore>> {
-        let leases = FileLeases::open(&self.place, app).await;
-        Ok(Arc::new(self.place.unless_gone(leases).await?))
+        let leases = FileLeases::open(&self.stream_dir, app).await;
+        Ok(Arc::new(self.stream_dir.unless_gone(leases).await?))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId, ShardMap};
 
 use super::new_shards::{ChildShard, forget, make_child, remove_unnamed};
-use crate::local::format::dedup_state::Marks;
+use crate::local::format::dedup_state::DedupState;
 use crate::local::format::manifest::{self, Manifest};
 use crate::local::format::segment::MARKS_BYTES_MAX;
 use crate::local::format::shard_end::ShardEnd;
@@ -28,7 +28,7 @@ pub(crate) struct Closing {
     /// Where it ends.
     pub(crate) end: ShardEnd,
     /// What it knows there.
-    pub(crate) marks: Marks,
+    pub(crate) marks: DedupState,
 }
 
 /// What became of closing shards.
@@ -44,7 +44,7 @@ pub(crate) enum CloseOutcome {
 
 /// Makes children of these ranges and replaces the manifest, if the parents are still open.
 pub(crate) async fn close(
-    place: &Arc<StreamDir>,
+    stream_dir: &Arc<StreamDir>,
     parents: &[Closing],
     ranges: &[HashRange],
     haste: Haste,
@@ -56,36 +56,36 @@ pub(crate) async fn close(
         .ok_or_else(|| Error::fatal("the marks of two shards do not meet"))?;
     if marks.stored_bytes() > u64::from(MARKS_BYTES_MAX) {
         return Err(Error::refused(format!(
-            "the shards know {} origins together, more than one can hold: leave them apart",
+            "the two shards track {} origins together, more than one shard can hold: do not merge them",
             marks.len()
         )));
     }
     let ids: Vec<ShardId> = parents.iter().map(|one| one.shard.id.clone()).collect();
     let mut children = Vec::new();
     for range in ranges {
-        match make_child(place, *range, &ids, &marks, &children).await {
+        match make_child(stream_dir, *range, &ids, &marks, &children).await {
             Ok(child) => children.push(child),
             Err(error) => {
-                forget(place, &children).await;
+                forget(stream_dir, &children).await;
                 return Err(error);
             }
         }
     }
-    let closed = name(place, parents, &children, haste).await;
+    let closed = name(stream_dir, parents, &children, haste).await;
     let may_be_named = match &closed {
         Ok(CloseOutcome::Done(_)) => true,
         Ok(CloseOutcome::ByOthers | CloseOutcome::Busy) => false,
-        Err(_) => may_be_named(place, &children).await,
+        Err(_) => may_be_named(stream_dir, &children).await,
     };
     if !may_be_named {
-        forget(place, &children).await;
+        forget(stream_dir, &children).await;
     }
     closed
 }
 
 /// Whether a manifest names children after an error of the only call that does: it may have been replaced all the same.
-async fn may_be_named(place: &StreamDir, children: &[ChildShard]) -> bool {
-    match Manifest::read(&place.ctx, &place.dir).await {
+async fn may_be_named(stream_dir: &StreamDir, children: &[ChildShard]) -> bool {
+    match Manifest::read(&stream_dir.ctx, &stream_dir.dir).await {
         Ok(Some(now)) => children
             .iter()
             .any(|c| now.shards.get(&c.shard.id).is_some()),
@@ -96,25 +96,25 @@ async fn may_be_named(place: &StreamDir, children: &[ChildShard]) -> bool {
 
 /// Replaces the manifest by one that names the children.
 async fn name(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     parents: &[Closing],
     children: &[ChildShard],
     haste: Haste,
 ) -> Result<CloseOutcome> {
     let _manifest = match haste {
-        Haste::Waits => manifest::lock(&place.ctx, &place.dir).await?,
-        Haste::Looks => match manifest::try_lock(&place.ctx, &place.dir).await? {
+        Haste::Waits => manifest::lock(&stream_dir.ctx, &stream_dir.dir).await?,
+        Haste::Looks => match manifest::try_lock(&stream_dir.ctx, &stream_dir.dir).await? {
             Some(lock) => lock,
             None => return Ok(CloseOutcome::Busy),
         },
     };
-    let mut manifest = Manifest::clone(&*place.manifest().await?);
+    let mut manifest = Manifest::clone(&*stream_dir.manifest().await?);
     for parent in parents {
         if manifest.shard(&parent.shard.id)?.closed {
             return Ok(CloseOutcome::ByOthers);
         }
     }
-    if let Err(error) = remove_unnamed(place, &manifest).await {
+    if let Err(error) = remove_unnamed(stream_dir, &manifest).await {
         tracing::debug!(error = %error.report(), "cannot remove what a dead reshard left");
     }
     let mut all = manifest.shards.all().to_vec();
@@ -129,7 +129,7 @@ async fn name(
         all.push(child.shard.clone());
     }
     manifest.shards = ShardMap::new(all);
-    manifest.replace(&place.ctx, &place.dir).await?;
+    manifest.replace(&stream_dir.ctx, &stream_dir.dir).await?;
     let names = children.iter().map(|child| child.shard.id.clone());
     Ok(CloseOutcome::Done(names.collect()))
 }

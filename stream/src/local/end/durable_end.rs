@@ -1,10 +1,10 @@
 //! Where a shard ends for a process that does not hold its lock: where its control file says as long as it is open, and
 //! once it is closed where the manifest says, for good.
 //!
-//! A [fenced](super::fence) shard may be written to by a holder that stood still and knows nothing of the fence. So who
-//! has read the control file looks for the mark of a fence *afterwards*: the process that sets it reads the control
-//! file later, and finds no less. With a mark only the manifest counts, also when the control file says less, since a
-//! power cut may have taken back what it said.
+//! A [fenced](super::fence) shard may be written to by a holder that was stopped and does not know of the fence. So a
+//! process that has read the control file looks for the fence file *afterwards*: the process that sets it reads the
+//! control file later, and finds no less. With a mark only the manifest counts, also when the control file says less,
+//! since a power cut may have taken back what it said.
 
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::{Result, Shard};
@@ -27,12 +27,13 @@ pub(crate) struct Durable {
 
 /// The durable end of a shard.
 pub(crate) async fn durable(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     shard: &Shard,
     file: &ControlFile,
 ) -> Result<Durable> {
     let control = file.read().await?;
-    let marked = !mutant::is(Mutant::FenceUnseen) && fence_mark::exists(place, &shard.id).await?;
+    let marked =
+        !mutant::is(Mutant::FenceUnseen) && fence_mark::exists(stream_dir, &shard.id).await?;
     let mut found = Durable {
         control,
         end: None,
@@ -44,13 +45,13 @@ pub(crate) async fn durable(
     if !marked && !is_closing {
         return Ok(found);
     }
-    match place.manifest().await?.ends.get(&shard.id) {
+    match stream_dir.manifest().await?.ends.get(&shard.id) {
         Some(end) => {
             let segments = match control {
                 Some(_) => Vec::new(),
-                None => place.segments(&shard.id, Some(*end)).await?,
+                None => stream_dir.segments(&shard.id, Some(*end)).await?,
             };
-            found.control = Some(end.control(control, &segments, place.incarnation));
+            found.control = Some(end.control(control, &segments, stream_dir.incarnation));
             found.end = Some(*end);
         }
         None => found.is_undecided = marked,

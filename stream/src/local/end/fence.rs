@@ -44,17 +44,17 @@ const TRIES_MAX: u32 = 100;
 
 /// Fences a shard, or completes what others began: afterwards it is closed, and ends where this answers. `None` when
 /// another process replaces the manifest just now.
-pub(crate) async fn settle(
-    place: &Arc<StreamDir>,
+pub(crate) async fn complete(
+    stream_dir: &Arc<StreamDir>,
     shard: &Shard,
     haste: Haste,
 ) -> Result<Option<ShardEnd>> {
     let mut failed = false;
     loop {
-        if let Some(end) = place.manifest().await?.ends.get(&shard.id) {
+        if let Some(end) = stream_dir.manifest().await?.ends.get(&shard.id) {
             return Ok(Some(*end));
         }
-        match try_settle(place, shard, haste).await {
+        match try_complete(stream_dir, shard, haste).await {
             Ok(CloseOutcome::Busy) => return Ok(None),
             Ok(CloseOutcome::Done(_) | CloseOutcome::ByOthers) | Err(Error::Sealed { .. }) => {}
             Err(error @ Error::Io { .. }) if !failed && haste == Haste::Waits => {
@@ -66,26 +66,35 @@ pub(crate) async fn settle(
     }
 }
 
-async fn try_settle(place: &Arc<StreamDir>, shard: &Shard, haste: Haste) -> Result<CloseOutcome> {
-    if haste == Haste::Looks && manifest::try_lock(&place.ctx, &place.dir).await?.is_none() {
+async fn try_complete(
+    stream_dir: &Arc<StreamDir>,
+    shard: &Shard,
+    haste: Haste,
+) -> Result<CloseOutcome> {
+    if haste == Haste::Looks
+        && manifest::try_lock(&stream_dir.ctx, &stream_dir.dir)
+            .await?
+            .is_none()
+    {
         return Ok(CloseOutcome::Busy);
     }
     let early = match mutant::is(Mutant::EndBeforeMark) {
-        true => Some(find_end(place, shard).await?),
+        true => Some(find_end(stream_dir, shard).await?),
         false => None,
     };
-    fence_mark::create(place, &shard.id).await?;
+    fence_mark::create(stream_dir, &shard.id).await?;
     let parent = match early {
         Some(early) => early,
-        None => find_end(place, shard).await?,
+        None => find_end(stream_dir, shard).await?,
     };
     let next_offset = parent.end.next_offset;
-    let closed = close(place, &[parent], &[shard.range], haste).await?;
+    let closed = close(stream_dir, &[parent], &[shard.range], haste).await?;
     if let CloseOutcome::Done(children) = &closed {
-        metrics::fenced(&place.stream.name, &shard.id);
+        metrics::fenced(&stream_dir.stream.name, &shard.id);
         tracing::warn!(
-            stream = %place.stream.name, shard = %shard.id, child = %children[0], next_offset,
-            "closed a shard whose lock is held by a process that does not go on"
+            stream = %stream_dir.stream.name, shard = %shard.id, child = %children[0], next_offset,
+            "closed a shard because the process that holds its lock has stopped making progress; a child shard \
+             continues"
         );
     }
     Ok(closed)
@@ -94,16 +103,16 @@ async fn try_settle(place: &Arc<StreamDir>, shard: &Shard, haste: Haste) -> Resu
 /// As [`durable`]; sees to it that it is decided where a fenced shard ends, unless another process is about to, or this one
 /// has no room or no right.
 pub(crate) async fn decided(
-    place: &Arc<StreamDir>,
+    stream_dir: &Arc<StreamDir>,
     shard: &Shard,
     file: &ControlFile,
 ) -> Result<Durable> {
-    let found = durable(place, shard, file).await?;
+    let found = durable(stream_dir, shard, file).await?;
     if !found.is_undecided {
         return Ok(found);
     }
-    match settle(place, shard, Haste::Looks).await {
-        Ok(_) => durable(place, shard, file).await,
+    match complete(stream_dir, shard, Haste::Looks).await {
+        Ok(_) => durable(stream_dir, shard, file).await,
         Err(error @ (Error::Full { .. } | Error::Io { .. })) => {
             tracing::debug!(shard = %shard.id, error = %error.report(), "cannot decide where a fenced shard ends");
             Ok(found)
@@ -113,20 +122,20 @@ pub(crate) async fn decided(
 }
 
 /// Where a marked shard may end, and its marks there: at or past all that was acknowledged in it, or ever will be.
-pub(crate) async fn find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Closing> {
+pub(crate) async fn find_end(stream_dir: &Arc<StreamDir>, shard: &Shard) -> Result<Closing> {
     for _ in 0..TRIES_MAX {
-        if let Some(found) = try_find_end(place, shard).await? {
+        if let Some(found) = try_find_end(stream_dir, shard).await? {
             return Ok(found);
         }
         // Then its segments may be gone as well.
-        if place.manifest().await?.shard(&shard.id)?.closed {
+        if stream_dir.manifest().await?.shard(&shard.id)?.closed {
             return Err(Error::Sealed {
                 shard: shard.id.clone(),
             });
         }
     }
     let detail = "the newest segment of the shard is missing";
-    Err(Error::corrupt(&place.shard_dir(&shard.id), 0, detail))
+    Err(Error::corrupt(&stream_dir.shard_dir(&shard.id), 0, detail))
 }
 
 /// What is looked at without the lock may change meanwhile: then there is no answer.
@@ -134,17 +143,17 @@ pub(crate) async fn find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Cl
 /// Bytes past the durable end may have been acknowledged all the same, when a power cut has taken back what the control
 /// file said and the holder stands still before it has made that good. So this is what recovery does, but for cutting:
 /// the holder may be about to do the same, and the name of the next segment is given once.
-async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Closing>> {
-    let (disk, dir) = (&*place.ctx.disk, place.shard_dir(&shard.id));
-    let file = place.control_file(&shard.id, Open::Read).await?;
+async fn try_find_end(stream_dir: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Closing>> {
+    let (disk, dir) = (&*stream_dir.ctx.disk, stream_dir.shard_dir(&shard.id));
+    let file = stream_dir.control_file(&shard.id, Open::Read).await?;
     let control = file.read().await?;
-    let Some((segment, is_named_only)) = newest(place, shard, control).await? else {
+    let Some((segment, is_named_only)) = newest(stream_dir, shard, control).await? else {
         return Ok(None);
     };
     // Who named it may have died before the name was durable; nor is the mark. Without one no process asks the manifest where the
     // shard ends, so it is durable before that says so.
     disk.sync_dir(&dir).await.or_cannot("sync", &dir)?;
-    let (head, marks) = segment.marks(place.incarnation, shard.range).await?;
+    let (head, marks) = segment.marks(stream_dir.incarnation, shard.range).await?;
     let state = match control {
         Some(control) if !is_named_only => control,
         said => ControlSlot {
@@ -157,13 +166,13 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
         },
     };
     let len = segment.len().await?;
-    let known = DurableState::replayed(place, shard, state, (&segment, head, marks)).await;
+    let known = DurableState::replayed(stream_dir, shard, state, (&segment, head, marks)).await;
     if file.read().await? != control {
         return Ok(None);
     }
     let mut known = known?;
-    let next_head = (!is_named_only).then(|| known.next_head(place));
-    let mut tail = IntactTail::new(&segment, place.salt(), known.control, len);
+    let next_head = (!is_named_only).then(|| known.next_head(stream_dir));
+    let mut tail = IntactTail::new(&segment, stream_dir.salt(), known.control, len);
     let mut copied: Option<Draft> = None;
     let is_taken = |kind| matches!(kind, ErrorKind::AlreadyExists | ErrorKind::NotFound);
     loop {
@@ -180,9 +189,9 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
         if let Some((head, start)) = &next_head {
             let draft = match &mut copied {
                 Some(draft) => draft,
-                none => {
-                    none.insert(Draft::begin(&place.ctx, &dir, head.clone(), start.clone()).await?)
-                }
+                none => none.insert(
+                    Draft::begin(&stream_dir.ctx, &dir, head.clone(), start.clone()).await?,
+                ),
             };
             draft.append(vec![bytes]).await?;
         }
@@ -213,11 +222,11 @@ async fn try_find_end(place: &Arc<StreamDir>, shard: &Shard) -> Result<Option<Cl
 /// The segment in which a shard ends, and whether the control file does not name it yet: then nothing was appended to it
 /// since it got its name, and all of it is durable.
 async fn newest(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     shard: &Shard,
     control: Option<ControlSlot>,
 ) -> Result<Option<(Segment, bool)>> {
-    let segments = place.segments(&shard.id, None).await?;
+    let segments = stream_dir.segments(&shard.id, None).await?;
     let (listed, is_named_only) = match control {
         None => (segments.last(), false),
         Some(control) => {
@@ -234,7 +243,7 @@ async fn newest(
     let Some(listed) = listed else {
         return Ok(None);
     };
-    let opened = place.segment(&shard.id, listed.number, listed.base);
+    let opened = stream_dir.segment(&shard.id, listed.number, listed.base);
     let opened = opened.await?;
     Ok(opened.map(|segment| (segment, is_named_only)))
 }

@@ -8,7 +8,7 @@ use hydrant_core::error::OrCannot;
 use hydrant_core::{Error, HashRange, Result, Shard, ShardId};
 
 use crate::local::format::control::{ControlFile, ControlSlot};
-use crate::local::format::dedup_state::Marks;
+use crate::local::format::dedup_state::DedupState;
 use crate::local::format::manifest::Manifest;
 use crate::local::format::segment::Head;
 use crate::local::format::segment_draft::Draft;
@@ -24,23 +24,27 @@ pub(crate) struct ChildShard {
 }
 
 /// Fills the empty directory of a shard that is in no manifest yet, durably.
-pub(crate) async fn make_shard(place: &StreamDir, shard: &Shard, marks: &Marks) -> Result<()> {
-    let disk = &*place.ctx.disk;
-    let dir = place.shard_dir(&shard.id);
+pub(crate) async fn make_shard(
+    stream_dir: &StreamDir,
+    shard: &Shard,
+    marks: &DedupState,
+) -> Result<()> {
+    let disk = &*stream_dir.ctx.disk;
+    let dir = stream_dir.shard_dir(&shard.id);
     let mut head = Head {
-        incarnation: place.incarnation,
+        incarnation: stream_dir.incarnation,
         number: 1,
         ..Head::default()
     };
     let bytes = head.encode(marks);
     let control = ControlSlot {
         counter: 1,
-        incarnation: place.incarnation,
+        incarnation: stream_dir.incarnation,
         active: 1,
         durable_bytes: head.len,
         ..ControlSlot::default()
     };
-    let draft = Draft::begin(&place.ctx, &dir, head, bytes).await?;
+    let draft = Draft::begin(&stream_dir.ctx, &dir, head, bytes).await?;
     draft.publish().await?;
     ControlFile::create(disk, &dir, &control).await?;
     disk.sync_dir(&dir).await.or_cannot("sync", &dir)
@@ -49,23 +53,23 @@ pub(crate) async fn make_shard(place: &StreamDir, shard: &Shard, marks: &Marks) 
 /// Makes a shard under the first name that is not taken. Another process that makes one may stand still and go on
 /// later, so that no directory is ever used for two.
 pub(crate) async fn make_child(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     range: HashRange,
     parents: &[ShardId],
-    marks: &Marks,
+    marks: &DedupState,
     before: &[ChildShard],
 ) -> Result<ChildShard> {
-    let disk = &*place.ctx.disk;
+    let disk = &*stream_dir.ctx.disk;
     let mut number = before.last().map_or(0, |child| child.number + 1);
     loop {
-        number = number.max(place.manifest().await?.next_shard);
+        number = number.max(stream_dir.manifest().await?.next_shard);
         let shard = Shard {
             id: Manifest::name_of(number),
             range,
             parents: parents.to_vec(),
             closed: false,
         };
-        let dir = place.shard_dir(&shard.id);
+        let dir = stream_dir.shard_dir(&shard.id);
         disk.create_dir_all(&dir).await.or_cannot("create", &dir)?;
         let path = dir.join("lock");
         let lock = match disk.open(&path, Open::CreateNew).await {
@@ -89,10 +93,10 @@ pub(crate) async fn make_child(
             shard,
             _lock: lock,
         };
-        return match fill(place, &child.shard, &marks.restricted(range)).await {
+        return match fill(stream_dir, &child.shard, &marks.restricted(range)).await {
             Ok(()) => Ok(child),
             Err(error) => {
-                forget(place, std::slice::from_ref(&child)).await;
+                forget(stream_dir, std::slice::from_ref(&child)).await;
                 Err(error)
             }
         };
@@ -118,27 +122,27 @@ async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
 
 /// Fills the directory of a child. The lock file is durable before anything else lies there: so a directory without one
 /// is empty, also after a power cut. Another process may have made the directory, and died before it was durable.
-async fn fill(place: &StreamDir, shard: &Shard, marks: &Marks) -> Result<()> {
-    let disk = &*place.ctx.disk;
-    for made in [place.shard_dir(&shard.id), place.shards_dir()] {
+async fn fill(stream_dir: &StreamDir, shard: &Shard, marks: &DedupState) -> Result<()> {
+    let disk = &*stream_dir.ctx.disk;
+    for made in [stream_dir.shard_dir(&shard.id), stream_dir.shards_dir()] {
         disk.sync_dir(&made).await.or_cannot("sync", &made)?;
     }
-    make_shard(place, shard, marks).await
+    make_shard(stream_dir, shard, marks).await
 }
 
 /// Removes children that no manifest will name.
-pub(crate) async fn forget(place: &StreamDir, children: &[ChildShard]) {
+pub(crate) async fn forget(stream_dir: &StreamDir, children: &[ChildShard]) {
     for child in children {
-        let dir = place.shard_dir(&child.shard.id);
-        if let Err(error) = remove_owned(&*place.ctx.disk, &dir).await {
+        let dir = stream_dir.shard_dir(&child.shard.id);
+        if let Err(error) = remove_owned(&*stream_dir.ctx.disk, &dir).await {
             tracing::debug!(error = %error.report(), "cannot remove a shard that was not needed");
         }
     }
 }
 
 /// Removes directories of shards that no manifest will name and whose makers are dead.
-pub(crate) async fn remove_unnamed(place: &StreamDir, manifest: &Manifest) -> Result<()> {
-    let (disk, shards) = (&*place.ctx.disk, place.shards_dir());
+pub(crate) async fn remove_unnamed(stream_dir: &StreamDir, manifest: &Manifest) -> Result<()> {
+    let (disk, shards) = (&*stream_dir.ctx.disk, stream_dir.shards_dir());
     for listed in disk.list(&shards).await.or_cannot("list", &shards)? {
         let is_past = |number: u64| number < manifest.next_shard;
         let is_unnamed = manifest.shards.get(&ShardId::new(&listed.name)).is_none();

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hydrant_core::{Error, Result, Shard, ShardId};
 
 use crate::local::format::control::ControlSlot;
-use crate::local::format::dedup_state::{Marks, OriginInterval};
+use crate::local::format::dedup_state::{DedupState, OriginInterval};
 use crate::local::format::frame::entry_of;
 use crate::local::format::segment::{self, FrameWalk, Head, Segment};
 use crate::local::format::skips::Skips;
@@ -24,7 +24,7 @@ pub(crate) struct DurableState {
     /// When its newest frame was appended; 0 when it has none.
     pub(crate) newest: i64,
     /// What every origin is known up to.
-    pub(crate) marks: Marks,
+    pub(crate) marks: DedupState,
     /// Bytes of new origins' marks that certainly have room in a segment's head; 0 before it was looked at.
     marks_room: u64,
     /// A sync of the segment failed: nothing more is written to it.
@@ -38,10 +38,10 @@ const MARKS_BYTES_TARGET: u64 = segment::MARKS_BYTES_MAX as u64 / 2;
 impl DurableState {
     /// What is known when the control file says so, its segment begins like this, and its frames were read.
     pub(crate) async fn replayed(
-        place: &StreamDir,
+        stream_dir: &StreamDir,
         shard: &Shard,
         control: ControlSlot,
-        (active, head, marks): (&Segment, Head, Marks),
+        (active, head, marks): (&Segment, Head, DedupState),
     ) -> Result<Self> {
         let from = head.len;
         let mut known = DurableState {
@@ -54,21 +54,21 @@ impl DurableState {
             marks_room: 0,
             tainted: false,
         };
-        known.replay(place, shard, active, from).await?;
+        known.replay(stream_dir, shard, active, from).await?;
         Ok(known)
     }
 
     /// Takes the origin entries from byte `from` up to the durable end into the marks.
     pub(crate) async fn replay(
         &mut self,
-        place: &StreamDir,
+        stream_dir: &StreamDir,
         shard: &Shard,
         active: &Segment,
         from: u64,
     ) -> Result<()> {
-        let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
+        let skips = Skips::read(&stream_dir.ctx, &stream_dir.shard_dir(&shard.id)).await?;
         let end = self.control.durable_bytes;
-        let mut walk = FrameWalk::new(active, place.salt(), from, end, &skips);
+        let mut walk = FrameWalk::new(active, stream_dir.salt(), from, end, &skips);
         while let Some(step) = walk.next().await? {
             let (at, header) = step.map_err(|fault| active.corrupt(walk.at(), fault))?;
             if self.oldest == 0 {
@@ -88,9 +88,9 @@ impl DurableState {
     }
 
     /// The head of the segment that begins at the durable end, and its bytes.
-    pub(crate) fn next_head(&self, place: &StreamDir) -> (Head, Bytes) {
+    pub(crate) fn next_head(&self, stream_dir: &StreamDir) -> (Head, Bytes) {
         let mut head = Head {
-            incarnation: place.incarnation,
+            incarnation: stream_dir.incarnation,
             number: self.control.active + 1,
             base: self.control.next_offset,
             previous_bytes: self.control.durable_bytes,
@@ -111,8 +111,8 @@ impl DurableState {
         }
         if added > self.marks_room {
             return Err(Error::refused(format!(
-                "shard `{shard}` knows {} origins, as many as it can hold: write on to a new stream, and name fewer \
-                 ledgers and apps as its writers",
+                "shard `{shard}` tracks {} origins, the most that it can hold: continue in a new stream, and let fewer \
+                 ledgers and apps write to it",
                 self.marks.len()
             )));
         }

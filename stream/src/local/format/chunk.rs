@@ -12,7 +12,7 @@ use super::frame::{Codec, FrameFault, Header, entry_of, position_before};
 
 /// What a record takes in a batch's index beside its bytes.
 const ENTRY_BYTES: u64 = (size_of::<Entry>() + size_of::<u128>()) as u64;
-/// By how much the letters of an account grow when they are decoded: their shortest form takes some 50 bytes.
+/// By how much the dead letters of an account grow when they are decoded: their shortest form takes some 50 bytes.
 const LETTERS_GROWTH: u64 = 4;
 
 /// A frame as it was read.

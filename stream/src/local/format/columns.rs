@@ -30,8 +30,8 @@ pub(crate) const INDEX_BYTES_USUAL: u64 = 10;
 
 impl BodyColumns {
     /// What the picked records need.
-    pub(crate) fn of(batch: &Batch, picks: &[u32], explicit: bool) -> Self {
-        let mut all = picks.iter().map(|pick| *pick as usize);
+    pub(crate) fn of(batch: &Batch, record_indexes: &[u32], explicit: bool) -> Self {
+        let mut all = record_indexes.iter().map(|pick| *pick as usize);
         BodyColumns {
             explicit,
             headers: !batch.headers.is_empty()
@@ -52,12 +52,12 @@ impl BodyColumns {
 /// picks are indices into the batch.
 pub(crate) fn lay_out(
     batch: &Batch,
-    picks: &[u32],
+    record_indexes: &[u32],
     routes: &[u128],
     columns: BodyColumns,
 ) -> Option<Vec<u8>> {
     let (mut keys, mut payloads) = (0usize, 0usize);
-    for pick in picks {
+    for pick in record_indexes {
         let entry = &batch.records[*pick as usize];
         keys += entry.key.map_or(0, |key| key.len as usize);
         payloads += entry.payload.len as usize;
@@ -66,7 +66,9 @@ pub(crate) fn lay_out(
     let hashes = routes.len() * 16;
     let (mut blocks, mut index_bytes) = (0, INDEX_BYTES);
     if columns.headers {
-        let all = picks.iter().map(|pick| batch.headers(*pick as usize).len());
+        let all = record_indexes
+            .iter()
+            .map(|pick| batch.headers(*pick as usize).len());
         blocks = all.sum();
         index_bytes += LENGTH_BYTES;
     }
@@ -74,10 +76,10 @@ pub(crate) fn lay_out(
     if data > RAW_BYTES_MAX {
         return None;
     }
-    let most = data + picks.len() * index_bytes;
+    let most = data + record_indexes.len() * index_bytes;
     let mut out = Vec::with_capacity(most);
     let mut previous = 0i64;
-    for pick in picks {
+    for pick in record_indexes {
         let entry = &batch.records[*pick as usize];
         let key = entry.key.map_or(0, |key| u64::from(key.len) + 1);
         varint::put_u64(&mut out, key);
@@ -95,22 +97,22 @@ pub(crate) fn lay_out(
         out.extend_from_slice(&route.to_le_bytes());
     }
     if columns.headers {
-        for pick in picks {
+        for pick in record_indexes {
             varint::put_u64(&mut out, batch.headers(*pick as usize).len() as u64);
         }
     }
     if keys > 0 {
-        for pick in picks {
+        for pick in record_indexes {
             if let Some(key) = batch.key(&batch.records[*pick as usize]) {
                 out.extend_from_slice(key);
             }
         }
     }
-    for pick in picks {
+    for pick in record_indexes {
         out.extend_from_slice(batch.payload(&batch.records[*pick as usize]));
     }
     if columns.headers {
-        for pick in picks {
+        for pick in record_indexes {
             out.extend_from_slice(batch.headers(*pick as usize));
         }
     }
@@ -325,16 +327,16 @@ mod tests {
             skip in 0usize..20,
         ) {
             let source = batch(&all);
-            let picks: Vec<u32> = (0..all.len() as u32).collect();
-            let routes: Vec<u128> = picks.iter().map(|n| u128::from(*n) << 99).collect();
-            let columns = BodyColumns::of(&source, &picks, explicit);
-            let raw = lay_out(&source, &picks, &routes, columns).unwrap();
+            let record_indexes: Vec<u32> = (0..all.len() as u32).collect();
+            let routes: Vec<u128> = record_indexes.iter().map(|n| u128::from(*n) << 99).collect();
+            let columns = BodyColumns::of(&source, &record_indexes, explicit);
+            let raw = lay_out(&source, &record_indexes, &routes, columns).unwrap();
             let raw_len = raw.len();
             let (used, body) = compress(raw, codec);
             let segment = decompress(&body, used, raw_len).unwrap();
             let skip = skip.min(all.len());
             let mut read = Batch::default();
-            read_index(&segment, picks.len() as u32, columns, skip as u32, 0, &mut read).unwrap();
+            read_index(&segment, record_indexes.len() as u32, columns, skip as u32, 0, &mut read).unwrap();
             read.segments = vec![segment].into();
             prop_assert!(read.is_aligned());
             prop_assert_eq!(&records(&read)[..], &records(&source)[skip..]);
@@ -360,10 +362,10 @@ mod tests {
             let all: Vec<Record> =
                 all.into_iter().map(|(key, payload, stamp)| (key, Some(payload), stamp, Vec::new())).collect();
             let source = batch(&all);
-            let picks: Vec<u32> = (0..all.len() as u32).collect();
-            let columns = BodyColumns::of(&source, &picks, false);
+            let record_indexes: Vec<u32> = (0..all.len() as u32).collect();
+            let columns = BodyColumns::of(&source, &record_indexes, false);
             prop_assert_eq!(columns, BodyColumns::default());
-            prop_assert_eq!(lay_out(&source, &picks, &[], columns), Some(wanted));
+            prop_assert_eq!(lay_out(&source, &record_indexes, &[], columns), Some(wanted));
         }
 
         #[test]

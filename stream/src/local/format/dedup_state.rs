@@ -19,7 +19,7 @@ pub(crate) type OriginKey = (WriterId, ShardId);
 
 /// One hash segment and which part of an origin is known in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct OriginMark {
     /// The hash segment.
     pub(crate) range: HashRange,
     /// Everything after this,
@@ -28,18 +28,18 @@ pub(crate) struct Mark {
     pub(crate) to: Position,
 }
 
-impl Mark {
+impl OriginMark {
     /// What is known by what a claim says of the time before it.
-    fn raised(self, claim: &OriginInterval) -> Mark {
+    fn raised(self, claim: &OriginInterval) -> OriginMark {
         if claim.start > self.to {
             // The writer began again beyond what is known, and passed over what lies between.
-            return Mark {
+            return OriginMark {
                 start: claim.start,
                 to: claim.start.max(claim.low),
                 ..self
             };
         }
-        Mark {
+        OriginMark {
             to: self.to.max(claim.low),
             ..self
         }
@@ -86,29 +86,29 @@ pub(crate) enum DedupVerdict {
     /// All of it is known.
     Duplicate,
     /// Each of its records and units has to be looked at by these marks.
-    Partial(Vec<Mark>),
+    Partial(Vec<OriginMark>),
     /// It starts after this mark.
     OutOfOrder(Position),
 }
 
 /// The marks of one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Marks {
+pub(crate) struct DedupState {
     range: HashRange,
-    origins: BTreeMap<OriginKey, Vec<Mark>>,
+    origins: BTreeMap<OriginKey, Vec<OriginMark>>,
 }
 
 /// What takes one change of the marks back.
 #[derive(Debug)]
 pub(crate) struct Undo {
     origin: OriginKey,
-    before: Option<Vec<Mark>>,
+    before: Option<Vec<OriginMark>>,
 }
 
-impl Marks {
+impl DedupState {
     /// A shard that knows nothing.
     pub(crate) fn new(range: HashRange) -> Self {
-        Marks {
+        DedupState {
             range,
             origins: BTreeMap::new(),
         }
@@ -160,9 +160,9 @@ impl Marks {
         self.origins.retain(|(writer, _), _| !over.contains(writer));
     }
 
-    fn of(&self, origin: &OriginKey) -> Vec<Mark> {
+    fn of(&self, origin: &OriginKey) -> Vec<OriginMark> {
         self.origins.get(origin).cloned().unwrap_or_else(|| {
-            vec![Mark {
+            vec![OriginMark {
                 range: self.range,
                 start: Position::Begin,
                 to: Position::Begin,
@@ -175,7 +175,7 @@ impl Marks {
     pub(crate) fn judge(&self, claim: &OriginInterval, reaches_back: bool) -> DedupVerdict {
         let mut marks = self.of(&claim.origin);
         marks.iter_mut().for_each(|mark| *mark = mark.raised(claim));
-        let begins = |mark: &Mark| mark.start > Position::Begin;
+        let begins = |mark: &OriginMark| mark.start > Position::Begin;
         let may_be_before = marks
             .iter()
             .any(|mark| claim.from < mark.start || (reaches_back && begins(mark)));
@@ -203,7 +203,7 @@ impl Marks {
             .map(|mark| {
                 let mark = mark.raised(claim);
                 let to = mark.to.max(claim.to);
-                Mark { to, ..mark }
+                OriginMark { to, ..mark }
             })
             .collect();
         self.origins.insert(claim.origin.clone(), joined(marks));
@@ -222,25 +222,25 @@ impl Marks {
     }
 
     /// The marks of a child that owns a part of the range.
-    pub(crate) fn restricted(&self, range: HashRange) -> Marks {
+    pub(crate) fn restricted(&self, range: HashRange) -> DedupState {
         if mutant::is(Mutant::ChildrenWithoutMarks) {
-            return Marks::new(range);
+            return DedupState::new(range);
         }
         let origins = self.origins.iter().map(|(origin, marks)| {
             let part = marks.iter().filter_map(|mark| {
                 let range = mark.range.intersect(range)?;
-                Some(Mark { range, ..*mark })
+                Some(OriginMark { range, ..*mark })
             });
             (origin.clone(), joined(part.collect()))
         });
-        Marks {
+        DedupState {
             range,
             origins: origins.collect(),
         }
     }
 
     /// The marks of a child that owns two neighbouring ranges; `None` when they are no neighbours.
-    pub(crate) fn concatenated(&self, other: &Marks) -> Option<Marks> {
+    pub(crate) fn concatenated(&self, other: &DedupState) -> Option<DedupState> {
         let range = self.range.join(other.range)?;
         let (low, high) = if self.range.first <= other.range.first {
             (self, other)
@@ -263,7 +263,7 @@ impl Marks {
                 origins.insert(origin.clone(), joined(marks));
             }
         }
-        Some(Marks { range, origins })
+        Some(DedupState { range, origins })
     }
 
     /// Appends the byte form.
@@ -285,8 +285,11 @@ impl Marks {
     }
 
     /// Reads a byte form of a shard that owns `range`.
-    pub(crate) fn decode(reader: &mut Reader<'_>, range: HashRange) -> Result<Marks, Malformed> {
-        let mut marks = Marks::new(range);
+    pub(crate) fn decode(
+        reader: &mut Reader<'_>,
+        range: HashRange,
+    ) -> Result<DedupState, Malformed> {
+        let mut marks = DedupState::new(range);
         for _ in 0..reader.u64()? {
             let writer: [u8; 16] = reader.take(16)?.try_into().map_err(|_| Malformed)?;
             let shard = ShardId::new(reader.text()?);
@@ -301,7 +304,7 @@ impl Marks {
                     return Err(Malformed);
                 }
                 let (start, to) = (reader.position()?, reader.position()?);
-                list.push(Mark { range, start, to });
+                list.push(OriginMark { range, start, to });
                 first = range.last.checked_add(1);
             }
             if list.last().map(|mark| mark.range.last) != Some(range.last) {
@@ -315,8 +318,8 @@ impl Marks {
 }
 
 /// Joins neighbours whose marks are equal.
-fn joined(marks: Vec<Mark>) -> Vec<Mark> {
-    let mut out: Vec<Mark> = Vec::with_capacity(marks.len());
+fn joined(marks: Vec<OriginMark>) -> Vec<OriginMark> {
+    let mut out: Vec<OriginMark> = Vec::with_capacity(marks.len());
     for mark in marks {
         match out.last_mut() {
             Some(last) if (last.start, last.to) == (mark.start, mark.to) => {
@@ -340,7 +343,7 @@ pub(crate) enum Standing {
 }
 
 /// How the record with this route and origin position stands to these marks.
-pub(crate) fn standing(marks: &[Mark], route: u128, position: Position) -> Standing {
+pub(crate) fn standing(marks: &[OriginMark], route: u128, position: Position) -> Standing {
     let after = marks.partition_point(|mark| mark.range.last < route);
     match marks.get(after).filter(|mark| mark.range.contains(route)) {
         Some(mark) if position > mark.to => Standing::New,
@@ -422,7 +425,7 @@ mod tests {
         /// wherever writers began; and nothing is refused but what was passed over.
         #[test]
         fn marks_know_exactly_what_was_stored(ops in prop::collection::vec(op(), 1..80)) {
-            let mut shards = vec![Marks::new(range(0, HASHES - 1))];
+            let mut shards = vec![DedupState::new(range(0, HASHES - 1))];
             let mut stored: BTreeSet<(u8, u128, u64)> = BTreeSet::new();
             let mut tops: BTreeMap<(u8, u128), u64> = BTreeMap::new();
             let (mut starts, mut latest) = ([0u64; 2], [0u64; 2]);
@@ -512,7 +515,7 @@ mod tests {
                 for shard in &shards {
                     let mut out = Vec::new();
                     shard.encode(&mut out);
-                    let again = Marks::decode(&mut Reader::new(&out), shard.range);
+                    let again = DedupState::decode(&mut Reader::new(&out), shard.range);
                     prop_assert_eq!(again.as_ref(), Ok(shard));
                 }
             }
@@ -520,13 +523,13 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_no_marks(bytes in any::<Vec<u8>>()) {
-            drop(Marks::decode(&mut Reader::new(&bytes), range(0, HASHES)));
+            drop(DedupState::decode(&mut Reader::new(&bytes), range(0, HASHES)));
         }
     }
 
     #[test]
     fn low_raises_marks_and_opens_what_was_never_seen() {
-        let mut marks = Marks::new(range(0, 7));
+        let mut marks = DedupState::new(range(0, 7));
         assert_eq!(
             marks.judge(&claim(1, 0, 5, 9), false),
             DedupVerdict::OutOfOrder(Position::Begin)

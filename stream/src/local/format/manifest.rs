@@ -157,8 +157,8 @@ pub(crate) async fn lock(ctx: &Context, dir: &Path) -> Result<Box<dyn Lock>> {
         taken = &mut lock => taken,
         () = clock::sleep(PATIENCE) => {
             tracing::warn!(
-                "`{0}` is held by a process that does not go on, and no shard can be made or closed meanwhile: let it \
-                 continue or end it (`fuser {0}` names it)",
+                "the process that holds `{0}` has stopped making progress, and no shard can be created or closed until \
+                 it releases it: resume or kill that process (`fuser {0}` names it)",
                 path.display()
             );
             lock.await

@@ -12,7 +12,7 @@ use hydrant_core::error::OrCannot;
 use hydrant_core::varint::Reader;
 use hydrant_core::{Error, HashRange, Result};
 
-use super::dedup_state::{self, Marks};
+use super::dedup_state::{self, DedupState};
 use super::frame::{FrameFault, HEADER_BYTES, Header};
 use super::skips::Skips;
 
@@ -92,7 +92,7 @@ pub(crate) struct Head {
 
 impl Head {
     /// The head's bytes with the marks that hold at its base; sets its length.
-    pub(crate) fn encode(&mut self, marks: &Marks) -> Bytes {
+    pub(crate) fn encode(&mut self, marks: &DedupState) -> Bytes {
         let mut body = Vec::new();
         marks.encode(&mut body);
         self.len = (FIXED_BYTES + body.len()) as u64;
@@ -231,7 +231,11 @@ impl Segment {
     }
 
     /// The head and the marks that hold at the segment's base, in a shard that owns `range`.
-    pub(crate) async fn marks(&self, incarnation: u128, range: HashRange) -> Result<(Head, Marks)> {
+    pub(crate) async fn marks(
+        &self,
+        incarnation: u128,
+        range: HashRange,
+    ) -> Result<(Head, DedupState)> {
         let (head, crc) = self.fixed_head(incarnation).await?;
         let len = (head.len - FIXED_BYTES as u64) as usize;
         let bytes = self.read(FIXED_BYTES as u64, len).await?;
@@ -239,7 +243,7 @@ impl Segment {
             let fault = FrameFault("the checksum of a segment's marks does not match");
             return Err(self.corrupt_head(FIXED_BYTES as u64, fault));
         }
-        let marks = Marks::decode(&mut Reader::new(&bytes), range).map_err(|_| {
+        let marks = DedupState::decode(&mut Reader::new(&bytes), range).map_err(|_| {
             self.corrupt_head(
                 FIXED_BYTES as u64,
                 FrameFault("a segment's marks are malformed"),

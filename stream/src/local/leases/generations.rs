@@ -17,52 +17,52 @@ use hydrant_core::{Error, Result};
 use crate::local::format::json_file;
 use crate::local::stream_dir::StreamDir;
 
-fn dir(place: &StreamDir) -> PathBuf {
-    place.home.join("_generations")
+fn dir(stream_dir: &StreamDir) -> PathBuf {
+    stream_dir.home.join("_generations")
 }
 
-fn path(place: &StreamDir, app: &str) -> PathBuf {
-    dir(place).join(format!("{app}.json"))
+fn path(stream_dir: &StreamDir, app: &str) -> PathBuf {
+    dir(stream_dir).join(format!("{app}.json"))
 }
 
 /// The generations of `app`.
-pub(crate) async fn read(place: &StreamDir, app: &str) -> Result<Generations> {
-    let read = json_file::read(&*place.ctx.disk, &path(place, app)).await?;
+pub(crate) async fn read(stream_dir: &StreamDir, app: &str) -> Result<Generations> {
+    let read = json_file::read(&*stream_dir.ctx.disk, &path(stream_dir, app)).await?;
     Ok(read.unwrap_or_default())
 }
 
 /// Moves the generations of `app`. The caller holds the app's lock, and no worker of it lives.
 pub(crate) async fn reprocess(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     app: &str,
     what: &Reprocess,
 ) -> Result<Generations> {
-    let (dir, path) = (dir(place), path(place, app));
-    let next = read(place, app).await?.after(what);
+    let (dir, path) = (dir(stream_dir), path(stream_dir, app));
+    let next = read(stream_dir, app).await?.after(what);
     let next = next.ok_or_else(|| {
         let detail = format!("generation {} is the last one: restore the file", u64::MAX);
         Error::corrupt(&path, 0, detail)
     })?;
-    place.make_dir(&dir).await?;
-    json_file::replace(&place.ctx, &path, &next).await?;
+    stream_dir.make_dir(&dir).await?;
+    json_file::replace(&stream_dir.ctx, &path, &next).await?;
     Ok(next)
 }
 
 /// The apps that keep progress in the stream, or did so when they were reprocessed.
-pub(crate) async fn apps(place: &StreamDir) -> Result<Vec<String>> {
+pub(crate) async fn apps(stream_dir: &StreamDir) -> Result<Vec<String>> {
     let mut apps = BTreeSet::new();
-    for listed in list(place, &place.home.join("_apps")).await? {
+    for listed in list(stream_dir, &stream_dir.home.join("_apps")).await? {
         apps.extend(listed.is_dir.then_some(listed.name));
     }
-    for listed in list(place, &dir(place)).await? {
+    for listed in list(stream_dir, &dir(stream_dir)).await? {
         let app = listed.name.strip_suffix(".json");
         apps.extend(app.filter(|app| !app.starts_with('.')).map(str::to_owned));
     }
     Ok(apps.into_iter().collect())
 }
 
-async fn list(place: &StreamDir, dir: &Path) -> Result<Vec<disk::Listed>> {
-    match place.ctx.disk.list(dir).await {
+async fn list(stream_dir: &StreamDir, dir: &Path) -> Result<Vec<disk::Listed>> {
+    match stream_dir.ctx.disk.list(dir).await {
         Ok(names) => Ok(names),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(Error::io("list", dir, error)),

@@ -1,6 +1,6 @@
 //! Which workers live: each holds the lock of a file of its own.
 //!
-//! Who asks tries the lock *shared*, so that two who ask do not take each other for the worker.
+//! A process that asks tries the lock *shared*, so that two of them do not mistake each other for the worker.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hydrant_core::disk::{Lock, LockKind, remove_if_there};
 use hydrant_core::error::OrCannot;
-use hydrant_core::lease::Enlisted;
+use hydrant_core::lease::WorkerRegistration;
 use hydrant_core::{Error, Result, clock};
 
 use super::rows;
@@ -18,25 +18,29 @@ use crate::local::stream_dir::StreamDir;
 /// How often the locks of other workers are tried while a change is waited for: a freed lock sends no signal.
 const DEATH_CHECK: Duration = Duration::from_millis(250);
 /// A worker's own lock is tried this often before its name counts as taken: others may be trying it.
-const ENLIST_TRIES: u32 = 100;
-const ENLIST_PAUSE: Duration = Duration::from_millis(10);
+const REGISTER_TRIES: u32 = 100;
+const REGISTER_PAUSE: Duration = Duration::from_millis(10);
 
 /// The workers of an app.
 #[derive(Debug)]
 pub(crate) struct WorkerLocks {
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     /// Where rows and what dead workers left of them are.
     rows: PathBuf,
     dir: PathBuf,
-    /// The name that this process was enlisted by.
+    /// The name that this process was registered by.
     me: Arc<OnceLock<String>>,
 }
 
 impl WorkerLocks {
     /// Those of the app whose rows are in this directory.
-    pub(crate) fn new(place: &Arc<StreamDir>, rows: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+    pub(crate) fn new(
+        stream_dir: &Arc<StreamDir>,
+        rows: PathBuf,
+        me: Arc<OnceLock<String>>,
+    ) -> Self {
         WorkerLocks {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
             dir: rows.join("workers"),
             rows,
             me,
@@ -49,26 +53,26 @@ impl WorkerLocks {
 
     async fn try_lock(&self, worker: &str, kind: LockKind) -> Result<Option<Box<dyn Lock>>> {
         let path = self.path(worker);
-        let taken = self.place.ctx.disk.try_lock(&path, kind).await;
-        taken.map_err(|e| self.place.failed("lock", &path, e))
+        let taken = self.stream_dir.ctx.disk.try_lock(&path, kind).await;
+        taken.map_err(|e| self.stream_dir.failed("lock", &path, e))
     }
 
     /// Whether the kernel says that a worker is dead.
     pub(crate) async fn is_gone(&self, worker: &str) -> Result<bool> {
         let path = self.path(worker);
-        let stat = self.place.ctx.disk.stat(&path).await;
+        let stat = self.stream_dir.ctx.disk.stat(&path).await;
         if stat.or_cannot("look at", &path)?.is_none() {
             return Ok(true);
         }
         Ok(self.try_lock(worker, LockKind::Shared).await?.is_some())
     }
 
-    /// Keeps workers from enlisting; `None` when one does so now.
+    /// Keeps workers from registering; `None` when one does so now.
     pub(crate) async fn keep_out(&self) -> Result<Option<Box<dyn Lock>>> {
         let path = self.rows.join("lock");
-        let disk = &self.place.ctx.disk;
+        let disk = &self.stream_dir.ctx.disk;
         let taken = disk.try_lock(&path, LockKind::Exclusive).await;
-        taken.map_err(|e| self.place.failed("lock", &path, e))
+        taken.map_err(|e| self.stream_dir.failed("lock", &path, e))
     }
 
     /// A worker that lives.
@@ -79,15 +83,15 @@ impl WorkerLocks {
     }
 
     /// Announces a worker, after it has cleared away what dead ones left.
-    pub(crate) async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+    pub(crate) async fn register(&self, worker: &str) -> Result<Box<dyn WorkerRegistration>> {
         let path = self.rows.join("lock");
-        let entry = self.place.ctx.disk.lock(&path, LockKind::Shared).await;
-        let _entry = entry.map_err(|e| self.place.failed("lock", &path, e))?;
+        let entry = self.stream_dir.ctx.disk.lock(&path, LockKind::Shared).await;
+        let _entry = entry.map_err(|e| self.stream_dir.failed("lock", &path, e))?;
         self.clear_away().await?;
         let path = self.path(worker);
-        for _ in 0..ENLIST_TRIES {
+        for _ in 0..REGISTER_TRIES {
             if let Some(lock) = self.try_lock(worker, LockKind::Exclusive).await? {
-                let stat = self.place.ctx.disk.stat(&path).await;
+                let stat = self.stream_dir.ctx.disk.stat(&path).await;
                 let stat = stat.or_cannot("look at", &path)?;
                 // A file without its name is that of a worker that was just cleared away.
                 if stat.is_some_and(|stat| stat.identity == lock.identity()) {
@@ -96,7 +100,7 @@ impl WorkerLocks {
                     return Ok(Box::new(lock));
                 }
             }
-            clock::sleep(ENLIST_PAUSE).await;
+            clock::sleep(REGISTER_PAUSE).await;
         }
         Err(Error::refused(format!(
             "a worker named `{worker}` is running: give each worker a name of its own"
@@ -104,8 +108,8 @@ impl WorkerLocks {
     }
 
     async fn names(&self) -> Result<Vec<String>> {
-        let names = self.place.ctx.disk.list(&self.dir).await;
-        let names = names.map_err(|e| self.place.failed("list", &self.dir, e))?;
+        let names = self.stream_dir.ctx.disk.list(&self.dir).await;
+        let names = names.map_err(|e| self.stream_dir.failed("list", &self.dir, e))?;
         let workers = names
             .iter()
             .filter_map(|listed| listed.name.strip_suffix(".lock"));
@@ -114,10 +118,10 @@ impl WorkerLocks {
 
     /// Removes the locks of dead workers, and the rows that they left on their way.
     async fn clear_away(&self) -> Result<()> {
-        let disk = &*self.place.ctx.disk;
+        let disk = &*self.stream_dir.ctx.disk;
         let mut left = Vec::new();
         let names = disk.list(&self.rows).await;
-        for listed in names.map_err(|e| self.place.failed("list", &self.rows, e))? {
+        for listed in names.map_err(|e| self.stream_dir.failed("list", &self.rows, e))? {
             if let Some(worker) = rows::worker_of(&listed.name)
                 && self.is_gone(worker).await?
             {

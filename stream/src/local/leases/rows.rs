@@ -40,7 +40,7 @@ const SOON: Duration = Duration::from_millis(50);
 /// The rows of an app.
 #[derive(Debug)]
 pub(crate) struct LeaseRows {
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     dir: PathBuf,
     /// The name of this process' worker, for what it leaves when it dies.
     me: Arc<OnceLock<String>>,
@@ -100,9 +100,13 @@ fn key(row: &Lease) -> (u64, u64) {
 
 impl LeaseRows {
     /// Those in this directory.
-    pub(crate) fn new(place: &Arc<StreamDir>, dir: PathBuf, me: Arc<OnceLock<String>>) -> Self {
+    pub(crate) fn new(
+        stream_dir: &Arc<StreamDir>,
+        dir: PathBuf,
+        me: Arc<OnceLock<String>>,
+    ) -> Self {
         LeaseRows {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
             dir,
             me,
             known: Mutex::default(),
@@ -153,9 +157,9 @@ impl LeaseRows {
     }
 
     async fn names(&self) -> Result<Names> {
-        let listed = self.place.ctx.disk.list(&self.dir).await;
+        let listed = self.stream_dir.ctx.disk.list(&self.dir).await;
         let mut names = Names::new();
-        for listed in listed.map_err(|e| self.place.failed("list", &self.dir, e))? {
+        for listed in listed.map_err(|e| self.stream_dir.failed("list", &self.dir, e))? {
             if let Some((shard, version)) = version_of(&listed.name) {
                 let file = RowFileId {
                     identity: listed.identity,
@@ -186,7 +190,7 @@ impl LeaseRows {
                 }
                 let path = self.path(shard, *version);
                 if !files.contains_key(file) {
-                    let disk = &*self.place.ctx.disk;
+                    let disk = &*self.stream_dir.ctx.disk;
                     let Some(rows) = json_file::read::<Vec<Lease>>(disk, &path).await? else {
                         // A newer version took its place.
                         continue 'again;
@@ -213,8 +217,8 @@ impl LeaseRows {
     }
 
     async fn sync_names(&self) -> Result<()> {
-        let synced = self.place.ctx.disk.sync_dir(&self.dir).await;
-        synced.map_err(|e| self.place.failed("sync", &self.dir, e))
+        let synced = self.stream_dir.ctx.disk.sync_dir(&self.dir).await;
+        synced.map_err(|e| self.stream_dir.failed("sync", &self.dir, e))
     }
 
     /// Swaps rows, of different shards, each for itself.
@@ -254,8 +258,8 @@ impl LeaseRows {
         let rows: Vec<&Lease> = fit.iter().map(|n| &swaps[*n].1).collect();
         let (temporary, file) = self.write(&rows).await?;
         let linked = self.link(&temporary, swaps, &fit, results).await;
-        // The names hold the file now; what is not removed here is cleared away when a worker enlists.
-        drop(self.place.ctx.disk.remove(&temporary).await);
+        // The names hold the file now; what is not removed here is cleared away when a worker registers.
+        drop(self.stream_dir.ctx.disk.remove(&temporary).await);
         let mut won = Vec::new();
         for n in linked? {
             let shard = &swaps[n].1.shard;
@@ -308,7 +312,7 @@ impl LeaseRows {
         }
         for version in names.get(shard).into_iter().flat_map(BTreeMap::keys) {
             let path = self.path(shard, *version);
-            let removed = remove_if_there(&*self.place.ctx.disk, &path).await;
+            let removed = remove_if_there(&*self.stream_dir.ctx.disk, &path).await;
             removed.or_cannot("remove", &path)?;
         }
         self.sync_names().await?;
@@ -322,7 +326,7 @@ impl LeaseRows {
 
     /// Writes rows into a file that no name leads to yet.
     async fn write(&self, rows: &[&Lease]) -> Result<(PathBuf, RowFileId)> {
-        let ctx = &self.place.ctx;
+        let ctx = &self.stream_dir.ctx;
         let me = self.me.get().map_or("-", String::as_str);
         let path = self
             .dir
@@ -336,14 +340,14 @@ impl LeaseRows {
         match write.await {
             Ok(Some(stat)) => Ok((path, RowFileId::of(&stat))),
             Ok(None) => Err(self.cleared_away(&path).await?),
-            Err(error) => Err(self.place.failed("write", &path, error)),
+            Err(error) => Err(self.stream_dir.failed("write", &path, error)),
         }
     }
 
     /// What a file that is gone before it has its names comes to: others may take this worker for dead. An error is that
     /// of a stream that is gone as well.
     async fn cleared_away(&self, file: &Path) -> Result<Error> {
-        self.place.manifest().await?;
+        self.stream_dir.manifest().await?;
         Ok(Error::Unavailable {
             message: format!("`{}` was cleared away", file.display()),
             after: SOON,
@@ -362,7 +366,7 @@ impl LeaseRows {
         for n in fit {
             let next = &swaps[*n].1;
             let path = self.path(&next.shard, next.counter);
-            match self.place.ctx.disk.link_new(file, &path).await {
+            match self.stream_dir.ctx.disk.link_new(file, &path).await {
                 Ok(()) => linked.push(*n),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -377,7 +381,7 @@ impl LeaseRows {
     /// Whether a version is still the file that it was.
     async fn is_there(&self, shard: &ShardId, known: &KnownRow) -> Result<bool> {
         let path = self.path(shard, known.row.counter);
-        let stat = self.place.ctx.disk.stat(&path).await;
+        let stat = self.stream_dir.ctx.disk.stat(&path).await;
         let stat = stat.or_cannot("look at", &path)?;
         Ok(stat.is_some_and(|stat| RowFileId::of(&stat) == known.file))
     }
@@ -386,7 +390,7 @@ impl LeaseRows {
     async fn remove_old(&self, shard: &ShardId, versions: &BTreeMap<u64, RowFileId>) {
         for version in versions.keys().take(versions.len().saturating_sub(1)) {
             let path = self.path(shard, *version);
-            if let Err(error) = remove_if_there(&*self.place.ctx.disk, &path).await {
+            if let Err(error) = remove_if_there(&*self.stream_dir.ctx.disk, &path).await {
                 // The order matters: what comes after it stays as long as it does.
                 tracing::debug!(path = %path.display(), %error, "cannot remove an old lease");
                 return;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use hydrant_core::disk::{self, DiskFile, Open};
 use hydrant_core::error::OrCannot;
 use hydrant_core::lease::{
-    Enlisted, Generations, Lease, LeaseStore, Pace, Reprocess, Swap, rows_that_count,
+    Generations, Lease, LeaseStore, Pace, Reprocess, Swap, WorkerRegistration, rows_that_count,
 };
 use hydrant_core::{Error, Result, clock};
 use tokio::sync::{mpsc, oneshot};
@@ -28,7 +28,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// The leases of one app.
 #[derive(Debug)]
 pub(crate) struct FileLeases {
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     app: String,
     rows: Arc<LeaseRows>,
     workers: WorkerLocks,
@@ -58,36 +58,36 @@ fn check_name(what: &str, name: &str) -> Result<()> {
     )))
 }
 
-fn app_dir(place: &StreamDir, app: &str) -> PathBuf {
-    place.home.join("_apps").join(app)
+fn app_dir(stream_dir: &StreamDir, app: &str) -> PathBuf {
+    stream_dir.home.join("_apps").join(app)
 }
 
 impl FileLeases {
     /// The leases of `app`.
-    pub(crate) async fn open(place: &Arc<StreamDir>, app: &str) -> Result<Self> {
+    pub(crate) async fn open(stream_dir: &Arc<StreamDir>, app: &str) -> Result<Self> {
         check_name("app", app)?;
-        place.manifest().await?;
-        let dir = app_dir(place, app);
+        stream_dir.manifest().await?;
+        let dir = app_dir(stream_dir, app);
         let workers = dir.join("workers");
-        place.make_dir(&workers).await?;
+        stream_dir.make_dir(&workers).await?;
         let changes = dir.join("changes");
-        let signal = place.ctx.disk.open(&changes, Open::Create).await;
+        let signal = stream_dir.ctx.disk.open(&changes, Open::Create).await;
         let signal = signal.or_cannot("create", &changes)?;
         let me = Arc::new(OnceLock::new());
-        let rows = Arc::new(LeaseRows::new(place, dir.clone(), Arc::clone(&me)));
+        let rows = Arc::new(LeaseRows::new(stream_dir, dir.clone(), Arc::clone(&me)));
         let (swaps, requests) = mpsc::channel(QUEUED_MAX);
         let mut committer = JoinSet::new();
         committer.spawn(commit(
-            Arc::clone(place),
+            Arc::clone(stream_dir),
             Arc::clone(&rows),
             requests,
             signal,
         ));
         Ok(FileLeases {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
             app: app.to_owned(),
             rows,
-            workers: WorkerLocks::new(place, dir, me),
+            workers: WorkerLocks::new(stream_dir, dir, me),
             changes,
             watch: tokio::sync::Mutex::new(None),
             swaps,
@@ -96,22 +96,24 @@ impl FileLeases {
     }
 
     /// The rows of `app` that count. It makes nothing, so it needs no right to write.
-    pub(crate) async fn look(place: &Arc<StreamDir>, app: &str) -> Result<Vec<Lease>> {
+    pub(crate) async fn look(stream_dir: &Arc<StreamDir>, app: &str) -> Result<Vec<Lease>> {
         check_name("app", app)?;
-        let dir = app_dir(place, app);
-        let found = place.ctx.disk.stat(&dir).await;
+        let dir = app_dir(stream_dir, app);
+        let found = stream_dir.ctx.disk.stat(&dir).await;
         if found.or_cannot("look at", &dir)?.is_none() {
             return Ok(Vec::new());
         }
-        let generations = generations::read(place, app).await?;
-        let rows = LeaseRows::new(place, dir, Arc::default()).list().await?;
+        let generations = generations::read(stream_dir, app).await?;
+        let rows = LeaseRows::new(stream_dir, dir, Arc::default())
+            .list()
+            .await?;
         Ok(rows_that_count(&generations, rows))
     }
 
     async fn wait_for_change(&self) -> Result<()> {
         let mut watch = self.watch.lock().await;
         let Some(watch) = watch.as_mut() else {
-            let disk = &self.place.ctx.disk;
+            let disk = &self.stream_dir.ctx.disk;
             let new = disk.watch(&self.changes).await;
             *watch = Some(new.or_cannot("watch", &self.changes)?);
             // What happened before the watch counts as a change.
@@ -128,7 +130,7 @@ impl FileLeases {
 
 /// Makes the swaps that are asked for, all that wait at once.
 async fn commit(
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     rows: Arc<LeaseRows>,
     mut requests: mpsc::Receiver<Request>,
     signal: Arc<dyn DiskFile>,
@@ -160,7 +162,7 @@ async fn commit(
             .into_iter()
             .map(|request| ((request.seen, request.next), request.answer))
             .unzip();
-        let (disk, rows) = (Arc::clone(&place.ctx.disk), Arc::clone(&rows));
+        let (disk, rows) = (Arc::clone(&stream_dir.ctx.disk), Arc::clone(&rows));
         let swapping = async move {
             let results = rows.swap(&swaps).await;
             (swaps, results)
@@ -192,14 +194,14 @@ fn concerns_others(seen: Option<&Lease>, next: &Lease) -> bool {
 
 #[async_trait]
 impl LeaseStore for FileLeases {
-    async fn enlist(&self, worker: &str) -> Result<Box<dyn Enlisted>> {
+    async fn register(&self, worker: &str) -> Result<Box<dyn WorkerRegistration>> {
         check_name("worker", worker)?;
-        let enlisted = self.workers.enlist(worker).await;
-        self.place.unless_gone(enlisted).await
+        let registration = self.workers.register(worker).await;
+        self.stream_dir.unless_gone(registration).await
     }
 
     async fn list(&self) -> Result<Vec<Lease>> {
-        self.place.unless_gone(self.rows.list().await).await
+        self.stream_dir.unless_gone(self.rows.list().await).await
     }
 
     async fn swap(&self, seen: Option<&Lease>, next: &Lease) -> Result<Swap> {
@@ -219,12 +221,14 @@ impl LeaseStore for FileLeases {
         let ended = || Error::fatal("the task that writes the leases has ended");
         self.swaps.send(request).await.map_err(|_| ended())?;
         let swapped = answered.await.unwrap_or_else(|_| Err(ended()));
-        self.place.unless_gone(swapped).await
+        self.stream_dir.unless_gone(swapped).await
     }
 
     async fn remove(&self, seen: &Lease) -> Result<Swap> {
         check_name("shard", seen.shard.as_str())?;
-        self.place.unless_gone(self.rows.remove(seen).await).await
+        self.stream_dir
+            .unless_gone(self.rows.remove(seen).await)
+            .await
     }
 
     fn pace(&self) -> Pace {
@@ -232,8 +236,8 @@ impl LeaseStore for FileLeases {
     }
 
     async fn generations(&self) -> Result<Generations> {
-        let generations = generations::read(&self.place, &self.app).await;
-        self.place.unless_gone(generations).await
+        let generations = generations::read(&self.stream_dir, &self.app).await;
+        self.stream_dir.unless_gone(generations).await
     }
 
     async fn reprocess(&self, what: &Reprocess) -> Result<Generations> {
@@ -249,8 +253,8 @@ impl LeaseStore for FileLeases {
                 self.app
             )));
         }
-        let moved = generations::reprocess(&self.place, &self.app, what).await;
-        self.place.unless_gone(moved).await
+        let moved = generations::reprocess(&self.stream_dir, &self.app, what).await;
+        self.stream_dir.unless_gone(moved).await
     }
 
     async fn is_gone(&self, worker: &str) -> Result<bool> {

@@ -79,25 +79,25 @@ enum ReadStep {
 impl TailReader {
     /// A reader of what comes after a position.
     pub(crate) async fn open(
-        place: &Arc<StreamDir>,
+        stream_dir: &Arc<StreamDir>,
         shard: &Shard,
         after: Position,
         budget: &Budget,
     ) -> Result<Self> {
         let source = Arc::new(ShardSource {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
             shard: shard.clone(),
-            dir: place.shard_dir(&shard.id),
+            dir: stream_dir.shard_dir(&shard.id),
             budget: budget.clone(),
         });
         let path = ControlFile::path(&source.dir);
         // Watched before they are read, so that no change is missed.
         let mut watches = ReaderWatches {
-            control: watch(place, &path).await?,
-            manifest: watch(place, &place.dir).await?,
+            control: watch(stream_dir, &path).await?,
+            manifest: watch(stream_dir, &stream_dir.dir).await?,
         };
         let found = source.look(&mut watches, after).await;
-        let Durable { control, end, .. } = place.unless_gone(found).await?;
+        let Durable { control, end, .. } = stream_dir.unless_gone(found).await?;
         let Some(control) = control else {
             let detail = "no slot is intact: appending to the shard mends it";
             return Err(Error::corrupt(&path, 0, detail));
@@ -110,13 +110,14 @@ impl TailReader {
         };
         let next = next.ok_or_else(|| {
             Error::fatal(format!(
-                "position {after} lies after the end of shard `{}`, which is {}: the stream was restored from an older copy, or the progress belongs to another stream",
+                "position {after} lies after the end of shard `{}`, which is {}: the stream was restored from an older \
+                 copy, or the progress belongs to another stream",
                 shard.id,
                 position_before(control.next_offset)
             ))
         })?;
         Ok(TailReader {
-            metrics: ReadMetrics::new(&place.stream.name, &shard.id),
+            metrics: ReadMetrics::new(&stream_dir.stream.name, &shard.id),
             source,
             watches,
             moved: false,
@@ -144,10 +145,10 @@ impl TailReader {
         let (source, mut opened) = (Arc::clone(&self.source), self.opened.clone());
         let permit = source.budget.try_acquire(LITTLE_ROOM);
         let room = permit.as_ref().map_or(0, Permit::bytes);
-        let disk = Arc::clone(&source.place.ctx.disk);
+        let disk = Arc::clone(&source.stream_dir.ctx.disk);
         let stepping = async move {
             let step = source.step(&mut opened, room).await;
-            let step = source.place.unless_gone(step).await;
+            let step = source.stream_dir.unless_gone(step).await;
             (opened, step)
         };
         let (opened, step) = at_once(&*disk, stepping).await;
@@ -190,9 +191,9 @@ impl ReaderWatches {
     }
 }
 
-async fn watch(place: &StreamDir, path: &Path) -> Result<Box<dyn Watch>> {
-    let watched = place.ctx.disk.watch(path).await;
-    watched.map_err(|e| place.failed("watch", path, e))
+async fn watch(stream_dir: &StreamDir, path: &Path) -> Result<Box<dyn Watch>> {
+    let watched = stream_dir.ctx.disk.watch(path).await;
+    watched.map_err(|e| stream_dir.failed("watch", path, e))
 }
 
 impl ShardSource {
@@ -206,7 +207,7 @@ impl ShardSource {
         loop {
             let source = Arc::clone(self);
             let looking = async move { source.try_look(after).await };
-            if let Some(found) = at_once(&*self.place.ctx.disk, looking).await? {
+            if let Some(found) = at_once(&*self.stream_dir.ctx.disk, looking).await? {
                 return Ok(found);
             }
             // Both arms only wait.
@@ -229,14 +230,14 @@ impl ShardSource {
                 })
         };
         let file = self.control_file().await?;
-        match observe(&self.place, &self.shard, &file, |_| false).await {
-            Ok((found, Sight::Settled)) if !found.is_undecided => Ok(Some(found)),
+        match observe(&self.stream_dir, &self.shard, &file, |_| false).await {
+            Ok((found, Sight::Recovered)) if !found.is_undecided => Ok(Some(found)),
             Ok((found, _)) if covers(&found) => Ok(Some(found)),
-            Ok((_, Sight::Unrecovered)) => Err(self.place.unrecovered(&self.shard.id)),
+            Ok((_, Sight::Unrecovered)) => Err(self.stream_dir.unrecovered(&self.shard.id)),
             Ok(_) => Ok(None),
             // A full disk takes no new segment and is read up to where that is certain.
             Err(full @ Error::Full { .. }) => {
-                let found = durable(&self.place, &self.shard, &file).await?;
+                let found = durable(&self.stream_dir, &self.shard, &file).await?;
                 covers(&found).then_some(Some(found)).ok_or(full)
             }
             Err(error) => Err(error),
@@ -245,14 +246,16 @@ impl ShardSource {
 
     /// The control file, open for one look.
     async fn control_file(&self) -> Result<ControlFile> {
-        self.place.control_file(&self.shard.id, Open::Read).await
+        self.stream_dir
+            .control_file(&self.shard.id, Open::Read)
+            .await
     }
 
     /// Reads the control file again, and looks for a fence after that; whether more is known than before. Torn while it is
     /// written, or by a power cut: the writer or a recovery makes it good.
     async fn refresh(&self, opened: &mut OpenedShard) -> Result<bool> {
         let file = self.control_file().await?;
-        let found = durable(&self.place, &self.shard, &file).await?;
+        let found = durable(&self.stream_dir, &self.shard, &file).await?;
         opened.is_undecided = found.is_undecided;
         // What is known is certain; it may be all.
         let Some(control) = found.control.filter(|_| !found.is_undecided) else {
@@ -269,9 +272,11 @@ impl ShardSource {
         let source = Arc::clone(self);
         let deciding = async move {
             let file = source.control_file().await?;
-            decided(&source.place, &source.shard, &file).await
+            decided(&source.stream_dir, &source.shard, &file).await
         };
-        at_once(&*self.place.ctx.disk, deciding).await.map(drop)
+        at_once(&*self.stream_dir.ctx.disk, deciding)
+            .await
+            .map(drop)
     }
 
     /// Finds what comes next.
@@ -282,12 +287,12 @@ impl ShardSource {
                 if opened.next >= opened.control.next_offset {
                     opened.ended = !moved && opened.control.sealed;
                     // Nothing is new: what woke this reader may be that the stream is gone.
-                    self.place.manifest().await?;
+                    self.stream_dir.manifest().await?;
                     return Ok(ReadStep::Wait);
                 }
             }
             if opened.next < opened.control.first_offset {
-                let why = "the stream's retention has passed".to_owned();
+                let why = "removed by the stream's retention or by a trim".to_owned();
                 return Ok(ReadStep::Lost(opened.control.first_offset, why));
             }
             match self.next_frame(opened).await? {
@@ -347,12 +352,12 @@ impl ShardSource {
                 None => Ok(None),
             }
         };
-        let Some(bytes) = at_once(&*self.place.ctx.disk, reading).await? else {
+        let Some(bytes) = at_once(&*self.stream_dir.ctx.disk, reading).await? else {
             return Ok(None);
         };
         let path = self.dir.join(segment::name(at.number, at.base));
         let chunk = self.frames(opened, at, &bytes, raw);
-        let (workers, next) = (&self.place.ctx.workers, opened.next);
+        let (workers, next) = (&self.stream_dir.ctx.workers, opened.next);
         let decode = move || chunk.and_then(|chunk| chunk.decode(next));
         let decoded = workers.run(decode).await?;
         let mut decoded = decoded.map_err(|fault| segment::corrupt(&path, at.at, fault))?;
@@ -371,7 +376,7 @@ impl ShardSource {
         let mut chunk = FrameChunk::default();
         let mut from = 0usize;
         let mut expected = None;
-        while let Ok(header) = Header::decode(&bytes[from..], self.place.salt()) {
+        while let Ok(header) = Header::decode(&bytes[from..], self.stream_dir.salt()) {
             let len = header.frame_len() as usize;
             let in_order = match expected {
                 None => header.next_offset() > opened.next,
@@ -401,8 +406,10 @@ impl ShardReader for TailReader {
         loop {
             let opened = &self.opened;
             if opened.ended {
-                let ShardSource { place, shard, .. } = &*self.source;
-                let manifest = place.manifest().await?;
+                let ShardSource {
+                    stream_dir, shard, ..
+                } = &*self.source;
+                let manifest = stream_dir.manifest().await?;
                 let children = manifest.shards.children(&shard.id);
                 return Ok(Read::End {
                     children: children.map(|child| child.id.clone()).collect(),
@@ -436,7 +443,7 @@ impl ShardReader for TailReader {
                 ReadStep::Decoded(cursor, decoded, _) => (cursor, *decoded),
                 ReadStep::Read(cursor, first, end) => {
                     let read = self.source.read(opened, &cursor, first, end).await;
-                    let read = self.source.place.unless_gone(read).await;
+                    let read = self.source.stream_dir.unless_gone(read).await;
                     // After an error an operator may have the place skipped before the next call.
                     opened.cursor = None;
                     match read? {

@@ -32,7 +32,7 @@ pub(crate) struct LogCursor {
 /// What is read, and with which means.
 #[derive(Debug)]
 pub(crate) struct ShardSource {
-    pub(crate) place: Arc<StreamDir>,
+    pub(crate) stream_dir: Arc<StreamDir>,
     pub(crate) shard: Shard,
     pub(crate) dir: PathBuf,
     pub(crate) budget: Budget,
@@ -69,13 +69,13 @@ pub(crate) enum NextFrame {
 impl ShardSource {
     /// Opens a segment; `None` when it was removed.
     pub(crate) async fn segment(&self, number: u64, base: u64) -> Result<Option<Segment>> {
-        self.place.segment(&self.shard.id, number, base).await
+        self.stream_dir.segment(&self.shard.id, number, base).await
     }
 
     /// Finds the frame that holds the next offset.
     async fn locate(&self, opened: &OpenedShard) -> Result<Option<(Segment, LogCursor)>> {
         let next = opened.next;
-        let segments = self.place.segments(&self.shard.id, opened.end).await?;
+        let segments = self.stream_dir.segments(&self.shard.id, opened.end).await?;
         let Some(listed) = segments.iter().rev().find(|s| s.base <= next) else {
             return Ok(None);
         };
@@ -83,8 +83,8 @@ impl ShardSource {
         let Some(segment) = self.segment(number, base).await? else {
             return Ok(None);
         };
-        let head = segment.head(self.place.incarnation).await?;
-        let skips = Arc::new(Skips::read(&self.place.ctx, &self.dir).await?);
+        let head = segment.head(self.stream_dir.incarnation).await?;
+        let skips = Arc::new(Skips::read(&self.stream_dir.ctx, &self.dir).await?);
         let mut cursor = LogCursor {
             number,
             base,
@@ -95,7 +95,13 @@ impl ShardSource {
         let Some(end) = self.end_of(opened, &mut cursor).await? else {
             return Ok(None);
         };
-        let mut walk = FrameWalk::new(&segment, self.place.salt(), head.len, end, &cursor.skips);
+        let mut walk = FrameWalk::new(
+            &segment,
+            self.stream_dir.salt(),
+            head.len,
+            end,
+            &cursor.skips,
+        );
         let mut at = head.len;
         while let Some(step) = walk.next().await? {
             let (found, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
@@ -117,7 +123,7 @@ impl ShardSource {
         if cursor.end.is_none()
             && let Some(follower) = self.follower(opened, cursor).await?
         {
-            let head = follower.head(self.place.incarnation).await?;
+            let head = follower.head(self.stream_dir.incarnation).await?;
             cursor.end = Some(head.previous_bytes);
         }
         Ok(cursor.end)
@@ -125,7 +131,7 @@ impl ShardSource {
 
     /// The segment after this one; `None` when it was removed.
     async fn follower(&self, opened: &OpenedShard, cursor: &LogCursor) -> Result<Option<Segment>> {
-        let segments = self.place.segments(&self.shard.id, opened.end).await?;
+        let segments = self.stream_dir.segments(&self.shard.id, opened.end).await?;
         let follower = segments.iter().find(|s| s.number == cursor.number + 1);
         match follower {
             Some(s) => self.segment(s.number, s.base).await,
@@ -154,20 +160,20 @@ impl ShardSource {
             };
             if cursor.at < end {
                 let bytes = segment.read(cursor.at, HEADER_BYTES).await?;
-                let header = match Header::decode_before(&bytes, self.place.salt(), end - cursor.at)
-                {
-                    Ok(header) => header,
-                    Err(fault) => {
-                        // Corrupt bytes stop the reader, unless an operator has skipped them meanwhile.
-                        let (number, at) = (cursor.number, cursor.at);
-                        let skips = Skips::read(&self.place.ctx, &self.dir).await?;
-                        if skips.at(number, at).is_none() {
-                            return Err(segment.corrupt(at, fault));
+                let header =
+                    match Header::decode_before(&bytes, self.stream_dir.salt(), end - cursor.at) {
+                        Ok(header) => header,
+                        Err(fault) => {
+                            // Corrupt bytes stop the reader, unless an operator has skipped them meanwhile.
+                            let (number, at) = (cursor.number, cursor.at);
+                            let skips = Skips::read(&self.stream_dir.ctx, &self.dir).await?;
+                            if skips.at(number, at).is_none() {
+                                return Err(segment.corrupt(at, fault));
+                            }
+                            cursor.skips = Arc::new(skips);
+                            continue;
                         }
-                        cursor.skips = Arc::new(skips);
-                        continue;
-                    }
-                };
+                    };
                 if header.base > opened.next {
                     return lost(&segment, &cursor, opened.next, header.base);
                 }
@@ -184,7 +190,7 @@ impl ShardSource {
                 return Ok(NextFrame::Removed);
             };
             segment = follower;
-            cursor.at = segment.head(self.place.incarnation).await?.len;
+            cursor.at = segment.head(self.stream_dir.incarnation).await?.len;
             (cursor.number, cursor.base) = (segment.number, segment.base);
             cursor.end = None;
         }

@@ -18,20 +18,24 @@ use crate::local::stream_dir::StreamDir;
 use crate::local::write::observe::observe;
 
 /// The position to read after.
-pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) -> Result<Position> {
-    let file = place.control_file(&shard.id, Open::Read).await?;
+pub(crate) async fn find(
+    stream_dir: &Arc<StreamDir>,
+    shard: &Shard,
+    start: Start,
+) -> Result<Position> {
+    let file = stream_dir.control_file(&shard.id, Open::Read).await?;
     let (control, end) = loop {
-        let mut found = durable(place, shard, &file).await?;
+        let mut found = durable(stream_dir, shard, &file).await?;
         if found.is_undecided {
-            fence::settle(place, shard, Haste::Waits).await?;
+            fence::complete(stream_dir, shard, Haste::Waits).await?;
             continue;
         }
         if found.control.is_none() {
-            (found, _) = observe(place, shard, &file, |_| false).await?;
+            (found, _) = observe(stream_dir, shard, &file, |_| false).await?;
         }
         match found.control.filter(|_| !found.is_undecided) {
             Some(control) => break (control, found.end),
-            None => return Err(place.unrecovered(&shard.id)),
+            None => return Err(stream_dir.unrecovered(&shard.id)),
         }
     };
     let time = match start {
@@ -39,8 +43,8 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
         Start::Latest => return Ok(position_before(control.next_offset)),
         Start::At(time) => time,
     };
-    let segments = place.segments(&shard.id, end).await?;
-    let skips = Skips::read(&place.ctx, &place.shard_dir(&shard.id)).await?;
+    let segments = stream_dir.segments(&shard.id, end).await?;
+    let skips = Skips::read(&stream_dir.ctx, &stream_dir.shard_dir(&shard.id)).await?;
     for (n, listed) in segments.iter().enumerate() {
         let end = if listed.number == control.active {
             control.durable_bytes
@@ -48,21 +52,24 @@ pub(crate) async fn find(place: &Arc<StreamDir>, shard: &Shard, start: Start) ->
             let Some(next) = segments.get(n + 1) else {
                 break;
             };
-            let Some(next) = place.segment(&shard.id, next.number, next.base).await? else {
+            let Some(next) = stream_dir
+                .segment(&shard.id, next.number, next.base)
+                .await?
+            else {
                 continue;
             };
-            let head = next.head(place.incarnation).await?;
+            let head = next.head(stream_dir.incarnation).await?;
             if head.previous_newest < time {
                 continue;
             }
             head.previous_bytes
         };
-        let opened = place.segment(&shard.id, listed.number, listed.base);
+        let opened = stream_dir.segment(&shard.id, listed.number, listed.base);
         let Some(segment) = opened.await? else {
             continue;
         };
-        let head = segment.head(place.incarnation).await?;
-        let mut walk = FrameWalk::new(&segment, place.salt(), head.len, end, &skips);
+        let head = segment.head(stream_dir.incarnation).await?;
+        let mut walk = FrameWalk::new(&segment, stream_dir.salt(), head.len, end, &skips);
         while let Some(step) = walk.next().await? {
             let (_, header) = step.map_err(|fault| segment.corrupt(walk.at(), fault))?;
             if header.slots() > 0 && header.arrival >= time {

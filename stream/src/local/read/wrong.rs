@@ -23,26 +23,26 @@ pub(super) async fn seen(
         });
     }
     match mutant::is(Mutant::ReadersPastDurableEnd) {
-        true => written(&source.place, &source.shard, control).await,
+        true => written(&source.stream_dir, &source.shard, control).await,
         false => Ok(control),
     }
 }
 
 /// The control file as if everything written were durable.
 async fn written(
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     shard: &Shard,
     mut control: ControlSlot,
 ) -> Result<ControlSlot> {
-    let segments = place.segments(&shard.id, None).await?;
+    let segments = stream_dir.segments(&shard.id, None).await?;
     let Some(newest) = segments.last().filter(|s| s.number == control.active) else {
         return Ok(control);
     };
-    let opened = place.segment(&shard.id, newest.number, newest.base);
+    let opened = stream_dir.segment(&shard.id, newest.number, newest.base);
     let Some(segment) = opened.await? else {
         return Ok(control);
     };
-    let mut tail = IntactTail::new(&segment, place.salt(), control, newest.len);
+    let mut tail = IntactTail::new(&segment, stream_dir.salt(), control, newest.len);
     while tail.next().await?.is_some() {
         control = tail.end;
     }
@@ -55,7 +55,7 @@ pub(super) async fn writes(source: &ShardSource, opened: &OpenedShard) {
         && let Some(at) = &opened.cursor
     {
         let path = source.dir.join(segment::name(at.number, at.base));
-        if let Ok(mut segment) = source.place.ctx.disk.watch(&path).await {
+        if let Ok(mut segment) = source.stream_dir.ctx.disk.watch(&path).await {
             return segment.changed().await;
         }
     }

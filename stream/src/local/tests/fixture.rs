@@ -120,7 +120,7 @@ pub(super) fn batch(numbers: &[u64]) -> Arc<Batch> {
 pub(super) fn plain(numbers: &[u64]) -> Append {
     Append {
         batch: batch(numbers),
-        picks: (0..numbers.len() as u32).collect(),
+        record_indexes: (0..numbers.len() as u32).collect(),
         routes: numbers.iter().map(|n| route(*n)).collect(),
         explicit: false,
         ..Append::default()

@@ -257,7 +257,7 @@ async fn a_swap_is_whole_wherever_its_process_dies() {
                 );
             }
             // It continues from there, and a worker that comes clears away what the dead one left.
-            let _present = b.enlist("b").await.unwrap();
+            let _present = b.register("b").await.unwrap();
             take(&*b, now, "b").await;
             let disk = world.process("looker");
             let rows = home(&disk, "/data/events").await.join("_apps/app");
@@ -414,21 +414,21 @@ async fn a_lock_without_its_name_enlists_no_worker() {
         moment: Moment::After,
         fault: Fault::Hangs(A_WHILE),
     });
-    let enlisting = tokio::spawn({
+    let registering = tokio::spawn({
         let late = Arc::clone(&late);
-        async move { late.enlist("w").await }
+        async move { late.register("w").await }
     });
     caught.await.unwrap();
     let broom = world.process("broom");
     let home = home(&broom, "/data/events").await;
     let path = home.join("_apps/app/workers/w.lock");
     broom.remove(&path).await.unwrap();
-    let present = other.enlist("w").await.unwrap();
+    let present = other.register("w").await.unwrap();
     world.resume("late");
-    let refused = enlisting.await.unwrap().unwrap_err();
+    let refused = registering.await.unwrap().unwrap_err();
     assert!(refused.to_string().contains("`w` is running"), "{refused}");
     drop(present);
-    drop(late.enlist("w").await.unwrap());
+    drop(late.register("w").await.unwrap());
 }
 
 /// Lets a worker stand still at its next call of this kind, and others swap meanwhile.

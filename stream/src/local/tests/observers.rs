@@ -194,7 +194,7 @@ async fn where_origins_began_is_not_said_of_a_control_file_that_cannot_be_read()
     drop(stream);
 }
 
-/// A reshard died; a reader sees that it had begun. Before it looks into the manifest another process settles that,
+/// A reshard died; a reader sees that it had begun. Before it looks into the manifest another process completes it,
 /// appends, and another reshard closes the shard. Answers what the reader reads up to the end.
 async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
     let world = SimWorld::new(1);
@@ -212,7 +212,7 @@ async fn reads_to_the_end_of_a_shard_closed_meanwhile() -> Vec<u64> {
         async move { stream.admin().split(&first(), None).await }
     });
     caught.await.unwrap();
-    // Not through a new process, which would settle it at once.
+    // Not through a new process, which would complete it at once.
     let observer = {
         let quiet = Rule {
             kind: ErrorKind::PermissionDenied,

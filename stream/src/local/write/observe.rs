@@ -23,52 +23,52 @@ use crate::local::stream_dir::StreamDir;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
     /// All that was acknowledged lies before it.
-    Settled,
+    Recovered,
     /// What lies past it is not made good, and this process may not do it.
     Unrecovered,
     /// A living process holds the lock, and may be about to find more of what a dead one left.
     Busy,
 }
 
-/// Finds the durable end and makes good what lies past it. `unsettled` says what else has to be made good.
+/// Finds the durable end and makes good what lies past it. `needs_recovery` says what else has to be made good.
 pub(crate) async fn observe(
-    place: &Arc<StreamDir>,
+    stream_dir: &Arc<StreamDir>,
     shard: &Shard,
     file: &ControlFile,
-    unsettled: impl Fn(&ControlSlot) -> bool,
+    needs_recovery: impl Fn(&ControlSlot) -> bool,
 ) -> Result<(Durable, Sight)> {
-    let disk = &*place.ctx.disk;
-    let dir = place.shard_dir(&shard.id);
-    let found = decided(place, shard, file).await?;
+    let disk = &*stream_dir.ctx.disk;
+    let dir = stream_dir.shard_dir(&shard.id);
+    let found = decided(stream_dir, shard, file).await?;
     if found.is_undecided {
         return Ok((found, Sight::Busy));
     }
     let is_sound = async |control: Option<ControlSlot>| match control {
-        Some(control) if !unsettled(&control) => Ok(!has_tail(disk, &dir, &control).await?),
+        Some(control) if !needs_recovery(&control) => Ok(!has_tail(disk, &dir, &control).await?),
         _ => Ok::<bool, Error>(false),
     };
     if found.end.is_some() || is_sound(found.control).await? {
-        return Ok((found, Sight::Settled));
+        return Ok((found, Sight::Recovered));
     }
     let path = dir.join("lock");
     let sight = match disk.try_lock(&path, LockKind::Exclusive).await {
         Ok(Some(lock)) => {
             // A living writer was between its write and the control file, and is done.
             if !is_sound(file.read().await?).await? {
-                match ShardLog::new(place, shard).take_under(lock).await {
+                match ShardLog::new(stream_dir, shard).take_under(lock).await {
                     Ok(_) | Err(Error::Sealed { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
-            Sight::Settled
+            Sight::Recovered
         }
         Ok(None) => Sight::Busy,
         Err(error) => match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Sight::Unrecovered,
-            _ => return Err(place.failed("lock", &path, error)),
+            _ => return Err(stream_dir.failed("lock", &path, error)),
         },
     };
-    Ok((durable(place, shard, file).await?, sight))
+    Ok((durable(stream_dir, shard, file).await?, sight))
 }
 
 /// Whether there is something past the durable end: another process appends now, or died; or a power cut has taken back

@@ -10,12 +10,12 @@ use hydrant_core::stream::{Append, Unit, UnitKind};
 use hydrant_core::{Error, HashRange, Result, ShardId};
 
 use crate::local::format::columns;
-use crate::local::format::dedup_state::{Mark, OriginInterval, Standing, standing};
+use crate::local::format::dedup_state::{OriginInterval, OriginMark, Standing, standing};
 use crate::local::format::frame::{
     BodyColumns, Codec, HEADER_BYTES, Header, META_BYTES_MAX, RAW_BYTES_MAX,
 };
 
-/// What an origin entry takes beside its letters, unless it holds many records.
+/// What an origin entry takes beside its dead letters, unless it holds many records.
 const META_BYTES_USUAL: usize = 256;
 
 /// An append on its way to the log, with the permit of its records; clones share it. The account of its entry is what
@@ -82,11 +82,11 @@ impl PendingAppend {
 
     /// The bytes of keys, payloads and headers; refused when a pick lies outside the batch or the parts do not match.
     pub(crate) fn bytes(&self) -> Result<u64> {
-        if self.0.routes.len() != self.0.picks.len() {
+        if self.0.routes.len() != self.0.record_indexes.len() {
             return Err(Error::fatal("an append has not one route for each record"));
         }
         let mut bytes = 0;
-        for pick in self.0.picks.iter() {
+        for pick in self.0.record_indexes.iter() {
             let entry = self.0.batch.records.get(*pick as usize);
             let entry =
                 entry.ok_or_else(|| Error::fatal("an append picks no record of its batch"))?;
@@ -94,8 +94,8 @@ impl PendingAppend {
             bytes += u64::from(key) + u64::from(entry.payload.len);
         }
         if !self.0.batch.headers.is_empty() {
-            let picks = self.0.picks.iter().map(|pick| *pick as usize);
-            let headers = picks.map(|pick| self.0.batch.headers(pick).len() as u64);
+            let record_indexes = self.0.record_indexes.iter().map(|pick| *pick as usize);
+            let headers = record_indexes.map(|pick| self.0.batch.headers(pick).len() as u64);
             bytes += headers.sum::<u64>();
         }
         Ok(bytes)
@@ -110,8 +110,8 @@ impl PendingAppend {
             2
         };
         let index = columns::INDEX_BYTES_USUAL + hash + headers;
-        let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
-        bytes + self.0.picks.len() as u64 * index + letters + HEADER_BYTES as u64
+        let dead_letters: u64 = self.dead_letters().map(DeadLetter::encoded_bytes_max).sum();
+        bytes + self.0.record_indexes.len() as u64 * index + dead_letters + HEADER_BYTES as u64
     }
 
     fn check(&self, range: HashRange) -> Result<()> {
@@ -147,7 +147,7 @@ impl PendingAppend {
             }
             count += 1;
         }
-        if count != self.0.picks.len() {
+        if count != self.0.record_indexes.len() {
             return Err(Error::fatal("an append has not one origin for each record"));
         }
         Ok(())
@@ -156,34 +156,39 @@ impl PendingAppend {
     /// Encodes the frame for a shard that owns `range`.
     pub(crate) fn encode(&self, range: HashRange, codec: Codec) -> Result<EncodedAppend> {
         self.check(range)?;
-        let columns = BodyColumns::of(&self.0.batch, &self.0.picks, self.0.explicit);
+        let columns = BodyColumns::of(&self.0.batch, &self.0.record_indexes, self.0.explicit);
         if columns.headers {
             let mut blocks = self
                 .0
-                .picks
+                .record_indexes
                 .iter()
                 .map(|pick| self.0.batch.headers(*pick as usize));
             if !blocks.all(headers::is_block) {
                 return Err(Error::fatal("an append holds headers that are malformed"));
             }
         }
-        let raw = columns::lay_out(&self.0.batch, &self.0.picks, &self.0.routes, columns)
-            .ok_or_else(|| {
-                Error::refused(format!(
-                    "an append exceeds {RAW_BYTES_MAX} bytes: append less at once"
-                ))
-            })?;
+        let raw = columns::lay_out(
+            &self.0.batch,
+            &self.0.record_indexes,
+            &self.0.routes,
+            columns,
+        )
+        .ok_or_else(|| {
+            Error::refused(format!(
+                "an append exceeds {RAW_BYTES_MAX} bytes: append less at once"
+            ))
+        })?;
         let raw_len = raw.len() as u32;
         let (codec, body) = columns::compress(raw, codec);
         let account = self.account()?;
         let has_account = account.is_some();
-        let letters: u64 = self.letters().map(DeadLetter::encoded_bytes_max).sum();
-        let mut head = Vec::with_capacity(HEADER_BYTES + META_BYTES_USUAL + letters as usize);
+        let dead_letters: u64 = self.dead_letters().map(DeadLetter::encoded_bytes_max).sum();
+        let mut head = Vec::with_capacity(HEADER_BYTES + META_BYTES_USUAL + dead_letters as usize);
         head.resize(HEADER_BYTES, 0);
         if let Some(entry) = &self.0.entry {
-            entry.encode_with(account.as_ref(), self.letters(), &mut head);
+            entry.encode_with(account.as_ref(), self.dead_letters(), &mut head);
         }
-        if letters > 0 {
+        if dead_letters > 0 {
             head.shrink_to_fit();
         }
         let meta = &head[HEADER_BYTES..];
@@ -197,7 +202,7 @@ impl PendingAppend {
             account: has_account,
             columns,
             base: 0,
-            records: self.0.picks.len() as u32,
+            records: self.0.record_indexes.len() as u32,
             arrival: 0,
             meta_len: meta.len() as u32,
             body_len: body.len() as u32,
@@ -219,14 +224,14 @@ impl PendingAppend {
         })
     }
 
-    fn letters(&self) -> impl Iterator<Item = &DeadLetter> + Clone {
+    fn dead_letters(&self) -> impl Iterator<Item = &DeadLetter> + Clone {
         self.0.units.iter().filter_map(|unit| match &unit.what {
-            UnitKind::Letter(letter) => Some(letter),
+            UnitKind::DeadLetter(letter) => Some(letter),
             UnitKind::Dropped { .. } => None,
         })
     }
 
-    /// What became of the upstream units, without the letters; `None` when it would say nothing.
+    /// What became of the upstream units, without the dead letters; `None` when it would say nothing.
     fn account(&self) -> Result<Option<Account>> {
         let Some(input) = self.0.input else {
             return Ok(None);
@@ -238,7 +243,7 @@ impl PendingAppend {
         }
         let mut account = Account {
             input,
-            records: self.0.picks.len() as u64,
+            records: self.0.record_indexes.len() as u64,
             ..Account::default()
         };
         for unit in self.0.units.iter() {
@@ -255,11 +260,11 @@ impl PendingAppend {
     ///
     /// A successor may cut its intervals elsewhere than its predecessor did, so an account may be known in part: each
     /// of its units counts at its own upstream position and route, like a record.
-    pub(crate) fn without(&self, marks: &[Mark], shard: &ShardId) -> Result<PendingAppend> {
+    pub(crate) fn without(&self, marks: &[OriginMark], shard: &ShardId) -> Result<PendingAppend> {
         let Some(entry) = &self.0.entry else {
             return Ok(self.clone());
         };
-        let mut picks = Vec::new();
+        let mut record_indexes = Vec::new();
         let mut routes = Vec::new();
         let mut origins = Vec::new();
         let mut known = 0u64;
@@ -277,7 +282,7 @@ impl PendingAppend {
             if is_known(route, origin.position())? {
                 known += 1;
             } else {
-                picks.push(self.0.picks[n]);
+                record_indexes.push(self.0.record_indexes[n]);
                 routes.push(route);
                 origins.push(origin);
             }
@@ -302,7 +307,7 @@ impl PendingAppend {
         };
         Ok(PendingAppend(Arc::new(Append {
             batch: Arc::clone(&self.0.batch),
-            picks: picks.into(),
+            record_indexes: record_indexes.into(),
             routes: routes.into(),
             explicit: self.0.explicit,
             entry: Some(entry),

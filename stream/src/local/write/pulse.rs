@@ -1,10 +1,10 @@
 //! Telling a holder of a shard's lock that is slow from one that stands still.
 //!
-//! A sync may take longer than a process is waited for that stands still. So a holder that needs long shows that it
-//! lives: it takes the lock of another file, lets it go, and takes it again. Who waits tries that lock at each look,
-//! *shared*, so that two who try do not take each other for the holder. Only a change says something: a stopped process
-//! keeps this lock as well, or leaves it free. Locks lie in memory, so that the slow disk is not asked but for the file,
-//! once; and calls for it have room of their own, since what is slow may fill that of the stream.
+//! A sync may take longer than waiters wait for a stopped process. So a slow holder shows that it is alive: it takes
+//! the lock of another file, lets it go, and takes it again. Who waits tries that lock at each look, *shared*, so that
+//! two who try do not take each other for the holder. Only a change says something: a stopped process keeps this lock
+//! as well, or leaves it free. Locks lie in memory, so that the slow disk is not asked but for the file, once; and
+//! calls for it have room of their own, since what is slow may fill that of the stream.
 //!
 //! Without a pulse a holder is taken for one that stands still, which costs a shard and loses nothing.
 
@@ -26,8 +26,8 @@ pub(crate) struct Pulse(AbortHandle);
 
 impl Pulse {
     /// Of the holder of the lock in a shard's directory.
-    pub(crate) fn of(place: &StreamDir, dir: &Path) -> Self {
-        let (disk, path) = (SharedDisk::clone(&place.pulse_disk), dir.join("pulse"));
+    pub(crate) fn of(stream_dir: &StreamDir, dir: &Path) -> Self {
+        let (disk, path) = (SharedDisk::clone(&stream_dir.pulse_disk), dir.join("pulse"));
         let beats = async move {
             loop {
                 clock::sleep(BEAT).await;
@@ -48,8 +48,11 @@ impl Drop for Pulse {
 }
 
 /// Whether a holder has the lock of its pulse just now; where that cannot be seen, none has.
-pub(crate) async fn is_up(place: &StreamDir, dir: &Path) -> bool {
+pub(crate) async fn is_up(stream_dir: &StreamDir, dir: &Path) -> bool {
     let path = dir.join("pulse");
-    let tried = place.pulse_disk.try_lock(&path, LockKind::Shared).await;
+    let tried = stream_dir
+        .pulse_disk
+        .try_lock(&path, LockKind::Shared)
+        .await;
     tried.is_ok_and(|lock| lock.is_none())
 }

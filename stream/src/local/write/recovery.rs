@@ -14,7 +14,7 @@ use crate::local::format::dedup_state::OriginInterval;
 impl LockedShard<'_> {
     /// Rewrites or cuts what lies past the durable end.
     pub(crate) async fn recover_tail(&mut self) -> Result<()> {
-        let salt = self.log.place.salt();
+        let salt = self.log.stream_dir.salt();
         let active = self.active()?;
         let known = self.known()?;
         let control = known.control;
@@ -62,7 +62,7 @@ impl LockedShard<'_> {
         }
         self.log.metrics.recoveries.increment(1);
         tracing::warn!(
-            stream = %self.log.place.stream.name,
+            stream = %self.log.stream_dir.stream.name,
             shard = %self.log.shard.id,
             kept_bytes = kept,
             cut_bytes = len - end - kept,

@@ -51,13 +51,13 @@ impl StreamSettings {
 }
 
 /// Removes what the stream's retention does not keep, of all shards, now and again and again.
-pub(crate) async fn keep(place: Arc<StreamDir>) {
-    let Some(step) = place.settings.look() else {
+pub(crate) async fn keep(stream_dir: Arc<StreamDir>) {
+    let Some(step) = stream_dir.settings.look() else {
         return;
     };
     loop {
-        if let Err(error) = look(&place, step).await {
-            let stream = &place.stream.name;
+        if let Err(error) = look(&stream_dir, step).await {
+            let stream = &stream_dir.stream.name;
             tracing::warn!(%stream, error = %error.report(), "cannot remove old segments");
         }
         clock::sleep(step).await;
@@ -65,18 +65,18 @@ pub(crate) async fn keep(place: Arc<StreamDir>) {
 }
 
 /// Looks at each shard once. What is damaged in one keeps nothing in the others.
-async fn look(place: &Arc<StreamDir>, step: Duration) -> Result<()> {
+async fn look(stream_dir: &Arc<StreamDir>, step: Duration) -> Result<()> {
     let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX);
-    let now = match place.settings.retention_micros {
-        Some(_) => place.find_age(step).await?,
+    let now = match stream_dir.settings.retention_micros {
+        Some(_) => stream_dir.find_age(step).await?,
         None => None,
     };
-    let manifest = place.manifest().await?;
+    let manifest = stream_dir.manifest().await?;
     // The bytes that each key has at least in a shard and in those that came after it.
     let mut held: BTreeMap<&ShardId, u64> = BTreeMap::new();
     // Children are younger than their parents, and have the later names.
     for shard in manifest.shards.all().iter().rev() {
-        let found = match ShardSegments::new(place, shard).await {
+        let found = match ShardSegments::new(stream_dir, shard).await {
             Ok(Some(found)) => found,
             Ok(None) => continue,
             // There is no stream any more.
@@ -92,14 +92,14 @@ async fn look(place: &Arc<StreamDir>, step: Duration) -> Result<()> {
             false => None,
         };
         let after = after.unwrap_or_default();
-        let bytes = place.settings.retention_bytes;
+        let bytes = stream_dir.settings.retention_bytes;
         let total = after.saturating_add(found.bytes());
-        let with_one_more = total.saturating_add(place.settings.segment_bytes);
+        let with_one_more = total.saturating_add(stream_dir.settings.segment_bytes);
         let is_full = bytes.is_some_and(|most| with_one_more > most);
         // It has removed data of its own to keep within its bytes: what is older goes first.
         let has_removed = found.control.first_offset > 0 && is_full;
         held.insert(&shard.id, if has_removed { u64::MAX } else { total });
-        let mut limits = TrimLimits::of(&place.settings, now);
+        let mut limits = TrimLimits::of(&stream_dir.settings, now);
         limits.bytes = bytes.map(|bytes| bytes.saturating_sub(after));
         let trimmed = async {
             limits.undated = found.undated(limits).await?;
@@ -118,7 +118,7 @@ fn cannot_remove(shard: &Shard, error: &Error) {
 
 /// A shard as it is found without its lock.
 struct ShardSegments<'a> {
-    place: &'a Arc<StreamDir>,
+    stream_dir: &'a Arc<StreamDir>,
     shard: &'a Shard,
     control: ControlSlot,
     segments: Vec<ListedSegment>,
@@ -126,17 +126,17 @@ struct ShardSegments<'a> {
 
 impl<'a> ShardSegments<'a> {
     /// `None` while the control file cannot be read.
-    async fn new(place: &'a Arc<StreamDir>, shard: &'a Shard) -> Result<Option<Self>> {
-        let file = place.control_file(&shard.id, Open::Read).await?;
-        let found = durable(place, shard, &file).await?;
+    async fn new(stream_dir: &'a Arc<StreamDir>, shard: &'a Shard) -> Result<Option<Self>> {
+        let file = stream_dir.control_file(&shard.id, Open::Read).await?;
+        let found = durable(stream_dir, shard, &file).await?;
         let Some(control) = found.control.filter(|_| !found.is_undecided) else {
             return Ok(None);
         };
         Ok(Some(ShardSegments {
-            place,
+            stream_dir,
             shard,
             control,
-            segments: place.segments(&shard.id, found.end).await?,
+            segments: stream_dir.segments(&shard.id, found.end).await?,
         }))
     }
 
@@ -146,18 +146,18 @@ impl<'a> ShardSegments<'a> {
 
     /// The offset after what is as old as data may become, of the data without date at the shard's end.
     async fn undated(&self, limits: TrimLimits) -> Result<Option<u64>> {
-        let age = self.place.settings.retention_micros;
+        let age = self.stream_dir.settings.retention_micros;
         let Some(age) = age.map(Duration::from_micros) else {
             return Ok(None);
         };
         let is_dated = self.stamps(limits).arrived(0).await?.is_some();
         let next = (!is_dated).then_some(self.control.next_offset);
-        Ok(self.place.age.undated(&self.shard.id, next, age))
+        Ok(self.stream_dir.age.undated(&self.shard.id, next, age))
     }
 
     fn stamps(&self, limits: TrimLimits) -> Stamps<'_> {
         Stamps {
-            place: self.place,
+            stream_dir: self.stream_dir,
             shard: &self.shard.id,
             segments: &self.segments,
             newest: self.control.newest_arrival,
@@ -193,12 +193,16 @@ impl<'a> ShardSegments<'a> {
         if !self.is_due(limits).await? {
             return Ok(());
         }
-        let path = self.place.shard_dir(&self.shard.id).join("lock");
-        let lock = self.place.ctx.disk.try_lock(&path, LockKind::Exclusive);
+        let path = self.stream_dir.shard_dir(&self.shard.id).join("lock");
+        let lock = self
+            .stream_dir
+            .ctx
+            .disk
+            .try_lock(&path, LockKind::Exclusive);
         let Some(lock) = lock.await.or_cannot("lock", &path)? else {
             return Ok(());
         };
-        let mut log = ShardLog::new(self.place, self.shard);
+        let mut log = ShardLog::new(self.stream_dir, self.shard);
         log.take_under(lock).await?.trim_to(limits).await.map(drop)
     }
 }
@@ -268,7 +272,7 @@ impl TrimLimits {
 
 /// When the frames of a shard's segments were appended.
 struct Stamps<'a> {
-    place: &'a StreamDir,
+    stream_dir: &'a StreamDir,
     shard: &'a ShardId,
     segments: &'a [ListedSegment],
     /// When the newest frame of all was appended; 0 when the newest segment has none.
@@ -309,9 +313,11 @@ impl Stamps<'_> {
         let Some(listed) = self.segments.get(n) else {
             return Ok(None);
         };
-        let opened = self.place.segment(self.shard, listed.number, listed.base);
+        let opened = self
+            .stream_dir
+            .segment(self.shard, listed.number, listed.base);
         match opened.await? {
-            Some(segment) => segment.head(self.place.incarnation).await.map(Some),
+            Some(segment) => segment.head(self.stream_dir.incarnation).await.map(Some),
             None => Ok(None),
         }
     }
@@ -320,9 +326,9 @@ impl Stamps<'_> {
 impl LockedShard<'_> {
     /// Removes what the stream's retention does not keep.
     pub(crate) async fn retain(&mut self) -> Result<u64> {
-        let place = &self.log.place;
-        let now = place.age.now(place.ctx.clock.wall_micros());
-        let limits = TrimLimits::of(&place.settings, now);
+        let stream_dir = &self.log.stream_dir;
+        let now = stream_dir.age.now(stream_dir.ctx.clock.wall_micros());
+        let limits = TrimLimits::of(&stream_dir.settings, now);
         self.remove(limits).await
     }
 
@@ -359,16 +365,16 @@ impl LockedShard<'_> {
     }
 
     async fn remove(&mut self, limits: TrimLimits) -> Result<u64> {
-        let place = Arc::clone(&self.log.place);
-        let disk = &*place.ctx.disk;
+        let stream_dir = Arc::clone(&self.log.stream_dir);
+        let disk = &*stream_dir.ctx.disk;
         let Some(known) = self.known_if_any() else {
             return Ok(0);
         };
         let (control, newest) = (known.control, known.newest);
         let (dir, shard) = (self.log.dir.clone(), self.log.shard.id.clone());
-        let segments = place.segments(&shard, None).await?;
+        let segments = stream_dir.segments(&shard, None).await?;
         let stamps = Stamps {
-            place: &place,
+            stream_dir: &stream_dir,
             shard: &shard,
             segments: &segments,
             newest,
@@ -407,7 +413,7 @@ impl LockedShard<'_> {
             disk.remove(&path).await.or_cannot("remove", &path)?;
             freed += listed.len;
         }
-        if place.segments(&shard, None).await?.is_empty() {
+        if stream_dir.segments(&shard, None).await?.is_empty() {
             self.forget();
         }
         Ok(freed)

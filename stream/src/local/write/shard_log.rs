@@ -23,7 +23,7 @@ use crate::local::end::closing::Haste;
 use crate::local::end::shard_state::DurableState;
 use crate::local::end::{fence, fence_mark};
 use crate::local::format::control::{ControlFile, ControlSlot};
-use crate::local::format::dedup_state::Marks;
+use crate::local::format::dedup_state::DedupState;
 use crate::local::format::frame::FrameFault;
 use crate::local::format::leftovers::remove_leftovers;
 use crate::local::format::segment::{self, Head, ListedSegment, Segment};
@@ -35,7 +35,7 @@ use crate::local::stream_dir::StreamDir;
 /// One shard of an open stream.
 #[derive(Debug)]
 pub(crate) struct ShardLog {
-    pub(crate) place: Arc<StreamDir>,
+    pub(crate) stream_dir: Arc<StreamDir>,
     pub(crate) shard: Shard,
     pub(crate) dir: PathBuf,
     pub(crate) metrics: ShardMetrics,
@@ -74,12 +74,12 @@ pub(crate) struct LockedShard<'a> {
 
 impl ShardLog {
     /// A shard of which nothing is known yet.
-    pub(crate) fn new(place: &Arc<StreamDir>, shard: &Shard) -> Self {
+    pub(crate) fn new(stream_dir: &Arc<StreamDir>, shard: &Shard) -> Self {
         ShardLog {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
             shard: shard.clone(),
-            dir: place.shard_dir(&shard.id),
-            metrics: ShardMetrics::new(&place.stream.name, &shard.id),
+            dir: stream_dir.shard_dir(&shard.id),
+            metrics: ShardMetrics::new(&stream_dir.stream.name, &shard.id),
             known: None,
             turn_is_stuck: false,
             is_over: false,
@@ -117,7 +117,7 @@ impl ShardLog {
     /// As [`ShardLog::take`], with the shard's lock taken already.
     pub(crate) async fn take_under(&mut self, lock: Box<dyn Lock>) -> Result<LockedShard<'_>> {
         let mut held = LockedShard {
-            _pulse: Pulse::of(&self.place, &self.dir),
+            _pulse: Pulse::of(&self.stream_dir, &self.dir),
             log: self,
             control: None,
             active: None,
@@ -136,7 +136,7 @@ impl ShardLog {
         log.known = None;
         drop((control, active, _pulse, _lock));
         // A fencer and the holder may each be in the way of the other.
-        if fence_mark::exists(&log.place, &log.shard.id).await? && !log.is_over {
+        if fence_mark::exists(&log.stream_dir, &log.shard.id).await? && !log.is_over {
             log.fence().await?;
             return Err(log.sealed());
         }
@@ -145,7 +145,7 @@ impl ShardLog {
 
     /// Has the shard closed that was found fenced, or is to be; answers where it ends.
     pub(crate) async fn fence(&mut self) -> Result<Option<ShardEnd>> {
-        let end = fence::settle(&self.place, &self.shard, Haste::Waits).await?;
+        let end = fence::complete(&self.stream_dir, &self.shard, Haste::Waits).await?;
         self.known = None;
         self.is_over = true;
         Ok(end)
@@ -189,8 +189,10 @@ impl LockedShard<'_> {
     }
 
     async fn learn(&mut self) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
-        let file = place.control_file(&self.log.shard.id, Open::Write).await?;
+        let stream_dir = Arc::clone(&self.log.stream_dir);
+        let file = stream_dir
+            .control_file(&self.log.shard.id, Open::Write)
+            .await?;
         let control = file.read().await?;
         self.control = Some(file);
         if !self.catch_up(control).await? {
@@ -210,11 +212,11 @@ impl LockedShard<'_> {
 
     /// Where the shard ends, if it is closed or fenced; this sees to it that it is decided.
     async fn end(&mut self) -> Result<Option<ShardEnd>> {
-        let place = Arc::clone(&self.log.place);
-        if fence_mark::exists(&place, &self.log.shard.id).await? {
+        let stream_dir = Arc::clone(&self.log.stream_dir);
+        if fence_mark::exists(&stream_dir, &self.log.shard.id).await? {
             return self.log.fence().await;
         }
-        Ok(place
+        Ok(stream_dir
             .manifest()
             .await?
             .ends
@@ -224,7 +226,7 @@ impl LockedShard<'_> {
 
     /// Refuses to make a segment in a shard that is fenced.
     async fn refuse_if_fenced(&self) -> Result<()> {
-        match fence_mark::exists(&self.log.place, &self.log.shard.id).await? {
+        match fence_mark::exists(&self.log.stream_dir, &self.log.shard.id).await? {
             true => Err(self.log.sealed()),
             false => Ok(()),
         }
@@ -238,8 +240,8 @@ impl LockedShard<'_> {
 
     /// Reads a closed shard up to its end. What lies beyond goes: its holder has let the lock go or died.
     async fn load_closed(&mut self, said: Option<ControlSlot>, end: ShardEnd) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
-        let (disk, dir) = (&*place.ctx.disk, self.log.dir.clone());
+        let stream_dir = Arc::clone(&self.log.stream_dir);
+        let (disk, dir) = (&*stream_dir.ctx.disk, self.log.dir.clone());
         remove_leftovers(disk, &dir, "").await?;
         let mut kept = segment::list(disk, &dir).await?;
         for listed in kept.extract_if(.., |listed| !end.includes(listed)) {
@@ -251,11 +253,11 @@ impl LockedShard<'_> {
             self.log.known = None;
             return Ok(());
         };
-        let opened = place.segment(&self.log.shard.id, last.number, last.base);
-        let active = opened.await?.ok_or_else(|| place.gone())?;
-        let marks = active.marks(place.incarnation, self.log.shard.range);
+        let opened = stream_dir.segment(&self.log.shard.id, last.number, last.base);
+        let active = opened.await?.ok_or_else(|| stream_dir.gone())?;
+        let marks = active.marks(stream_dir.incarnation, self.log.shard.range);
         let (head, marks) = marks.await?;
-        let control = end.control(said, &kept, place.incarnation);
+        let control = end.control(said, &kept, stream_dir.incarnation);
         self.know(control, active, (head, marks)).await
     }
 
@@ -264,10 +266,13 @@ impl LockedShard<'_> {
         &mut self,
         control: ControlSlot,
         active: Segment,
-        (head, marks): (Head, Marks),
+        (head, marks): (Head, DedupState),
     ) -> Result<()> {
-        let ShardLog { place, shard, .. } = &*self.log;
-        let known = DurableState::replayed(place, shard, control, (&active, head, marks)).await?;
+        let ShardLog {
+            stream_dir, shard, ..
+        } = &*self.log;
+        let known =
+            DurableState::replayed(stream_dir, shard, control, (&active, head, marks)).await?;
         self.log.metrics.origins.set(known.marks.len() as f64);
         self.log.known = Some(known);
         self.active = Some(active);
@@ -278,7 +283,7 @@ impl LockedShard<'_> {
     async fn is_followed(&self, end: ControlSlot) -> Result<bool> {
         let name = segment::name(end.active + 1, end.next_offset);
         let path = self.log.dir.join(name);
-        let left = self.log.place.ctx.disk.stat(&path).await;
+        let left = self.log.stream_dir.ctx.disk.stat(&path).await;
         Ok(left.or_cannot("look at", &path)?.is_some())
     }
 
@@ -293,8 +298,8 @@ impl LockedShard<'_> {
         if control.sealing || !same && !near {
             return Ok(false);
         }
-        let place = Arc::clone(&self.log.place);
-        let (disk, dir) = (&*place.ctx.disk, &self.log.dir);
+        let stream_dir = Arc::clone(&self.log.stream_dir);
+        let (disk, dir) = (&*stream_dir.ctx.disk, &self.log.dir);
         self.active = Segment::open(disk, dir, before.active, base, Open::Write).await?;
         let Some(active) = self.active.clone() else {
             return Ok(false);
@@ -304,7 +309,7 @@ impl LockedShard<'_> {
             let known = self.known()?;
             known.control = control;
             let from = before.durable_bytes;
-            known.replay(&place, &shard, &active, from).await?;
+            known.replay(&stream_dir, &shard, &active, from).await?;
         }
         let overlooked = mutant::is(Mutant::LeftoverOverlooked);
         let end = if overlooked { before } else { control };
@@ -313,8 +318,8 @@ impl LockedShard<'_> {
 
     /// Reads everything again.
     async fn load(&mut self, control: Option<ControlSlot>) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
-        let disk = &*place.ctx.disk;
+        let stream_dir = Arc::clone(&self.log.stream_dir);
+        let disk = &*stream_dir.ctx.disk;
         (self.log.known, self.active) = (None, None);
         remove_leftovers(disk, &self.log.dir, "").await?;
         let segments = segment::list(disk, &self.log.dir).await?;
@@ -322,8 +327,8 @@ impl LockedShard<'_> {
             return Err(self.missing("all segments of the shard are missing"));
         };
         let opened = Segment::open(disk, &self.log.dir, newest.number, newest.base, Open::Write);
-        let active = opened.await?.ok_or_else(|| place.gone())?;
-        let marks = active.marks(place.incarnation, self.log.shard.range);
+        let active = opened.await?.ok_or_else(|| stream_dir.gone())?;
+        let marks = active.marks(stream_dir.incarnation, self.log.shard.range);
         let (head, marks) = marks.await?;
         let control = match control {
             Some(control) if control.active == newest.number => control,
@@ -356,13 +361,13 @@ impl LockedShard<'_> {
     ) -> Result<ControlSlot> {
         // Who made the segment may have died before its name was durable.
         let dir = &self.log.dir;
-        let synced = self.log.place.ctx.disk.sync_dir(dir).await;
+        let synced = self.log.stream_dir.ctx.disk.sync_dir(dir).await;
         synced.or_cannot("sync", dir)?;
         // A power cut may bring back some segments that were removed, of which the head knows nothing.
         let kept = segment::kept_from(segments).unwrap_or(head.base);
         let control = ControlSlot {
             counter: older.map_or(0, |older| older.counter) + 1,
-            incarnation: self.log.place.incarnation,
+            incarnation: self.log.stream_dir.incarnation,
             sealing: older.is_some_and(|older| older.sealing),
             sealed: false,
             active: head.number,
@@ -383,7 +388,7 @@ impl LockedShard<'_> {
     /// Writes a slot; `durably` syncs it.
     async fn write_control(&mut self, control: ControlSlot, durably: bool) -> Result<()> {
         let Some(file) = &self.control else {
-            return Err(self.log.place.gone());
+            return Err(self.log.stream_dir.gone());
         };
         file.write(&control).await?;
         if durably {
@@ -418,11 +423,11 @@ impl LockedShard<'_> {
     /// Appends a group durably. On [`Error::Full`] nothing was appended and the shard can be used further; after any
     /// other error it cannot.
     pub(crate) async fn commit(&mut self, group: AppendGroup) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
+        let stream_dir = Arc::clone(&self.log.stream_dir);
         let known = self.known()?;
         let at = known.control.durable_bytes;
         let holds_frames = at > known.head_len;
-        let large = holds_frames && at + group.bytes > place.settings.segment_bytes;
+        let large = holds_frames && at + group.bytes > stream_dir.settings.segment_bytes;
         let (tainted, oldest) = (known.tainted, known.oldest);
         let is_new = tainted || large || holds_frames && self.is_old(oldest);
         let appended = match is_new {
@@ -431,19 +436,19 @@ impl LockedShard<'_> {
         };
         if appended.is_err() {
             // What a dead writer left may be what fills the disk.
-            let disk = &*place.ctx.disk;
+            let disk = &*stream_dir.ctx.disk;
             if let Err(error) = remove_leftovers(disk, &self.log.dir, "").await {
                 tracing::debug!(error = %error.report(), "cannot remove what dead writers left");
             }
         }
-        match place.unless_gone(appended).await {
+        match stream_dir.unless_gone(appended).await {
             Ok(()) => {}
             Err(end @ (Error::Full { .. } | Error::Fatal { .. })) => return Err(end),
             Err(first) => {
                 tracing::warn!(shard = %self.log.shard.id, error = %first.report(),
                     "an append failed; trying once more in a new segment");
                 let started = self.start_segment(Some(&group)).await;
-                match place.unless_gone(started).await {
+                match stream_dir.unless_gone(started).await {
                     Err(second) if !matches!(second, Error::Full { .. } | Error::Fatal { .. }) => {
                         return Err(self.poisoned(&second));
                     }
@@ -488,9 +493,9 @@ impl LockedShard<'_> {
 
     /// Whether a segment whose first frame was appended then is followed by a new one, so that it can age.
     fn is_old(&self, first: i64) -> bool {
-        let place = &self.log.place;
-        place.settings.segment_age().is_some_and(|age| {
-            let now = place.age.now(place.ctx.clock.wall_micros());
+        let stream_dir = &self.log.stream_dir;
+        stream_dir.settings.segment_age().is_some_and(|age| {
+            let now = stream_dir.age.now(stream_dir.ctx.clock.wall_micros());
             now.is_some_and(|now| now.saturating_sub(first) >= age)
         })
     }
@@ -508,7 +513,7 @@ impl LockedShard<'_> {
 
     fn poisoned(&self, error: &Error) -> Error {
         Error::fatal(format!(
-            "shard `{}` could not make appends durable, twice: {}: check the disk and start again",
+            "appends to shard `{}` could not be made durable in two attempts ({}): check the disk, then start again",
             self.log.shard.id,
             error.report()
         ))
@@ -526,13 +531,13 @@ impl LockedShard<'_> {
 
     /// A draft of the next segment, with the marks that hold at the durable end.
     pub(crate) async fn draft(&mut self) -> Result<Draft> {
-        let place = Arc::clone(&self.log.place);
+        let stream_dir = Arc::clone(&self.log.stream_dir);
         self.refuse_if_fenced().await?;
         if let Err(error) = self.forget_the_dead().await {
             tracing::warn!(shard = %self.log.shard.id, error = %error.report(), "cannot look for dead producers");
         }
-        let (head, bytes) = self.known()?.next_head(&place);
-        Draft::begin(&place.ctx, &self.log.dir, head, bytes).await
+        let (head, bytes) = self.known()?.next_head(&stream_dir);
+        Draft::begin(&stream_dir.ctx, &self.log.dir, head, bytes).await
     }
 
     /// Publishes a draft and appends to it from now on; `group` describes the frames that it was born with.
@@ -574,10 +579,10 @@ impl LockedShard<'_> {
 
     /// Forgets the marks of runs that are over.
     pub(crate) async fn forget_the_dead(&mut self) -> Result<()> {
-        let place = Arc::clone(&self.log.place);
+        let stream_dir = Arc::clone(&self.log.stream_dir);
         let mut over = BTreeSet::new();
         for run in self.known()?.marks.runs() {
-            if place.runs.is_over(&*place.ctx.disk, run).await? {
+            if stream_dir.runs.is_over(&*stream_dir.ctx.disk, run).await? {
                 over.insert(run);
             }
         }

@@ -1,8 +1,8 @@
-//! Waiting for a shard's lock, but not for a process that stands still with it.
+//! Waits for a shard's lock, but not for a stopped process that holds it.
 //!
-//! A waiter for the lock holds the *turn*, so that a busy holder cannot take the lock again and again past everybody
-//! else: the kernel gives a freed lock to the first who asks. A waiter may stand still as well, so that the turn is
-//! only waited for a while.
+//! A waiter for the lock holds the *turn*, so that a busy holder cannot take the lock again and again ahead of all
+//! others: the kernel gives a freed lock to the first process that asks. A waiter may stand still as well, so that the
+//! turn is only waited for a while.
 //!
 //! A holder that makes progress moves the control file, and one whose disk is slow still has a [pulse](super::pulse). If neither
 //! changes for some time, the wait is over, and much later if only the control file does not. What counts is how often
@@ -84,10 +84,14 @@ impl ShardLog {
     async fn turn(&mut self, glances: &mut Glances) -> Result<Option<Box<dyn Lock>>> {
         if self.turn_is_stuck {
             let path = self.dir.join("turn");
-            let turn = self.place.ctx.disk.try_lock(&path, LockKind::Exclusive);
+            let turn = self
+                .stream_dir
+                .ctx
+                .disk
+                .try_lock(&path, LockKind::Exclusive);
             let turn = turn
                 .await
-                .map_err(|e| self.place.failed("lock", &path, e))?;
+                .map_err(|e| self.stream_dir.failed("lock", &path, e))?;
             self.turn_is_stuck = turn.is_none();
             return Ok(turn);
         }
@@ -110,21 +114,29 @@ impl ShardLog {
 
     /// Takes a look at the shard; whether it is fenced, or was as it is for as many looks as a holder has.
     async fn stands_still(&self, glances: &mut Glances) -> Result<bool> {
-        if fence_mark::exists(&self.place, &self.shard.id).await? {
+        if fence_mark::exists(&self.stream_dir, &self.shard.id).await? {
             return Ok(true);
         }
-        let file = self.place.control_file(&self.shard.id, Open::Read).await?;
+        let file = self
+            .stream_dir
+            .control_file(&self.shard.id, Open::Read)
+            .await?;
         let control = file.read().await?;
         Ok(glances.stands_still(Glance {
             counter: control.map(|control| control.counter),
-            is_up: pulse::is_up(&self.place, &self.dir).await,
+            is_up: pulse::is_up(&self.stream_dir, &self.dir).await,
         }))
     }
 
     async fn lock(&self, name: &str) -> Result<Box<dyn Lock>> {
         let path = self.dir.join(name);
-        let lock = self.place.ctx.disk.lock(&path, LockKind::Exclusive).await;
-        lock.map_err(|error| self.place.failed("lock", &path, error))
+        let lock = self
+            .stream_dir
+            .ctx
+            .disk
+            .lock(&path, LockKind::Exclusive)
+            .await;
+        lock.map_err(|error| self.stream_dir.failed("lock", &path, error))
     }
 }
 

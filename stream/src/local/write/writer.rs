@@ -52,7 +52,7 @@ const APPEND_BYTES_TARGET: usize = 1 << 20;
 /// Appends to the shards of one stream; shared by everybody who writes to it in this process.
 #[derive(Debug)]
 pub(crate) struct LocalWriter {
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     secret: [u8; 32],
     lanes: Mutex<BTreeMap<ShardId, Arc<AppendQueue>>>,
     encoding: Arc<Semaphore>,
@@ -108,14 +108,14 @@ async fn encode(
 }
 
 impl LocalWriter {
-    pub(crate) fn new(place: &Arc<StreamDir>, secret: [u8; 32]) -> Arc<Self> {
+    pub(crate) fn new(stream_dir: &Arc<StreamDir>, secret: [u8; 32]) -> Arc<Self> {
         Arc::new(LocalWriter {
-            place: Arc::clone(place),
+            stream_dir: Arc::clone(stream_dir),
             secret,
             lanes: Mutex::new(BTreeMap::new()),
             encoding: Arc::new(Semaphore::new(ENCODING_MAX)),
             overdraft: Overdraft::default(),
-            keeper: tokio::spawn(retention::keep(Arc::clone(place))).abort_handle(),
+            keeper: tokio::spawn(retention::keep(Arc::clone(stream_dir))).abort_handle(),
         })
     }
 
@@ -124,7 +124,7 @@ impl LocalWriter {
         if let Some(lane) = known(&self.lanes.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(lane);
         }
-        let manifest = self.place.manifest().await?;
+        let manifest = self.stream_dir.manifest().await?;
         let shard = manifest.shard(id)?;
         if shard.closed {
             return Err(Error::Sealed { shard: id.clone() });
@@ -135,8 +135,8 @@ impl LocalWriter {
         }
         let (queue, pending) = mpsc::channel(QUEUE_APPENDS);
         let committer = Committer {
-            log: ShardLog::new(&self.place, shard),
-            place: Arc::clone(&self.place),
+            log: ShardLog::new(&self.stream_dir, shard),
+            stream_dir: Arc::clone(&self.stream_dir),
             pending,
             dead: None,
         };
@@ -158,8 +158,12 @@ impl StreamWriter for LocalWriter {
         let lane = self.lane(shard).await?;
         let work = PendingAppend::new(append);
         if let Some(run) = work.run() {
-            let entered = self.place.runs.enter(&*self.place.ctx.disk, run).await;
-            self.place.unless_gone(entered).await?;
+            let entered = self
+                .stream_dir
+                .runs
+                .enter(&*self.stream_dir.ctx.disk, run)
+                .await;
+            self.stream_dir.unless_gone(entered).await?;
         }
         let bytes = work.bytes()?;
         let _turn = lane.order.lock().await;
@@ -169,16 +173,16 @@ impl StreamWriter for LocalWriter {
         let room = Arc::clone(&lane.room).acquire_many_owned(wanted).await;
         let closed = || Error::fatal(format!("the committer of shard `{shard}` has ended"));
         let room = room.map_err(|_| closed())?;
-        let place = lane.queue.reserve().await.map_err(|_| closed())?;
-        let budget = &self.place.ctx.budget;
+        let slot = lane.queue.reserve().await.map_err(|_| closed())?;
+        let budget = &self.stream_dir.ctx.budget;
         let size = work.encoded_bytes_max(bytes);
         let copy = budget.acquire_more(size, &self.overdraft).await;
-        let (range, codec) = (lane.shard.range, self.place.settings.codec);
+        let (range, codec) = (lane.shard.range, self.stream_dir.settings.codec);
         let encoded = if size <= SMALL_BYTES {
             let frame = encode(&Workers::Inline, work.clone(), range, codec, copy).await;
             std::future::ready(frame).boxed()
         } else {
-            let (work, workers) = (work.clone(), self.place.ctx.workers.clone());
+            let (work, workers) = (work.clone(), self.stream_dir.ctx.workers.clone());
             let slots = Arc::clone(&self.encoding);
             let encoding = tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await;
@@ -195,7 +199,7 @@ impl StreamWriter for LocalWriter {
                 .boxed()
         };
         let (answer, result) = oneshot::channel();
-        place.send(Pending {
+        slot.send(Pending {
             work,
             encoded,
             answer,
@@ -215,9 +219,9 @@ impl StreamWriter for LocalWriter {
     }
 
     async fn begun(&self, shard: &ShardId) -> Result<Vec<Begun>> {
-        let manifest = self.place.manifest().await?;
-        let begun = origin_starts::find(&self.place, manifest.shard(shard)?).await;
-        self.place.unless_gone(begun).await
+        let manifest = self.stream_dir.manifest().await?;
+        let begun = origin_starts::find(&self.stream_dir, manifest.shard(shard)?).await;
+        self.stream_dir.unless_gone(begun).await
     }
 
     fn checks_appends(&self) -> bool {
@@ -251,7 +255,7 @@ impl StreamWriter for LocalWriter {
 
 struct Committer {
     log: ShardLog,
-    place: Arc<StreamDir>,
+    stream_dir: Arc<StreamDir>,
     pending: mpsc::Receiver<Pending>,
     /// Why nothing can be appended any more.
     dead: Option<String>,
@@ -270,7 +274,7 @@ struct CommitOutcome {
 impl Committer {
     async fn run(mut self) {
         while let Some(first) = self.pending.recv().await {
-            let linger = self.place.settings.linger();
+            let linger = self.stream_dir.settings.linger();
             if !linger.is_zero() {
                 clock::sleep(linger).await;
             }
@@ -285,7 +289,7 @@ impl Committer {
             self.log.metrics.queued_bytes.set(bytes as f64);
             let ready = encoded(group).await;
             // From the lock to the control file it is a row of short calls around one sync.
-            let disk = Arc::clone(&self.place.ctx.disk);
+            let disk = Arc::clone(&self.stream_dir.ctx.disk);
             let work = async move {
                 self.process(ready).await;
                 self
@@ -305,14 +309,14 @@ impl Committer {
             Ok(held) => held,
             Err(error) => {
                 let error = self.log.unless_over(error);
-                let error = self.place.explained(error).await;
+                let error = self.stream_dir.explained(error).await;
                 return self.fail(
                     ready.into_iter().map(|(pending, _)| pending).collect(),
                     &error,
                 );
             }
         };
-        let (outcomes, result) = write(&mut held, &self.place, ready).await;
+        let (outcomes, result) = write(&mut held, &self.stream_dir, ready).await;
         let reached = held.reached();
         drop(held);
         let result = self.unless_fenced(result, reached).await;
@@ -321,7 +325,7 @@ impl Committer {
                 answer(outcome.pending, Ok(outcome.appended));
             }),
             Err(error) => {
-                let error = self.place.explained(error).await;
+                let error = self.stream_dir.explained(error).await;
                 self.fail(outcomes.into_iter().map(|o| o.pending).collect(), &error);
             }
         }
@@ -335,7 +339,7 @@ impl Committer {
         reached: Option<(ControlSlot, u64)>,
     ) -> Result<()> {
         if mutant::is(Mutant::AcknowledgedPastFence)
-            || !fence_mark::exists(&self.place, &self.log.shard.id).await?
+            || !fence_mark::exists(&self.stream_dir, &self.log.shard.id).await?
         {
             return result;
         }
@@ -378,11 +382,11 @@ async fn encoded(group: Vec<Pending>) -> Vec<ReadyAppend> {
 /// Writes what is new of a group; answers refusals of single appends itself and hands the rest back with its outcomes.
 async fn write(
     held: &mut LockedShard<'_>,
-    place: &StreamDir,
+    stream_dir: &StreamDir,
     ready: Vec<ReadyAppend>,
 ) -> (Vec<CommitOutcome>, Result<()>) {
     let shard = held.log.shard.clone();
-    let (salt, arrival) = (place.salt(), place.ctx.clock.wall_micros());
+    let (salt, arrival) = (stream_dir.salt(), stream_dir.ctx.clock.wall_micros());
     let mut outcomes = Vec::with_capacity(ready.len());
     let known = match held.refuse_if_sealed().and_then(|()| held.known()) {
         Ok(known) => known,
@@ -429,7 +433,7 @@ async fn write(
                 from: encoded.claim.map_or(mark, |claim| claim.from),
             }),
             DedupVerdict::Partial(marks) => {
-                let (work, codec) = (pending.work.clone(), place.settings.codec);
+                let (work, codec) = (pending.work.clone(), stream_dir.settings.codec);
                 let (id, range) = (shard.id.clone(), shard.range);
                 let rest = move || work.without(&marks, &id)?.encode(range, codec);
                 // Here, since others wait for the shard's lock: the worker threads may be busy for long.

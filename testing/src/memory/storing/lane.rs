@@ -80,7 +80,7 @@ impl Queued {
 
     fn bytes(&self) -> usize {
         let batch = &self.append.batch;
-        let records = self.append.picks.iter();
+        let records = self.append.record_indexes.iter();
         let records = records.map(|pick| &batch.records[*pick as usize]);
         records
             .map(|record| batch.payload(record).len() + batch.key(record).map_or(0, <[u8]>::len))
@@ -153,7 +153,7 @@ impl StoringLane {
     }
 
     /// Deals with the answer to the put under way, when it has come.
-    fn settle(&mut self, shard: &ShardId, moment: Instant) -> bool {
+    fn take_answer(&mut self, shard: &ShardId, moment: Instant) -> bool {
         let answered = self.in_flight.iter();
         let mut answered = answered.map(|one| one.answer.until <= moment);
         let answered = answered.position(|has_come| has_come);
@@ -173,14 +173,14 @@ impl StoringLane {
                 let mut failed = Vec::new();
                 for queued in sent {
                     let append = &queued.append;
-                    record += append.picks.len() as u32;
+                    record += append.record_indexes.len() as u32;
                     let mut routes = append.routes.iter();
                     let is_own = by_entry && routes.all(|route| took.range.contains(*route));
                     if !is_confirmed && !is_own {
                         failed.push(queued);
                         continue;
                     }
-                    let last = match (append.picks.len(), append.units.len()) {
+                    let last = match (append.record_indexes.len(), append.units.len()) {
                         (0, 0) => None,
                         (0, _) => Some(Position::at(sequence, end)),
                         _ => Some(Position::at(sequence, record - 1)),
@@ -242,7 +242,7 @@ impl StoringWriter {
         let lane = lanes.entry(shard.clone()).or_default();
         let moment = clock::now();
         let mut has_changed = false;
-        while lane.settle(shard, moment) {
+        while lane.take_answer(shard, moment) {
             has_changed = true;
         }
         let unconfirmed_max = match mutant::is(Mutant::SeveralUnconfirmed) {
@@ -300,7 +300,7 @@ impl StoringWriter {
 #[async_trait]
 impl StreamWriter for StoringWriter {
     async fn submit(&self, shard: &ShardId, mut append: Append) -> Result<Ticket> {
-        if mutant::is(Mutant::RecordsSentRaw) && append.picks.len() == 1 {
+        if mutant::is(Mutant::RecordsSentRaw) && append.record_indexes.len() == 1 {
             append.entry = None;
         }
         let (hash, queued_max) = {

@@ -116,7 +116,7 @@ impl PutPart {
             bytes.extend_from_slice(part);
             Span::new(start, part.len() as u32)
         };
-        let records = append.picks.iter().zip(append.routes.iter());
+        let records = append.record_indexes.iter().zip(append.routes.iter());
         let records = records.map(|(pick, route)| {
             let record = &append.batch.records[*pick as usize];
             PutItem {
@@ -235,7 +235,7 @@ impl StoredLog {
     }
 
     /// Places what was acknowledged and is due; answers whether something was.
-    pub(in crate::memory) fn settle(&mut self, moment: Instant, now: i64) -> bool {
+    pub(in crate::memory) fn land(&mut self, moment: Instant, now: i64) -> bool {
         let mut reserved = self.reserved.iter().rev();
         let due = reserved.find(|(_, (due, _))| *due <= moment);
         let due = due.map(|(sequence, _)| *sequence);
@@ -246,7 +246,7 @@ impl StoredLog {
     }
 
     /// Places everything that was acknowledged: the shard closes.
-    pub(in crate::memory) fn settle_all(&mut self, now: i64) {
+    pub(in crate::memory) fn land_all(&mut self, now: i64) {
         self.place_up_to(Sequence::MAX, now);
     }
 

@@ -144,7 +144,7 @@ impl SiftingReader {
 
     /// What comes next, where reading is then, and the bytes it takes; `None` when there is nothing to tell.
     fn look(&self) -> Result<Option<(Read, Cursor, u64)>> {
-        let mut state = self.shared.settled();
+        let mut state = self.shared.landed();
         state.fail_read(&self.shard)?;
         let map = state.map();
         let log = state.stored(&self.shard)?;
@@ -311,7 +311,7 @@ impl Sifter {
                 }
                 account.input += one.count();
                 match &one.what {
-                    UnitKind::Letter(letter) => account.letters.push(letter.clone()),
+                    UnitKind::DeadLetter(letter) => account.dead_letters.push(letter.clone()),
                     UnitKind::Dropped { rule, count } => account.drop_by(rule, *count),
                 }
             }

@@ -134,7 +134,9 @@ fn one_form_of_a_card(policy: &Policy, placed: &[Placed], problems: &mut Vec<Pol
     if let (Some(token), Some(cut)) = (token, cut) {
         let (place, token) = (&cut.place, &token.place);
         ProblemsAt { place, problems }.add(
-            format!("{token} makes tokens of cards, and both together give the number away"),
+            format!(
+                "{token} makes tokens of cards, and the two outputs together reveal the number"
+            ),
             "use one of them for all cards",
         );
     }

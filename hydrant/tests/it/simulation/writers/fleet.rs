@@ -127,7 +127,7 @@ fn append(
             records,
             ..Batch::default()
         }),
-        picks: (0..here.len() as u32).collect(),
+        record_indexes: (0..here.len() as u32).collect(),
         routes: here.iter().map(|n| route(origin, *n)).collect(),
         explicit: true,
         entry: Some(OriginEntry {

@@ -51,7 +51,7 @@ async fn send_as_run(stream: &SharedStream) -> Result<()> {
 
 /// Takes the lease of a shard and renews it, as an app's only worker.
 async fn lease(store: &dyn LeaseStore) -> Result<()> {
-    let _present = store.enlist("w").await?;
+    let _present = store.register("w").await?;
     let mut seen = None;
     let mut next = Lease::new(first());
     for n in 1..=4 {

@@ -17,11 +17,11 @@ use crate::local::write::pending_append::PendingAppend;
 
 const LETTERS: u64 = 10_000;
 const SALT: u64 = 7;
-/// What takes memory beside the letters.
+/// What takes memory beside the dead letters.
 const REST: u64 = 2 << 10;
 
 /// An append of which nothing but dead letters is left.
-fn letters() -> Append {
+fn dead_letters() -> Append {
     let stream: Arc<str> = "raw@0123456789abcdef".into();
     let (stage, reason): (Arc<str>, Arc<str>) = ("transform".into(), "malformed_json".into());
     let shard = hydrant_core::ShardId::from("000000");
@@ -32,7 +32,7 @@ fn letters() -> Append {
             index: 0,
         },
         route: 0,
-        what: UnitKind::Letter(DeadLetter {
+        what: UnitKind::DeadLetter(DeadLetter {
             stream: Arc::clone(&stream),
             shard: shard.clone(),
             sequence: Sequence::from(n),
@@ -53,10 +53,10 @@ fn letters() -> Append {
     }
 }
 
-/// The lanes count the letters until they are stored, the log counts what it encodes: there is no third copy.
+/// The lanes count the dead letters until they are stored, the log counts what it encodes: there is no third copy.
 #[test]
 fn an_append_of_letters_takes_what_is_counted() {
-    let append = letters();
+    let append = dead_letters();
     let (work, taken) = memory(|| PendingAppend::new(append));
     assert!(taken.peak_bytes <= REST, "{taken:?} to submit letters");
     let counted = work.encoded_bytes_max(0);
@@ -69,10 +69,10 @@ fn an_append_of_letters_takes_what_is_counted() {
     assert!(taken.peak_bytes <= REST, "{taken:?} to write a frame");
 }
 
-/// A reader holds memory for letters before it decodes them, and no less than they take until the batch is dropped.
+/// A reader holds memory for dead letters before it decodes them, and no less than they take until the batch is dropped.
 #[test]
 fn a_batch_of_letters_takes_what_is_counted() {
-    let work = PendingAppend::new(letters());
+    let work = PendingAppend::new(dead_letters());
     let encoded = work.encode(HashRange::ALL, Codec::default()).unwrap();
     let bytes = Bytes::from(encoded.at(0, 0, SALT).concat());
     let header = Header::decode(&bytes, SALT).unwrap();
@@ -84,7 +84,7 @@ fn a_batch_of_letters_takes_what_is_counted() {
     });
     let (decoded, taken) = memory(|| chunk.decode(0).unwrap());
     assert_eq!(
-        decoded.batch.accounts[0].account.letters.len() as u64,
+        decoded.batch.accounts[0].account.dead_letters.len() as u64,
         LETTERS
     );
     assert!(taken.peak_bytes <= counted + REST, "{taken:?} of {counted}");
