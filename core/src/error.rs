@@ -3,6 +3,7 @@
 //! A variant is an outcome; its fields say where. Callers match on [`Error::disposition`], never on text. A bad record
 //! is data, not an error: it becomes a [`crate::origin::DeadLetter`].
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -186,6 +187,11 @@ impl Error {
         Error::Fatal {
             message: message.into(),
         }
+    }
+
+    /// Creates the error of a task that panicked. The message of a panic may quote a record, so it is not part of it.
+    pub fn panicked(what: impl fmt::Display) -> Self {
+        Error::fatal(format!("{what} panicked, which is a fault of hydrant"))
     }
 
     /// Stored bytes of this file are not what was written.

@@ -249,11 +249,7 @@ impl StageTask {
 
     /// Waits for the end of the stage.
     async fn ended(&mut self) -> Result<StageResult> {
-        // The message of a panic may quote a record, so it is not printed.
-        let panicked = |_| {
-            let name = self.name;
-            Error::fatal(format!("the {name} panicked, which is a fault of hydrant"))
-        };
+        let panicked = |_| Error::panicked(format!("the {}", self.name));
         (&mut self.task).await.map_err(panicked)?
     }
 

@@ -19,7 +19,7 @@ use hydrant_core::stream::SharedStream;
 use hydrant_core::{Context, Error, Position, Result, ShardId, Shutdown, StreamId};
 use hydrant_stream::delivery::{Delivery, Keys, Plan, Session, Upstream, deliver_into};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::batcher::{Batcher, Flight, InputChunk, ReadyBatch, position};
 use crate::config::{Config, InputSpec, Remembered};
@@ -139,12 +139,7 @@ pub async fn run_into(
         }
         done = sending.run(&mut tally) => done?,
     };
-    // A panic of the feeding task must not look like the end of the input.
-    if let Some(Err(failure)) = tasks.join_next().await {
-        return Err(Error::fatal(format!(
-            "the task that reads the input ended: {failure}"
-        )));
-    }
+    check_feeding(tasks.join_next().await)?;
     if let Some(error) = sending.input_error.take() {
         if sending.started.is_some() {
             tracing::warn!(
@@ -312,6 +307,14 @@ async fn feed(
         if chunks.send(chunk).await.is_err() || last {
             return;
         }
+    }
+}
+
+/// Fails if the feeding task panicked, which must not look like the end of the input.
+fn check_feeding(ended: Option<std::result::Result<(), JoinError>>) -> Result<()> {
+    match ended {
+        Some(Err(_)) => Err(Error::panicked("the task that reads the input")),
+        _ => Ok(()),
     }
 }
 
@@ -562,5 +565,24 @@ async fn or_never<F: Future>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_message_of_a_panic_over_the_input_is_withheld() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {
+            let line = r#"{"name":"Zoë"}"#;
+            panic!("byte index 12 is not a char boundary of {line}");
+        });
+        let error = check_feeding(tasks.join_next().await).expect_err("a panic");
+        let text = error.report();
+        assert!(text.contains("reads the input panicked"), "{text}");
+        assert!(!text.contains("Zoë"), "{text}");
+        check_feeding(None).expect("no panic");
     }
 }

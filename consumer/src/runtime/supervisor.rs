@@ -354,9 +354,8 @@ impl Supervisor {
                 let outcome = if error.is_cancelled() {
                     TaskOutcome::Lost
                 } else {
-                    TaskOutcome::Failed(Error::fatal(format!(
-                        "the task of shard `{shard}` panicked, which is a fault of hydrant"
-                    )))
+                    let task = format!("the task of shard `{shard}`");
+                    TaskOutcome::Failed(Error::panicked(task))
                 };
                 (shard, outcome)
             }
@@ -429,9 +428,7 @@ impl Supervisor {
                 return;
             }
             Ok(Observation::End(looked)) => self.end.judge(&self.shared, looked),
-            Err(_) => Err(Error::fatal(
-                "reading the state of the stream panicked, which is a fault of hydrant",
-            )),
+            Err(_) => Err(Error::panicked("reading the state of the stream")),
         };
         match end {
             Ok(true) => self.begin_drain(),

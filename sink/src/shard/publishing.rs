@@ -97,9 +97,7 @@ impl Publishing {
             // The hook of panics has logged it.
             _ => Ended {
                 publisher: None,
-                result: Err(Error::fatal(
-                    "the publish of an interval panicked, which is a fault of hydrant",
-                )),
+                result: Err(Error::panicked("the publish of an interval")),
             },
         });
     }

@@ -82,8 +82,7 @@ impl ProgressWriter {
         let Some(joined) = self.task.join_next().await else {
             return std::future::pending().await;
         };
-        let panicked =
-            |_| Error::fatal("a write of the ledger panicked, which is a fault of hydrant");
+        let panicked = |_| Error::panicked("a write of the ledger");
         let (progress, written) = joined.map_err(panicked)?;
         if written.is_ok() {
             self.owed.take_if(|owed| owed.progress == progress);

@@ -106,7 +106,8 @@ impl Means {
             let _ends = (under_way, taken);
             call()
         });
-        answer.await.map_err(io::Error::other)?
+        let panicked = |_| io::Error::other(crate::Error::panicked("a file call"));
+        answer.await.map_err(panicked)?
     }
 }
 

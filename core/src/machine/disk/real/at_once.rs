@@ -176,6 +176,18 @@ mod tests {
         })
     }
 
+    #[tokio::test]
+    async fn the_message_of_a_call_that_panics_is_withheld() {
+        let means = RealDisk::new().means;
+        let record = r#"{"name":"Zoë"}"#;
+        let call = move || -> std::io::Result<()> { panic!("cannot write {record}") };
+        let error = means.blocking(call).await.expect_err("a panic").to_string();
+        assert!(
+            error.contains("panicked") && !error.contains("Zoë"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn calls_are_made_in_place_and_answer() {
         let dir = tempfile::tempdir().unwrap();
