@@ -17,11 +17,11 @@ const RACERS: usize = 16;
 pub async fn conforms(make: impl AsyncFn() -> SharedLake) {
     objects_are_put_once(&*make().await).await;
     a_race_has_one_winner_and_all_read_its_body(&make().await).await;
-    staged_bytes_are_invisible_until_revealed_once(&*make().await).await;
+    uploaded_bytes_are_invisible_until_revealed_once(&*make().await).await;
     a_revealed_file_is_never_replaced(&*make().await).await;
     what_was_discarded_vanishes(&*make().await).await;
     an_upload_that_was_discarded_asks_for_another(&*make().await).await;
-    stagings_of_one_key_are_apart(&*make().await).await;
+    uploads_of_one_key_are_apart(&*make().await).await;
     lists_are_sorted_and_limited(&*make().await).await;
     ranges_are_parts_of_objects(&*make().await).await;
     a_dropped_upload_shows_nothing(&*make().await).await;
@@ -111,7 +111,7 @@ pub async fn a_race_has_one_winner_and_all_read_its_body(lake: &SharedLake) {
 }
 
 /// A file is invisible until it is revealed, visible afterwards, and a second reveal finds it done.
-pub async fn staged_bytes_are_invisible_until_revealed_once(lake: &dyn Lake) {
+pub async fn uploaded_bytes_are_invisible_until_revealed_once(lake: &dyn Lake) {
     let sealed = seal(lake, "t/date=2026-01-01/f.parquet", &["some ", "", "bytes"]).await;
     assert_eq!(sealed.key, "t/date=2026-01-01/f.parquet");
     assert_eq!(
@@ -199,7 +199,7 @@ pub async fn an_upload_that_was_discarded_asks_for_another(lake: &dyn Lake) {
 }
 
 /// Two workers that upload the same key do not write into each other's file.
-pub async fn stagings_of_one_key_are_apart(lake: &dyn Lake) {
+pub async fn uploads_of_one_key_are_apart(lake: &dyn Lake) {
     let mut a = must(lake.upload("t/f").await, "start an upload");
     let mut b = must(lake.upload("t/f").await, "start an upload");
     for _ in 0..3 {

@@ -272,8 +272,8 @@ impl Lake for BrokenLake {
 
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>> {
         if self.1 == BreakLake::SharesUploads {
-            for (upload, staged) in self.0.list_uploads().await? {
-                if staged == key {
+            for (upload, found) in self.0.list_uploads().await? {
+                if found == key {
                     self.0.discard(&upload).await?;
                 }
             }

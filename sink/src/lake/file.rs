@@ -152,7 +152,9 @@ impl FileLake {
     pub(super) fn path(&self, key: &str) -> Result<PathBuf> {
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
         if key.split('/').all(plain) {
-            Ok(self.root.join(key))
+            let path = self.root.join(key);
+            debug_assert!(path.starts_with(&self.root), "a key leaves the lake");
+            Ok(path)
         } else {
             Err(Error::refused(format!(
                 "`{key}` is not a valid key of an object in a lake"
@@ -396,14 +398,14 @@ impl Lake for FileLake {
     }
 
     async fn list_uploads(&self) -> Result<Vec<(String, String)>> {
-        let staged = self.hidden(&format!("{STAGING}/")).await?;
+        let uploads = self.hidden(&format!("{STAGING}/")).await?;
         let upload = |object: Object| {
             let key = &object.key[STAGING.len() + 1..];
             let key = key.rsplit_once(NONCE_MARK).map_or(key, |(key, _)| key);
             let key = key.to_owned();
             (object.key, key)
         };
-        Ok(staged.into_iter().map(upload).collect())
+        Ok(uploads.into_iter().map(upload).collect())
     }
 
     async fn tidy(&self, prefix: &str) -> Result<()> {

@@ -218,7 +218,7 @@ impl SinkShard {
 
     /// Seals the open interval and begins to publish it, after the one before it is visible.
     async fn seal(&mut self, why: Flush) -> Result<()> {
-        self.settle().await?;
+        self.finish_publish().await?;
         self.since = None;
         let Some(buffer) = self.buffer.take() else {
             return Ok(());
@@ -264,7 +264,7 @@ impl SinkShard {
     }
 
     /// Waits until the interval that is being published is visible. Cancel-safe.
-    async fn settle(&mut self) -> Result<()> {
+    async fn finish_publish(&mut self) -> Result<()> {
         if let Some(publishing) = &mut self.publishing {
             publishing.ended().await;
         }
@@ -331,7 +331,7 @@ impl ShardStage for SinkShard {
             let alone = self.is_short();
             self.seal(Flush::Size).await?;
             if alone {
-                self.settle().await?;
+                self.finish_publish().await?;
             }
             self.feed(batch, start).await?;
         }
@@ -428,7 +428,7 @@ impl ShardStage for SinkShard {
                 self.seal(why).await?;
             }
             if alone {
-                self.settle().await?;
+                self.finish_publish().await?;
             }
             let Some((batch, start)) = self.rest.take() else {
                 break;
@@ -439,7 +439,7 @@ impl ShardStage for SinkShard {
             }
         }
         if self.ended {
-            self.settle().await?;
+            self.finish_publish().await?;
             self.publish_end().await?;
         }
         // What is not visible is not progress.

@@ -415,7 +415,7 @@ fn marked(range: std::ops::Range<u64>) -> Read {
     Read::Batch(batch)
 }
 
-/// A process that has to make again what was staged, and where it reads that.
+/// A process that has to make again what was uploaded, and where it reads that.
 async fn heir_of(world: &SimWorld, dead: &SinkProcess) -> (SinkProcess, Events) {
     for (upload, _) in dead.lake.list_uploads().await.unwrap() {
         dead.lake.discard(&upload).await.unwrap();

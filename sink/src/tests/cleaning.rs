@@ -101,7 +101,7 @@ async fn what_a_failed_clean_up_left_is_removed_by_the_next_one() {
 
 /// When a record names the uploads, they are made visible before anything is removed.
 #[tokio::test]
-async fn stagings_that_the_newest_record_names_are_finished_first() {
+async fn uploads_that_the_newest_record_names_are_finished_first() {
     let world = world(1);
     let plan = OwnersPlan {
         hold_reveals: true,
@@ -157,7 +157,7 @@ async fn only_ones_own_are_removed() {
 
 /// Uploads that were meant to replace a vanished file are removed when another upload was chosen, and only then.
 #[tokio::test]
-async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
+async fn an_upload_that_was_to_replace_a_file_goes_when_another_was_chosen() {
     let world = world(1);
     let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
@@ -188,7 +188,7 @@ async fn a_staging_that_was_to_replace_a_file_goes_when_another_was_chosen() {
 
 /// A zombie whose uploads were removed collides and shows nothing.
 #[tokio::test]
-async fn a_zombie_whose_stagings_were_removed_does_no_harm() {
+async fn a_zombie_whose_uploads_were_removed_does_no_harm() {
     let world = world(1);
     let zombie = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut theirs, _) = zombie.claim("000000").await.unwrap();
@@ -259,7 +259,7 @@ async fn a_dropped_publish_is_cleaned_up_in_the_same_process() {
 
 /// When one file cannot be uploaded, the uploads of the other files are removed.
 #[tokio::test]
-async fn a_failed_staging_leaves_no_siblings() {
+async fn a_failed_upload_leaves_no_siblings() {
     let world = world(1);
     let process = ProcessSetup::named(&world, "a").run().await.unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();

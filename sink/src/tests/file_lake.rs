@@ -219,13 +219,13 @@ async fn a_directory_that_was_removed_is_no_failed_sync() {
 }
 
 #[tokio::test]
-async fn a_staging_is_invisible_and_used_once() {
+async fn an_upload_is_invisible_and_used_once() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     let sealed = uploaded(&lake, "t/d=1/x.parquet", "rows").await;
     assert!(lake.list("").await.unwrap().is_empty());
-    let staged_now = lake.list_uploads().await.unwrap();
-    assert_eq!(staged_now, [(sealed.upload.clone(), sealed.key.clone())]);
+    let uploads = lake.list_uploads().await.unwrap();
+    assert_eq!(uploads, [(sealed.upload.clone(), sealed.key.clone())]);
     assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Revealed);
     assert_eq!(lake.reveal(&sealed).await.unwrap(), Reveal::Already);
     assert!(lake.list_uploads().await.unwrap().is_empty());
@@ -256,7 +256,7 @@ async fn a_second_copy_is_discarded_and_another_file_is_an_alarm() {
 }
 
 #[tokio::test]
-async fn a_staging_that_was_removed_has_vanished() {
+async fn an_upload_that_was_removed_has_vanished() {
     let world = world(1);
     let lake = open(&world, "a").await.unwrap();
     let sealed = uploaded(&lake, "t/x.parquet", "rows").await;

@@ -137,7 +137,7 @@ pub(super) struct OwnersPlan {
     /// How long an upload takes to begin once it exists.
     pub(super) upload_delay: Duration,
     /// All uploads are removed before the next reveal.
-    pub(super) empty_stagings: bool,
+    pub(super) remove_uploads: bool,
     /// The reveals that are held back; they end the process instead.
     pub(super) hold_reveals: bool,
     pub(super) held: Vec<Sealed>,
@@ -183,7 +183,7 @@ impl LakeLayer for Between {
 
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal> {
         let mut plan = self.plan.lock().await;
-        if std::mem::take(&mut plan.empty_stagings) {
+        if std::mem::take(&mut plan.remove_uploads) {
             for (upload, _) in self.lake.list_uploads().await? {
                 self.lake.discard(&upload).await?;
             }

@@ -22,13 +22,13 @@ use crate::table::spec::TableRules;
 use crate::verify::{Depth, verify};
 
 #[tokio::test]
-async fn vanished_stagings_are_made_again_from_the_source() {
+async fn vanished_uploads_are_made_again_from_the_source() {
     let world = world(1);
     let (process, _) = between(
         &world,
         "a",
         OwnersPlan {
-            empty_stagings: true,
+            remove_uploads: true,
             ..OwnersPlan::default()
         },
     )

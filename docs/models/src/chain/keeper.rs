@@ -19,7 +19,7 @@ pub(super) struct Keeper {
     at: At,
     slot: u8,
     layout: Layout,
-    /// An upload made from the staged copy.
+    /// An upload made from the hidden copy.
     again: Option<UploadId>,
 }
 
@@ -160,8 +160,8 @@ impl Chain {
                     go("finds that it was finished before".into(), &|_, me| {
                         me.at = At::Marking
                     });
-                } else if self.rules.merged_is_staged {
-                    go("uploads the staged copy".into(), &|next, me| {
+                } else if self.rules.merged_has_copy {
+                    go("uploads the hidden copy".into(), &|next, me| {
                         me.again = Some(next.upload(maker, key, me.layout.rows));
                         me.at = At::Revealing;
                     });

@@ -1,5 +1,5 @@
 //! The chain of commits in a lake that has no rename: records put if their slot is free, files
-//! staged as uploads that become visible once, and everybody finishing what everybody began.
+//! uploaded invisibly that become visible once, and everybody finishing what everybody began.
 //!
 //! Two owners of one source shard, a keeper that merges, replays and expires files, an operator who
 //! gives up what is missing, a store that loses answers and lets requests land late, a bucket rule
@@ -75,14 +75,14 @@ struct Rules {
     conflict_repeated: bool,
     clean_up: CleanUp,
     deletes_first: bool,
-    merged_is_staged: bool,
+    merged_has_copy: bool,
     layouts_claimed: bool,
     layout_mark_seen: bool,
     expiry_recorded_first: bool,
     expires_visible: bool,
     replay_after_finish: bool,
     replay_of_whole: bool,
-    missing_is_not_staged: bool,
+    missing_is_not_uploaded: bool,
     missing_is_not_visible: bool,
     missing_by_rebuild: bool,
 }

@@ -48,9 +48,9 @@ impl Chain {
                 let Some(id) = at.newest_of(slot, kind) else {
                     continue;
                 };
-                let is_staged = self.rules.missing_is_not_staged && at.is_open(id);
+                let is_uploaded = self.rules.missing_is_not_uploaded && at.is_open(id);
                 let is_there = self.rules.missing_is_not_visible && at.has(id.0);
-                if !is_staged && !is_there {
+                if !is_uploaded && !is_there {
                     steps.change(
                         at,
                         || format!("the operator misses {}", name(id.0)),

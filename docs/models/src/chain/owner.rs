@@ -37,7 +37,7 @@ pub(super) struct Owner {
     upload: Option<UploadId>,
     /// Whether a put of the record has not been answered.
     unknown: bool,
-    /// The next interval, staged while this one is published.
+    /// The next interval, uploaded while this one is published.
     ahead: Option<Record>,
     started: bool,
 }
@@ -104,7 +104,7 @@ impl Chain {
         }
     }
 
-    fn drop_staged(next: &mut State, record: &Record) {
+    fn drop_uploads(next: &mut State, record: &Record) {
         for id in record.uploads.iter().flatten() {
             next.abort(*id);
         }
@@ -294,7 +294,7 @@ impl Chain {
             go(
                 format!("finds slot {slot} free and stages again"),
                 &|next, me| {
-                    Chain::drop_staged(next, &me.record);
+                    Chain::drop_uploads(next, &me.record);
                     me.slot -= 1;
                     me.record = Record {
                         to: me.record.from,
@@ -326,11 +326,11 @@ impl Chain {
         go(
             format!("finds another's record to {}", there.to),
             &|next, me| {
-                Chain::drop_staged(next, &me.record);
+                Chain::drop_uploads(next, &me.record);
                 if self.rules.ahead_dropped
                     && let Some(ahead) = me.ahead.take()
                 {
-                    Chain::drop_staged(next, &ahead);
+                    Chain::drop_uploads(next, &ahead);
                 }
                 me.record = there.clone();
                 me.finish();

@@ -26,14 +26,14 @@ fn rules() -> Rules {
         conflict_repeated: true,
         clean_up: CleanUp::Nothing,
         deletes_first: true,
-        merged_is_staged: true,
+        merged_has_copy: true,
         layouts_claimed: true,
         layout_mark_seen: true,
         expiry_recorded_first: true,
         expires_visible: true,
         replay_after_finish: true,
         replay_of_whole: true,
-        missing_is_not_staged: true,
+        missing_is_not_uploaded: true,
         missing_is_not_visible: true,
         missing_by_rebuild: true,
     }
@@ -195,7 +195,7 @@ pub(crate) fn checks() -> Vec<Check> {
                 ..publish()
             },
         ),
-        model("next interval staged beside publishing", running_ahead()),
+        model("next interval uploaded beside publishing", running_ahead()),
         model("clean-up", cleaning()),
         model("merge", merging()),
         model("two keepers, two merges, a crash", two_keepers()),
@@ -330,8 +330,8 @@ pub(crate) fn checks() -> Vec<Check> {
                 c.rules.deletes_first = false;
             },
         ),
-        mutant("chain: merged file not staged", merging(), |c| {
-            c.rules.merged_is_staged = false
+        mutant("chain: merged file without a hidden copy", merging(), |c| {
+            c.rules.merged_has_copy = false
         }),
         mutant("chain: expired before it is recorded", expiring(), |c| {
             c.rules.expiry_recorded_first = false;
@@ -354,8 +354,8 @@ pub(crate) fn checks() -> Vec<Check> {
                 c.rules.replay_of_whole = false;
             },
         ),
-        mutant("chain: given up while it is staged", giving_up(), |c| {
-            c.rules.missing_is_not_staged = false;
+        mutant("chain: given up while it is uploaded", giving_up(), |c| {
+            c.rules.missing_is_not_uploaded = false;
         }),
         mutant("chain: given up while it is visible", giving_up(), |c| {
             c.rules.missing_is_not_visible = false;
