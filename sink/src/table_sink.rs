@@ -144,6 +144,10 @@ impl Stage for TableSink {
         let resumed = resumed.filter(|progress| progress.to == to);
         let opening = Publisher::open(chain, finisher, opened.start, began, to, resumed);
         let mut publisher = opening.await?;
+        debug_assert_eq!(
+            publisher.to, to,
+            "what is pushed follows what the lake holds"
+        );
         publisher.clean_up().await;
         let stream_shard = StreamShard::new(&shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(shared, stream_shard, publisher)))

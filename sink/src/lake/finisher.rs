@@ -142,6 +142,7 @@ impl Finisher {
         generation: u32,
     ) -> Result<Vec<(usize, Sealed)>> {
         let (mut replaced, mut lacking) = (Vec::new(), Vec::new());
+        let count = vanished.len();
         for (index, _) in vanished {
             let record_key = chain.names.rebuild(commit.slot, index, generation);
             match chain.lake.get(&record_key).await? {
@@ -159,6 +160,7 @@ impl Finisher {
                 replaced.push((index, chosen.await?.sealed));
             }
         }
+        debug_assert_eq!(replaced.len(), count);
         Ok(replaced)
     }
 

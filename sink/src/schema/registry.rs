@@ -106,7 +106,8 @@ impl Registry {
             if current.number > 0 && joined.same_content(&current) {
                 return Ok(current);
             }
-            let next = joined.with_number(current.number + 1);
+            let number = current.number + 1;
+            let next = joined.with_number(number);
             let key = self.names.schema(next.number);
             let body = seal_body(&next);
             let put = retry_forever("put a schema", &self.random, || {
@@ -124,6 +125,10 @@ impl Registry {
                 }
                 Put::Exists(found) => current = self.learn(parse(&key, next.number, &found)?),
             }
+            debug_assert!(
+                current.number >= number,
+                "a schema that was learned is not forgotten"
+            );
         }
     }
 }

@@ -26,11 +26,8 @@ use crate::decode::{DecodeOutcome, DecodedRows, Decoder, Reject, RowOrigin};
 use crate::lake::position_hash::Positions;
 use crate::lake::{CommitCounts, Gap, OriginSum, TimeRange};
 use crate::schema::TableSchema;
-use crate::table::dead_letter::StoredDeadLetter;
+use crate::table::dead_letter::{STAGE, StoredDeadLetter};
 use crate::table::spec::TableRules;
-
-/// The value of `stage` in this sink's dead letters.
-const STAGE: &str = "sink";
 
 /// The most payload bytes of an interval's own dead letters: the offsets in their file have 31 bits.
 const DEAD_LETTER_PAYLOADS_MAX: u64 = 1 << 29;

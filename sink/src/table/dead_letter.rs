@@ -15,6 +15,9 @@ use hydrant_core::origin::DeadLetter;
 
 use crate::lake::position_hash::PositionHash;
 
+/// The value of `stage` in this sink's dead letters.
+pub(crate) const STAGE: &str = "sink";
+
 /// The memory that a dead letter takes beside its texts and its payload: 192 bytes, as much again for what it points
 /// to, and its columns when it becomes a row, which grow by doubling.
 const DEAD_LETTER_BYTES: u64 = 640;
@@ -62,6 +65,13 @@ impl StoredDeadLetter {
 /// # Errors
 /// Arrow refuses the arrays, which their construction rules out.
 pub fn dead_letter_batch(dead_letters: &[StoredDeadLetter]) -> Result<RecordBatch, ArrowError> {
+    let may_have_payload = |letter: &StoredDeadLetter| *letter.entry.stage == *STAGE;
+    debug_assert!(
+        dead_letters
+            .iter()
+            .all(|letter| letter.payload.is_none() || may_have_payload(letter)),
+        "the payload of an earlier stage was never scanned"
+    );
     let entries = || dead_letters.iter().map(|dead_letter| &dead_letter.entry);
     let text = |read: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(entries().map(read)))

@@ -98,14 +98,16 @@ impl FileLake {
 
     /// The first names in a directory behind `after`; no names when the directory does not exist.
     pub(super) async fn names(&self, dir: &Path, after: &str, most: usize) -> Result<Vec<Listed>> {
-        match self.context.disk.first(dir, after, most).await {
+        let names = match self.context.disk.first(dir, after, most).await {
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
             {
-                Ok(Vec::new())
+                return Ok(Vec::new());
             }
-            names => names.map_err(|e| Error::io("list", dir, e)),
-        }
+            names => names.map_err(|e| Error::io("list", dir, e))?,
+        };
+        debug_assert!(names.len() <= most && names.iter().all(|listed| *listed.name > *after));
+        Ok(names)
     }
 
     /// Whether `key`, which ends with a slash when it is a directory, starts with `prefix` or may hold keys that do.

@@ -120,6 +120,10 @@ impl Buffer {
             return;
         };
         let (sequence, sub) = batch.position(last);
+        debug_assert!(
+            batch.position(index).0 != sequence || mutant::is(Mutant::AggregatesCut),
+            "an interval ends between two aggregates"
+        );
         let accounts = batch.accounts.iter().map(|span| span.at);
         let duplicates = batch.duplicates.iter().map(|(at, _)| *at);
         let of_aggregate = accounts
