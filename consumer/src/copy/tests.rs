@@ -18,6 +18,8 @@ use super::*;
 use crate::runtime::testing::{RunningWorker, context, memory_stream};
 use crate::runtime::{RunSpec, Summary};
 
+mod pinned;
+
 /// Records at offsets from `first` on.
 pub(super) fn batch(first: u64, records: &[(Option<&[u8]>, &[u8])]) -> Batch {
     let mut segment = Vec::new();

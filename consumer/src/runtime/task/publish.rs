@@ -182,6 +182,31 @@ impl ShardTask {
         }
     }
 
+    /// Removes the pin from the ledger after the last attempt, if the output can hold nothing that is not confirmed and in
+    /// the ledger. What fails here is logged: the rules stay pinned.
+    pub(super) async fn unpin(&self) {
+        if self.shared.spec.pin.is_none() {
+            return;
+        }
+        let unpinned = async {
+            let known = self.claim.ledger.read().await?;
+            let clean = known.filter(|known| self.unconfirmed.is_within(known.to));
+            match clean {
+                Some(progress) if progress.pin.is_some() => {
+                    let progress = Progress {
+                        pin: None,
+                        ..progress
+                    };
+                    self.claim.ledger.write(&progress).await
+                }
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = unpinned.await {
+            tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
+        }
+    }
+
     pub(super) async fn give_back(&mut self) -> TaskOutcome {
         let random = &self.shared.spec.context.random;
         match retry_forever("giving a shard back", random, || {

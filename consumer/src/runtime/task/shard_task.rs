@@ -85,7 +85,7 @@ impl ShardTask {
             created_after_start,
             failures: 0,
             min_position: Position::Begin,
-            unconfirmed: Unconfirmed::NOTHING,
+            unconfirmed: Unconfirmed::Unknown,
         }
     }
 
@@ -134,13 +134,16 @@ impl ShardTask {
                 Disposition::Refused | Disposition::Fatal if self.passes(&error) => {
                     return self.pass(error).await;
                 }
-                Disposition::Refused | Disposition::Fatal => return TaskOutcome::Failed(error),
+                Disposition::Refused | Disposition::Fatal => {
+                    self.unpin().await;
+                    return TaskOutcome::Failed(error);
+                }
             };
             self.failures = self.failures.saturating_add(1);
             tokio::select! {
                 biased;
                 () = wanted(&mut self.control) => {
-                    // No attempt is under way. What one left in the output stays pinned in the ledger.
+                    self.unpin().await;
                     return self.give_back().await;
                 }
                 () = clock::sleep(wait) => {}
@@ -198,7 +201,7 @@ impl ShardTask {
         ))
     }
 
-    fn reprocess(&self) -> String {
+    pub(super) fn reprocess(&self) -> String {
         let spec = &self.shared.spec;
         let (url, app, from) = (spec.stream.url(), &spec.app, spec.start);
         format!("hydrant stream reprocess {url} --app {app} --from {from}")
@@ -315,11 +318,11 @@ impl ShardTask {
             self.shared.note_resumed(&self.claim.shard.id);
         }
         let ended = matches!(read, Read::End { .. });
-        let before = attempt.unpublished;
+        let before = (attempt.unpublished, self.unconfirmed);
         if let Err(error) = self.push(attempt, read).await {
             let is_ours = error.disposition() != Disposition::Fenced;
-            if before && is_ours && attempt.stage.outlives_a_failed_push() {
-                self.publish_before_failure(attempt).await;
+            if is_ours && attempt.stage.outlives_a_failed_push() {
+                self.publish_before_failure(attempt, before).await;
             }
             return Err(error);
         }
@@ -337,10 +340,22 @@ impl ShardTask {
         Ok(true)
     }
 
-    /// Publishes what was pushed before a push that failed. What fails here is logged: the caller has the cause.
-    async fn publish_before_failure(&mut self, attempt: &mut Attempt) {
+    /// Publishes what was pushed before a push that failed, whether anything is unpublished and what the output may hold
+    /// unconfirmed being as they were before it. What fails here is logged: the caller has the cause.
+    async fn publish_before_failure(
+        &mut self,
+        attempt: &mut Attempt,
+        (unpublished, unconfirmed): (bool, Unconfirmed),
+    ) {
+        if !unpublished && self.unconfirmed == unconfirmed {
+            return;
+        }
         let published = match self.publish(attempt, Flush::Drain).await {
-            Ok(()) => self.write_now(attempt).await,
+            Ok(()) => {
+                // A stage that can still publish has sent nothing of what failed.
+                self.unconfirmed = unconfirmed;
+                self.write_now(attempt).await
+            }
             failed => failed,
         };
         if let Err(error) = published {

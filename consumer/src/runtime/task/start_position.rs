@@ -12,6 +12,9 @@
 //! would make of them. An output that reports the progress itself ([`Stage::resume`](hydrant_core::stage::Stage::resume)) holds nothing past it, so it
 //! needs no pin.
 //!
+//! The pin is removed, too, when the task fails for good or gives the claim back after a failed attempt, if the output
+//! holds nothing that is unconfirmed: the remedy may be other rules.
+//!
 //! A successor cannot know how far its predecessor got, only that it did not get past the tip at the takeover. Once the
 //! successor has confirmed everything up to that tip, it can stop cleanly. Where the stream does not know its tip, the
 //! reader has passed it once it has reported that nothing is left.
@@ -30,7 +33,10 @@ impl ShardTask {
         let resumed = self.shared.spec.stage.resume(&self.claim.shard).await?;
         let in_ledger = self.claim.ledger.read().await?;
         let (mut progress, unconfirmed) = self.start_point(resumed, in_ledger.clone()).await?;
-        self.unconfirmed = self.unconfirmed.max(unconfirmed);
+        if self.unconfirmed == Unconfirmed::Unknown {
+            // Of an earlier attempt this task knows itself what it sent.
+            self.unconfirmed = unconfirmed;
+        }
         if progress.to < self.min_position {
             // What the reader had seen there nobody has said.
             progress.to = self.min_position;
@@ -121,15 +127,17 @@ impl ShardTask {
     fn refusal(&self, pinned: &Pin) -> Error {
         let (spec, shard) = (&self.shared.spec, &self.claim.shard.id);
         Error::refused(format!(
-            "app `{}` did not stop cleanly and left unconfirmed output of shard `{shard}` under policy `{}`, but now runs \
-             under {}: start it once more with the former policy or filters (and, after an upgrade, the former version \
-             of Hydrant), let it catch up, stop it with SIGTERM, then change them",
+            "app `{}` worked on shard `{shard}` under other rules (policy, or filters and `--on-poison`: digest `{}`, now \
+             {}) and did not stop cleanly: start it once more with the former rules (and, after an upgrade, the former \
+             version of Hydrant), let it catch up and stop it with SIGTERM, then change them. If it cannot catch up, send \
+             all records again, as new ones, with `{}`",
             spec.app,
             pinned.digest,
             match &spec.pin {
-                Some(digest) => format!("policy `{digest}`"),
+                Some(digest) => format!("`{digest}`"),
                 None => "none".to_owned(),
             },
+            self.reprocess(),
         ))
     }
 }

@@ -6,6 +6,8 @@ use hydrant_core::position::Position;
 /// Up to where the output may hold unconfirmed records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unconfirmed {
+    /// The ledger was not read yet.
+    Unknown,
     /// Up to this position.
     Through(Position),
     /// Up to the tip at the take-over, which the stream does not know.
@@ -26,6 +28,7 @@ impl Unconfirmed {
     /// Whether everything is confirmed once everything up to `published` is. An ended shard holds nothing more.
     pub(crate) fn is_within(self, published: Position) -> bool {
         match self {
+            Unconfirmed::Unknown => false,
             Unconfirmed::Through(position) => published >= position,
             Unconfirmed::UntilIdle => published == Position::End,
         }

@@ -1,5 +1,9 @@
+use async_trait::async_trait;
+use hydrant_core::error::{Error, Result};
+use hydrant_core::stage::{Opened, ShardStage};
+use hydrant_testing::layer::StageLayer;
+
 use super::*;
-use hydrant_core::error::Error;
 
 impl World {
     fn pinned(&mut self, digest: &str) -> RunSpec {
@@ -69,6 +73,45 @@ async fn after_a_death_only_the_same_policy_continues() {
     spec.exit_at_end = true;
     RunningWorker::start(spec).ended().await.unwrap();
     world.assert_complete();
+}
+
+/// Confirms everything before the error.
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_fails_for_good_frees_the_policy() {
+    let mut world = World::new(1, true);
+    world.stream.append("a", 10, 0);
+    let worker = RunningWorker::start(world.pinned("old"));
+    until("all outputs", || world.log.records().len() == 10).await;
+    world
+        .stream
+        .fail_reads("a", vec![Error::fatal("the disk is gone")]);
+    let error = worker.ended().await.unwrap_err();
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+    assert_eq!((world.pin(), world.leases.to("a")), (None, p(9)));
+}
+
+#[derive(Debug)]
+struct NeverOpens(PlainStage);
+
+#[async_trait]
+impl StageLayer for NeverOpens {
+    fn below(&self) -> &dyn Stage {
+        &self.0
+    }
+
+    async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
+        Err(Error::refused("the output is not there"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stage_that_was_never_open_frees_the_policy() {
+    let mut world = World::new(1, true);
+    let mut spec = world.spec(Layered(NeverOpens(PlainStage::new(&Arc::default()))));
+    spec.pin = Some("old".to_owned());
+    let error = RunningWorker::start(spec).ended().await.unwrap_err();
+    assert!(error.to_string().contains("is not there"), "{error}");
+    assert_eq!(world.pin(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ fn a_policy_changes_after_a_clean_stop_and_is_refused_after_a_death() {
             "app `hydrant-transform`",
             "shard `000000`",
             "did not stop cleanly",
-            "former policy",
+            "former rules",
         ],
     );
     assert!(refused.err.contains("SIGTERM"), "{refused:?}");
