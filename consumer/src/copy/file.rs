@@ -46,7 +46,6 @@ impl FileText {
         let dir = directory(path);
         std::fs::create_dir_all(dir).map_err(|error| Error::directory("create", dir, error))?;
         let mut records = AppendedFile::open(path)?;
-        records.lock()?;
         if records.end > 0 && !continues {
             return Err(Error::refused(format!(
                 "`{}` is not empty: name another file, or an `--app NAME`, under which a copy appends to the file and \
@@ -110,6 +109,17 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+fn lock(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::refused(format!(
+            "`{}` is being written by another process: write to another file, or stop that one",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+    }
+}
+
 /// An open file and how much of it is whole.
 struct AppendedFile {
     path: PathBuf,
@@ -125,7 +135,8 @@ struct AppendedFile {
 }
 
 impl AppendedFile {
-    /// Opens the file at `path`, and makes it, with a durable name, where it does not exist.
+    /// Opens the file at `path`, and makes it, with a durable name, where it does not exist. Holds its lock until it is
+    /// closed.
     fn open(path: &Path) -> Result<Self> {
         let opened = OpenOptions::new()
             .read(true)
@@ -133,6 +144,8 @@ impl AppendedFile {
             .create(true)
             .open(path);
         let file = opened.map_err(|error| Error::io("open", path, error))?;
+        lock(&file, path)?;
+        // Under the lock: what another process wrote before it let go counts.
         let metadata = file.metadata();
         let end = metadata.map_err(|error| Error::io("look at", path, error))?;
         let dir = directory(path);
@@ -146,18 +159,6 @@ impl AppendedFile {
             is_dirty: false,
             has_lost: false,
         })
-    }
-
-    /// Takes the lock of the file until it is closed.
-    fn lock(&self) -> Result<()> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(Error::refused(format!(
-                "`{}` is being written by another process: write to another file, or stop that one",
-                self.path.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &self.path, error)),
-        }
     }
 
     /// Ends a line that a death left without its end.

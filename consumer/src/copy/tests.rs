@@ -308,6 +308,32 @@ async fn foreign_files_and_second_writers_are_refused() {
     assert!(error.contains("another process"), "{error}");
 }
 
+/// Another copy writes its last text and ends while this one opens the file.
+#[test]
+fn a_file_is_measured_under_its_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..50 {
+        let path = dir.path().join(n.to_string());
+        let open = || FileText::open(&path, CopyFormat::Ndjson, false);
+        let mut first = open().unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                loop {
+                    match open() {
+                        Err(error) if error.to_string().contains("another process") => {}
+                        opened => return opened,
+                    }
+                }
+            });
+            std::thread::sleep(Duration::from_millis(1));
+            first.write(b"precious\n").unwrap();
+            drop(first);
+            let error = second.join().unwrap().err().expect("it is refused");
+            assert!(error.to_string().contains("is not empty"), "{error}");
+        });
+    }
+}
+
 #[tokio::test]
 async fn poison_stops_waits_or_becomes_a_dead_letter() {
     let dir = tempfile::tempdir().unwrap();
