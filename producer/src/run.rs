@@ -453,8 +453,10 @@ impl Sending {
                 let ready = self.batcher.flush();
                 self.plan(ready);
             } else if self.shutdown.is_draining() {
-                // None of it was accepted: the next run reads it again.
+                // None of it was accepted: the next run reads it again. The input ends with it, since what comes behind it
+                // may be of the file that is on its way, and would be stored behind a gap.
                 self.waiting.clear();
+                self.chunks = None;
             } else if !self.flights.is_empty() || !self.turn().await? {
                 return Ok(());
             }

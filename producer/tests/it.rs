@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "it/draining.rs"]
+mod draining;
 #[path = "it/files.rs"]
 mod files;
 #[path = "it/follow.rs"]

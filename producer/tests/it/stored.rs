@@ -38,30 +38,35 @@ pub(crate) async fn open(dir: &Path, name: &str) -> SharedStream {
 pub(crate) fn records(dir: &Path, name: &str) -> Vec<StreamRecord> {
     block_on(async {
         let stream = open(dir, name).await;
-        let map = stream.shards().await.unwrap();
         let context = Context::system(64 << 20).unwrap();
-        let mut all = Vec::new();
-        for shard in by_lineage(&map) {
-            let at = OpenAt::after(Position::Begin);
-            let mut reader = stream.reader(&shard, at, &context.budget).await.unwrap();
-            loop {
-                match reader.next().await.unwrap() {
-                    Read::Batch(batch) => all.extend(batch.records.iter().map(|entry| {
-                        StreamRecord {
-                            key: batch
-                                .key(entry)
-                                .map(|key| String::from_utf8_lossy(key).into_owned()),
-                            payload: batch.payload(entry).to_vec(),
-                            stamp: entry.stamp,
-                        }
-                    })),
-                    Read::Idle { .. } | Read::End { .. } => break,
-                    gap @ Read::Gap { .. } => panic!("{gap:?}"),
-                }
+        records_of(&stream, &context).await
+    })
+}
+
+/// Like [`records`], of an open stream.
+pub(crate) async fn records_of(stream: &SharedStream, context: &Context) -> Vec<StreamRecord> {
+    let map = stream.shards().await.unwrap();
+    let mut all = Vec::new();
+    for shard in by_lineage(&map) {
+        let at = OpenAt::after(Position::Begin);
+        let mut reader = stream.reader(&shard, at, &context.budget).await.unwrap();
+        loop {
+            match reader.next().await.unwrap() {
+                Read::Batch(batch) => all.extend(batch.records.iter().map(|entry| {
+                    StreamRecord {
+                        key: batch
+                            .key(entry)
+                            .map(|key| String::from_utf8_lossy(key).into_owned()),
+                        payload: batch.payload(entry).to_vec(),
+                        stamp: entry.stamp,
+                    }
+                })),
+                Read::Idle { .. } | Read::End { .. } => break,
+                gap @ Read::Gap { .. } => panic!("{gap:?}"),
             }
         }
-        all
-    })
+    }
+    all
 }
 
 fn by_lineage(map: &ShardMap) -> Vec<hydrant_core::ShardId> {
