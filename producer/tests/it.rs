@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "it/damaged.rs"]
+mod damaged;
 #[path = "it/draining.rs"]
 mod draining;
 #[path = "it/files.rs"]

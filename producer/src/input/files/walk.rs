@@ -126,10 +126,16 @@ impl InputWalk {
         self.find_gone();
         for mut live in self.take_up()? {
             self.failures.log_last();
-            if let ReadOutcome::Failed(error) = self.read_live(&mut live)? {
-                self.fail(error.into());
+            match self.read_live(&mut live)? {
+                ReadOutcome::End => self.end_quiet(live)?,
+                // The next run reads on.
+                ReadOutcome::Failed(error) => self.fail(error.into()),
+                // If an input leads to it, it is looked at below, else by the next run.
+                ReadOutcome::Truncated => {
+                    live.entry.id.map(|id| self.seen.remove(&id));
+                }
+                ReadOutcome::Block => {}
             }
-            self.end_quiet(live)?;
         }
         for input in self.inputs.clone() {
             self.failures.log_last();

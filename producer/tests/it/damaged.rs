@@ -1,0 +1,78 @@
+//! Files at no input's path that cannot be read for a while: what stands behind the failure is sent once it can be read.
+
+use std::fs;
+use std::path::Path;
+
+use crate::files::{LEDGER, append, gzip, run, stored};
+use crate::process::fails;
+
+fn lines(numbers: std::ops::Range<u32>) -> String {
+    numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect()
+}
+
+/// Compressed lines, all of which the second part completes: until then the file ends in the middle.
+fn packed() -> (Vec<u8>, Vec<u8>) {
+    let member = gzip(lines(10..2_000).as_bytes());
+    let (start, end) = member.split_at(member.len() / 2);
+    (
+        [gzip(lines(0..10).as_bytes()), start.to_vec()].concat(),
+        end.to_vec(),
+    )
+}
+
+fn append_bytes(path: &Path, bytes: &[u8]) {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+/// Each number below `end` is stored once, whatever was rotated meanwhile.
+fn assert_all(dir: &Path, end: u32) {
+    let mut found = stored(dir);
+    found.sort();
+    let mut wanted: Vec<String> = lines(0..end).lines().map(str::to_owned).collect();
+    wanted.sort();
+    let lost = wanted
+        .iter()
+        .filter(|one| found.binary_search(one).is_err());
+    assert_eq!(lost.count(), 0, "records are in no stream");
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn what_is_left_of_a_rest_that_could_not_be_read_is_sent_by_a_later_run() {
+    type Rotate = fn(&Path, &[u8]) -> &'static str;
+    let compressed: Rotate = |dir, start| {
+        append(&dir.join("app"), &lines(0..5));
+        run(dir, &["--input", "app"]);
+        fs::write(dir.join("app.1.gz"), start).unwrap();
+        fs::remove_file(dir.join("app")).unwrap();
+        "app.1.gz"
+    };
+    let renamed_long_ago: Rotate = |dir, start| {
+        fs::write(dir.join("app"), gzip(lines(0..10).as_bytes())).unwrap();
+        run(dir, &["--input", "app"]);
+        fs::write(dir.join("app"), start).unwrap();
+        fs::rename(dir.join("app"), dir.join("app.1")).unwrap();
+        let file = fs::File::options()
+            .write(true)
+            .open(dir.join("app.1"))
+            .unwrap();
+        let hours = std::time::Duration::from_secs(7_200);
+        let written = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(written - hours).unwrap();
+        "app.1"
+    };
+    for rotate in [compressed, renamed_long_ago] {
+        let dir = tempfile::tempdir().unwrap();
+        let (start, end) = packed();
+        let rest = rotate(dir.path(), &start);
+        append(&dir.path().join("app"), &lines(2_000..2_002));
+        let args = [LEDGER, &["--input", "app"]].concat();
+        let said = fails(dir.path(), &args, 1);
+        assert!(said.contains(rest), "{said}");
+        append_bytes(&dir.path().join(rest), &end);
+        run(dir.path(), &["--input", "app"]);
+        assert_all(dir.path(), 2_002);
+    }
+}
