@@ -125,6 +125,8 @@ pub struct FilePart {
     pub opens: Option<Box<FileEntry>>,
     /// What may be noted once the chunk is stored.
     pub mark: Option<Box<FileEntry>>,
+    /// The numbers of files that the ledger need not remember any more.
+    pub forgets: Vec<u32>,
 }
 
 impl InputChunk {
@@ -141,7 +143,7 @@ impl InputChunk {
         self.bytes() + size_of_val(&self.records[..]) as u64
     }
 
-    /// Whether it has no record, but only a note of a file for the ledger.
+    /// Whether it has no record, but only a note of files for the ledger.
     pub(crate) fn is_note(&self) -> bool {
         self.records.is_empty() && self.refused.is_empty()
     }
@@ -183,6 +185,7 @@ impl InputChunk {
                 opens: self.part.opens.take(),
                 // The place behind the first part is not known.
                 mark: None,
+                forgets: Vec::new(),
             },
         })
     }

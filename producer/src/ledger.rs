@@ -13,7 +13,7 @@
 //! Refuses: a ledger of another name, stream, incarnation or kind of input, and one that it cannot read. Whether a
 //! file is the one that it was is not decided here: see `input::files`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use bytes::Bytes;
 use hydrant_core::disk::{self, Lock, LockKind, SharedDisk};
 use hydrant_core::{Context, Error, Result, StreamId};
 
-use crate::input::files::file::FileIdentity;
 use crate::input::files::glob::is_absence;
 
 mod body;
@@ -224,6 +223,8 @@ pub struct LedgerProgress {
     pub index: u64,
     /// Files by their numbers.
     pub files: BTreeMap<u32, FileEntry>,
+    /// The numbers of files that need not be remembered any more.
+    pub forgotten: BTreeSet<u32>,
 }
 
 impl LedgerProgress {
@@ -235,42 +236,12 @@ impl LedgerProgress {
                 None => body.files.push(entry.clone()),
             }
         }
+        body.files
+            .retain(|file| !self.forgotten.contains(&file.number));
         if !body.files.is_empty() {
             body.next_index = body.files.iter().map(|file| file.index).sum();
-            forget(&mut body.files, is_there);
         }
     }
-}
-
-/// How many files that have ended are remembered, so that a copy of one is known.
-const ENDED_MAX: usize = 4_096;
-
-/// Whether a file is where it was seen last, as far as that can be looked at: it would be taken for a new one.
-fn is_there(file: &FileEntry) -> bool {
-    file.id.is_some() && FileIdentity::look(&file.path).map_or(true, |found| found == file.id)
-}
-
-/// Forgets the oldest files that have ended and are not there any more; of a file that was truncated and read again,
-/// the last entry is what is there.
-fn forget(files: &mut Vec<FileEntry>, is_there: impl Fn(&FileEntry) -> bool) {
-    let mut over = files
-        .iter()
-        .filter(|file| file.ended)
-        .count()
-        .saturating_sub(ENDED_MAX);
-    if over == 0 {
-        return;
-    }
-    let last: BTreeMap<PathBuf, u32> = files
-        .iter()
-        .map(|file| (file.path.clone(), file.number))
-        .collect();
-    files.retain(|file| {
-        let is_last = last.get(&file.path) == Some(&file.number);
-        let forgotten = over > 0 && file.ended && !(is_last && is_there(file));
-        over -= usize::from(forgotten);
-        !forgotten
-    });
 }
 
 #[cfg(test)]

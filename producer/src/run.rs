@@ -245,6 +245,13 @@ impl Way {
         self.durable.contains_key(&number)
     }
 
+    /// Forgets files that are not on their way and never come again.
+    fn forget(&mut self, numbers: &[u32]) {
+        for number in numbers.iter().filter(|number| **number != self.number) {
+            self.durable.remove(number);
+        }
+    }
+
     /// Begins with the file of this number, at `start` if it was not on its way before. Nothing is on its way.
     async fn turn_to(&mut self, number: u32, origin: &str, start: u64) -> Result<()> {
         if let Some(session) = self.session.take() {
@@ -464,8 +471,14 @@ impl Sending {
         Ok(())
     }
 
-    /// Takes note of a file that brings no record.
+    /// Takes note of a file that brings no record, and of files that are not remembered any more.
     fn note(&mut self, chunk: InputChunk) {
+        if let Some(ledger_writer) = &mut self.ledger_writer
+            && !chunk.part.forgets.is_empty()
+        {
+            ledger_writer.forget(&chunk.part.forgets);
+            self.way.forget(&chunk.part.forgets);
+        }
         let Some(mark) = chunk.part.mark else {
             return;
         };

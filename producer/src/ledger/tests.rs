@@ -258,36 +258,13 @@ async fn each_file_has_a_place_of_its_own() {
         (ledger.files(), ledger.next_index()),
         (&[entry(0, 6), ended][..], 10)
     );
-}
-
-#[test]
-fn of_many_files_that_have_ended_the_oldest_that_are_gone_are_forgotten() {
-    let ended = |number| FileEntry {
-        ended: true,
-        ..entry(number, 1)
-    };
-    let mut files = vec![entry(0, 1)];
-    files.extend((1..=ENDED_MAX as u32 + 3).map(ended));
-    files.push(entry(9_999, 1));
-    forget(&mut files, |file| file.number == 2);
-    let numbers: Vec<u32> = files.iter().map(|file| file.number).collect();
-    assert_eq!(files.len(), ENDED_MAX + 2);
-    assert_eq!(
-        (&numbers[..3], numbers.last()),
-        (&[0, 2, 5][..], Some(&9_999))
-    );
-}
-
-#[test]
-fn of_a_file_that_was_truncated_again_and_again_the_oldest_entries_are_forgotten() {
-    let ended = |number| FileEntry {
-        ended: true,
-        path: PathBuf::from("/f"),
-        ..entry(number, 1)
-    };
-    let mut files: Vec<_> = (0..=ENDED_MAX as u32 + 3).map(ended).collect();
-    forget(&mut files, |_| true);
-    assert_eq!((files.len(), files[0].number), (ENDED_MAX, 4));
+    // A note that comes late does not bring it back.
+    let mut writer = LedgerWriter::new(ledger);
+    writer.forget(&[2]);
+    writer.note_file(entry(2, 4));
+    writer.finish(&Shutdown::new()).await.unwrap();
+    drop(writer);
+    assert_eq!(open().await.unwrap().files(), [entry(0, 6)]);
 }
 
 #[tokio::test]

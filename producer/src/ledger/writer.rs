@@ -60,6 +60,12 @@ impl LedgerWriter {
         self.due.get_or_insert(self.last + CADENCE);
     }
 
+    /// Notes that files need not be remembered any more.
+    pub(crate) fn forget(&mut self, numbers: &[u32]) {
+        self.wanted.forgotten.extend(numbers);
+        self.due.get_or_insert(self.last + CADENCE);
+    }
+
     /// Notes a file of which nothing was sent yet; answers by what [`LedgerWriter::has_written`] knows it.
     pub(crate) fn open_file(&mut self, entry: FileEntry) -> u64 {
         self.note_file(entry);
@@ -187,6 +193,7 @@ impl LedgerWriter {
             Err(error) => {
                 // What was noted meanwhile is newer.
                 self.wanted.index = self.wanted.index.max(tried.index);
+                self.wanted.forgotten.extend(tried.forgotten);
                 for (number, entry) in tried.files {
                     self.wanted.files.entry(number).or_insert(entry);
                 }

@@ -114,6 +114,18 @@ impl ChunkSender {
         self.send(LineBlock::default(), entry.index..entry.index, part)
     }
 
+    /// Notes that the ledger need not remember the files of these numbers any more.
+    pub(super) fn forget(&mut self, numbers: Vec<u32>) -> Result<(), ConsumerGone> {
+        if !self.by_file || numbers.is_empty() {
+            return Ok(());
+        }
+        let part = FilePart {
+            forgets: numbers,
+            ..FilePart::default()
+        };
+        self.send(LineBlock::default(), 0..0, part)
+    }
+
     pub(super) fn fail(&self, error: Error) {
         // Without a receiver the process is ending.
         drop(self.chunks.blocking_send(Err(error)));
@@ -208,6 +220,7 @@ impl<R: io::Read> OpenFile<R> {
             origin: Arc::clone(&self.origin),
             opens,
             mark,
+            forgets: Vec::new(),
         };
         let end = self.reader.next_index();
         let indexes = std::mem::replace(&mut self.sent, end)..end;

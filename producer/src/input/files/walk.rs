@@ -158,7 +158,7 @@ impl InputWalk {
                 self.read(&path)?;
             }
         }
-        Ok(())
+        self.forget()
     }
 
     /// Reads one file, after what is left of the ones that had its path.
@@ -320,6 +320,16 @@ impl InputWalk {
         if live.is_opened || self.known.contains(live.entry.number) {
             self.known.insert(live.entry.clone());
         }
+    }
+
+    /// Forgets the oldest files that have ended and are gone. Each is looked at, as far as it can be: one that is where it was
+    /// seen last would be taken for a new one.
+    fn forget(&mut self) -> Result<(), ConsumerGone> {
+        let forgotten = self.known.forget(|file| {
+            let is_there = |found| found == file.id;
+            file.id.is_some() && FileIdentity::look(&file.path).map_or(true, is_there)
+        });
+        self.sender.forget(forgotten)
     }
 
     fn find_gone(&mut self) {

@@ -31,6 +31,9 @@ const QUIET_REMOVED: Duration = Duration::from_secs(5);
 /// When a file that failed is looked at again although it did not grow.
 const FAILED_AGAIN: Duration = Duration::from_secs(60);
 
+/// How often files that have ended are looked at, to forget those that are gone.
+const FORGET: Duration = Duration::from_secs(60);
+
 /// Files that are open at once: each costs a descriptor.
 const OPEN_MAX: usize = 512;
 
@@ -81,7 +84,12 @@ impl InputWalk {
         self.refuse_failed()?;
         let mut files: Vec<_> = rests.map(|live| Followed::new(live, false, None)).collect();
         let mut watch = DirectoryWatch::new();
+        let mut forgets = clock::now();
         loop {
+            if clock::now() >= forgets {
+                self.forget()?;
+                forgets = clock::now() + FORGET;
+            }
             let mut busy = self.discover(&mut files, &mut watch)?;
             let mut n = 0;
             while n < files.len() {
