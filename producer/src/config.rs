@@ -74,7 +74,8 @@ pub struct ProducerArgs {
     /// of these the input holds (`auto`) [default: auto]
     #[arg(long, value_name = "auto|ndjson|json")]
     pub format: Option<String>,
-    /// What to do with a last record that has no line end: `wait` for the rest of it, or `send` it as it is
+    /// What to do with a last record that has no line end: `wait` for the rest of it, or `send` it as it is; with
+    /// `--follow`, that of a plain file waits until the file was renamed and is left
     /// [default: wait with a ledger, else send]
     #[arg(long, value_name = "wait|send")]
     pub at_end: Option<String>,

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::files::{LEDGER, append, gzip, run, stored};
-use crate::process::fails;
+use crate::process::{RunningProducer, await_some, fails};
+use crate::unlookable::await_said;
+
+const FOLLOWED: &[&str] = &["--follow", "--linger", "2ms", "--input"];
 
 fn lines(numbers: std::ops::Range<u32>) -> String {
     numbers.map(|n| format!("{{\"n\":{n}}}\n")).collect()
@@ -37,6 +40,13 @@ fn assert_all(dir: &Path, end: u32) {
         .filter(|one| found.binary_search(one).is_err());
     assert_eq!(lost.count(), 0, "records are in no stream");
     assert_eq!(found, wanted);
+}
+
+fn await_all(dir: &Path, end: u32) {
+    await_some("the records", || {
+        (stored(dir).len() >= end as usize).then_some(())
+    });
+    assert_all(dir, end);
 }
 
 #[test]
@@ -75,4 +85,69 @@ fn what_is_left_of_a_rest_that_could_not_be_read_is_sent_by_a_later_run() {
         run(dir.path(), &["--input", "app"]);
         assert_all(dir.path(), 2_002);
     }
+}
+
+#[test]
+fn a_followed_rest_that_could_not_be_read_is_read_on_once_it_can_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let (start, end) = packed();
+    append(&path("app"), &lines(0..5));
+    run(dir.path(), &["--input", "app"]);
+    fs::write(path("app.1.gz"), start).unwrap();
+    fs::remove_file(path("app")).unwrap();
+    append(&path("app"), &lines(2_000..2_002));
+    let said = path("said");
+    let args = [LEDGER, FOLLOWED, &["app"]].concat();
+    let running = RunningProducer::start_saying(dir.path(), &args, &said);
+    await_said(&said, &["WARN", "app.1.gz", "tries it again"]);
+    append_bytes(&path("app.1.gz"), &end);
+    await_all(dir.path(), 2_002);
+    running.terminate();
+}
+
+#[test]
+fn a_followed_file_that_is_renamed_while_it_cannot_be_read_is_found_again() {
+    for ledger in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (start, end) = packed();
+        fs::write(path("app"), start).unwrap();
+        let said = path("said");
+        let to = if ledger { LEDGER } else { &LEDGER[..4] };
+        let args = [to, FOLLOWED, &["app"]].concat();
+        let running = RunningProducer::start_saying(dir.path(), &args, &said);
+        await_said(&said, &["WARN", "tries it again"]);
+        fs::rename(path("app"), path("app.1")).unwrap();
+        append(&path("other"), "wakes it\n");
+        // It has seen that no input leads to the file any more.
+        append(&path("app"), &lines(2_000..2_001));
+        await_some("the next file", || {
+            let has = |one: &String| one == "{\"n\":2000}";
+            stored(dir.path()).iter().any(has).then_some(())
+        });
+        append_bytes(&path("app.1"), &end);
+        await_all(dir.path(), 2_001);
+        running.terminate();
+    }
+}
+
+#[test]
+fn a_renamed_file_that_is_truncated_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    append(&path("app"), &lines(0..5));
+    let said = path("said");
+    let args = [LEDGER, FOLLOWED, &["app"]].concat();
+    let running = RunningProducer::start_saying(dir.path(), &args, &said);
+    await_some("the stream", || {
+        path("raw/manifest.json").exists().then_some(())
+    });
+    await_all(dir.path(), 5);
+    fs::rename(path("app"), path("app.1")).unwrap();
+    append(&path("app"), &lines(5..6));
+    await_all(dir.path(), 6);
+    fs::write(path("app.1"), "").unwrap();
+    await_said(&said, &["WARN", "is gone", "lines=5"]);
+    running.terminate();
 }

@@ -278,6 +278,120 @@ fn a_name_that_is_no_text_is_remembered_as_it_is() {
     );
 }
 
+/// The numbers that one shard holds, in its order.
+fn numbers(dir: &Path) -> Vec<u64> {
+    let number = |payload: Vec<u8>| {
+        let value: Value = serde_json::from_slice(&payload).unwrap();
+        value["n"].as_u64().unwrap()
+    };
+    let all = records(dir, "raw").into_iter();
+    all.map(|one| number(one.payload)).collect()
+}
+
+/// More than a file has read in one turn, of which nothing was read when it was renamed.
+#[test]
+fn a_renamed_file_with_much_unread_is_read_to_its_end_before_its_successor() {
+    let line = |n: u64| format!("{{\"n\":{n},\"pad\":\"{:0500}\"}}\n", 0);
+    let (all, first) = (20_000, 10);
+    for (input, is_running) in [("app.log", false), ("app.log*", true), ("app.log", true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let more = ["--follow", "--linger", "2ms", "--input", input];
+        let args = [crate::files::LEDGER, &more].concat();
+        append(&path("app.log"), &(0..first).map(line).collect::<String>());
+        let await_index = |wanted| {
+            await_some("all to be noted", || {
+                ledger_index(&path("ledger.json")).filter(|noted| *noted == wanted)
+            });
+        };
+        let mut running = Some(RunningProducer::start(dir.path(), &args));
+        await_index(first);
+        if is_running {
+            running.as_mut().unwrap().signal("-STOP");
+        } else {
+            running.take().unwrap().terminate();
+        }
+        append(
+            &path("app.log"),
+            &(first..all - 100).map(line).collect::<String>(),
+        );
+        fs::rename(path("app.log"), path("app.log.1")).unwrap();
+        append(
+            &path("app.log"),
+            &(all - 100..all).map(line).collect::<String>(),
+        );
+        let mut running = running.unwrap_or_else(|| RunningProducer::start(dir.path(), &args));
+        running.signal("-CONT");
+        await_index(all);
+        running.terminate();
+        let found = numbers(dir.path());
+        let is_in_order = found.iter().copied().eq(0..all);
+        assert!(
+            is_in_order,
+            "{input}: {} records in another order",
+            found.len()
+        );
+    }
+}
+
+/// As in a directory that files are dropped into and removed from.
+#[test]
+fn compressed_files_that_were_read_and_are_removed_have_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::create_dir(path("in")).unwrap();
+    let args = [FOLLOW, &["--input", "in/*.gz"]].concat();
+    for name in ["a", "b"] {
+        let text = format!("{{\"n\":\"{name}\"}}\n");
+        let packed = crate::files::gzip(text.as_bytes());
+        fs::write(path("in").join(format!("{name}.gz")), packed).unwrap();
+    }
+    let running = RunningProducer::start(dir.path(), &args);
+    await_records(dir.path(), &["{\"n\":\"a\"}", "{\"n\":\"b\"}"]);
+    for name in ["a", "b"] {
+        fs::remove_file(path("in").join(format!("{name}.gz"))).unwrap();
+    }
+    await_some("both to have ended", || {
+        let text = fs::read_to_string(path("ledger.json")).unwrap();
+        (text.matches("\"ended\": true").count() == 2).then_some(())
+    });
+    running.terminate();
+    let said = path("said");
+    let running = RunningProducer::start_saying(dir.path(), &args, &said);
+    await_some("the start", || {
+        let text = fs::read_to_string(&said).unwrap();
+        text.contains("no file exists").then_some(())
+    });
+    running.terminate();
+    let said = fs::read_to_string(said).unwrap();
+    assert!(!said.contains("is gone"), "{said}");
+}
+
+#[test]
+fn the_last_record_of_a_compressed_file_without_a_line_end_is_sent_or_reported() {
+    for (more, is_sent) in [
+        (&["--at-end", "send"][..], true),
+        (&["--at-end", "wait"], false),
+        (&[], false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let packed = crate::files::gzip(b"{\"n\":1}\n{\"n\":2}");
+        fs::write(path("x.gz"), packed).unwrap();
+        let args = [FOLLOW, &["--input", "*.gz"], more].concat();
+        let said = path("said");
+        let running = RunningProducer::start_saying(dir.path(), &args, &said);
+        if is_sent {
+            await_records(dir.path(), &["{\"n\":1}", "{\"n\":2}"]);
+        } else {
+            await_records(dir.path(), &["{\"n\":1}"]);
+            let words = ["WARN", "ends within a record", "x.gz"];
+            crate::unlookable::await_said(&said, &words);
+        }
+        running.terminate();
+    }
+}
+
 /// Clock ticks of computation.
 #[cfg(target_os = "linux")]
 fn ticks(id: u32) -> u64 {

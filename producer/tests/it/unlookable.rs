@@ -9,7 +9,7 @@ use crate::files::{LEDGER, append, run, stored};
 use crate::follow::await_records;
 use crate::process::{RunningProducer, await_some, fails, produce};
 
-fn await_said(said: &Path, words: &[&str]) {
+pub(crate) fn await_said(said: &Path, words: &[&str]) {
     await_some("what it says", || {
         let text = fs::read_to_string(said).unwrap();
         let has_line = |line: &str| words.iter().all(|word| line.contains(word));

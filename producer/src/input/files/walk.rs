@@ -8,7 +8,8 @@
 //!
 //! One rule covers every rotation: a known file that has not ended is looked for at its path, then beside it by its
 //! inode, then in a copy; where it is found, its rest is read before anything else. That is done for all of them at the
-//! start, for those whose inputs are given, and when another file stands at the path of one.
+//! start, for those whose inputs are given, when another file stands at the path of one, and when no input leads any more
+//! to one that is followed and closed.
 //!
 //! Promises: no record is skipped silently; a file that cannot be found again is reported.
 
@@ -32,10 +33,11 @@ use crate::input::records::reader::begins_with;
 use crate::input::{InputError, LineReader, ReadOptions, stdin};
 use crate::ledger::FileEntry;
 
+mod closed;
 mod copies;
 mod follow;
 
-use follow::ClosedFile;
+use closed::ClosedFile;
 
 /// How standard input is written as an input, and in the ledger.
 const STDIN: &str = "-";
@@ -562,14 +564,19 @@ impl InputWalk {
         }
     }
 
-    /// Gives a file up that cannot be found again.
-    fn leave(&mut self, mut entry: FileEntry) {
+    /// Gives a file up that cannot be found again, of which more may have been written than was read.
+    fn leave(&mut self, entry: FileEntry) {
         tracing::warn!(
             input = %entry.path.display(),
             lines = entry.line - 1,
             "a file that was read is gone and is not found beside its path: what was written to it after \
              these lines is not sent; a file that is there now is read from its start"
         );
+        self.give_up(entry);
+    }
+
+    /// Notes a file as ended that is not there any more.
+    fn give_up(&mut self, mut entry: FileEntry) {
         entry.ended = true;
         self.known.insert(entry.clone());
         self.left.push(entry);

@@ -7,15 +7,15 @@
 //! longest are closed until they grow.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Error, Result};
 
-use super::{InputWalk, QUIET, warn_replaced};
+use super::closed::{ClosedFile, FileLook};
+use super::{FoundFiles, InputWalk, QUIET, warn_replaced};
 use crate::input::AtEnd;
 use crate::input::files::file::{self, FileIdentity, FileTail};
 use crate::input::files::open_file::{ConsumerGone, OpenFile, ReadOutcome};
@@ -27,9 +27,6 @@ const TURN_BLOCKS: u32 = 16;
 
 /// How long a file that has no name any more may be quiet before it is left; one that has a name, [`QUIET`].
 const QUIET_REMOVED: Duration = Duration::from_secs(5);
-
-/// When a file that failed is looked at again although it did not grow.
-const FAILED_AGAIN: Duration = Duration::from_secs(60);
 
 /// How often files that have ended are looked at, to forget those that are gone.
 const FORGET: Duration = Duration::from_secs(60);
@@ -65,6 +62,34 @@ impl Followed {
     }
 }
 
+/// The newest file that had `path`, as it is or as an input leads to it, before the file `number`: it is read to its end
+/// before that one.
+fn former(files: &mut [Followed], path: &Path, input: &Path, number: u32) -> Option<u32> {
+    let had = |one: &&mut Followed| {
+        let entry = &one.live.entry;
+        entry.number < number && (entry.path == path || entry.input == input)
+    };
+    let former = files.iter_mut().filter(had);
+    let former = former.max_by_key(|one| one.live.entry.number)?;
+    former.is_read = false;
+    Some(former.live.entry.number)
+}
+
+/// Whether no file is followed twice.
+fn is_each_once(files: &[Followed]) -> bool {
+    let numbers: BTreeSet<u32> = files.iter().map(|one| one.live.entry.number).collect();
+    numbers.len() == files.len()
+}
+
+/// Follows files that are at no input's path.
+fn follow_rests(files: &mut Vec<Followed>, rests: FoundFiles) {
+    for live in rests {
+        let entry = &live.entry;
+        let behind = former(files, &entry.path, &entry.input, entry.number);
+        files.push(Followed::new(live, false, behind));
+    }
+}
+
 /// Whether a file that is at no input's path is left, after it was quiet for so long.
 fn is_left(is_linked: bool, quiet: Duration) -> bool {
     quiet >= if is_linked { QUIET } else { QUIET_REMOVED }
@@ -80,9 +105,10 @@ impl InputWalk {
     pub(super) fn follow(&mut self) -> Result<(), ConsumerGone> {
         self.check_followed();
         self.refuse_failed()?;
-        let rests = self.take_up()?.into_iter();
+        let rests = self.take_up()?;
         self.refuse_failed()?;
-        let mut files: Vec<_> = rests.map(|live| Followed::new(live, false, None)).collect();
+        let mut files = Vec::new();
+        follow_rests(&mut files, rests);
         let mut watch = DirectoryWatch::new();
         let mut forgets = clock::now();
         loop {
@@ -114,6 +140,11 @@ impl InputWalk {
                 }
                 n += 1;
             }
+            debug_assert!(
+                is_each_once(&files),
+                "a file is followed once: {:?}",
+                self.open
+            );
             if self.sender.chunks.is_closed() {
                 return Err(ConsumerGone);
             }
@@ -220,7 +251,11 @@ impl InputWalk {
             files.iter().filter_map(|one| one.live.entry.id).collect();
         self.seen
             .retain(|id| places.contains_key(id) || open.contains(id));
-        self.closed.retain(|id, _| places.contains_key(id));
+        self.open = files.iter().map(|one| one.live.entry.number).collect();
+        let room = OPEN_MAX.saturating_sub(files.len());
+        let rests = self.find_closed(|id| places.contains_key(id), room)?;
+        let has_rests = !rests.is_empty();
+        follow_rests(files, rests);
         let mut is_new = false;
         let mut taken = BTreeSet::new();
         for (id, path, look) in at {
@@ -257,24 +292,17 @@ impl InputWalk {
             match visited {
                 // It is a copy, which has nothing to read unless it grows.
                 Ok(found) if found.is_empty() && self.seen.remove(&id) => {
-                    let is_making = self.making.remove(&id);
-                    let closes = if is_making {
-                        ClosedFile::failed
-                    } else {
-                        ClosedFile::at
+                    let closed = match self.making.remove(&id) {
+                        true => ClosedFile::failed(look, None),
+                        false => ClosedFile::copy(look),
                     };
-                    self.closed.insert(id, closes(look));
+                    self.closed.insert(id, closed);
                 }
                 Ok(found) => {
                     if !found.is_empty() {
                         taken.insert(real.clone());
                     }
-                    let had = |one: &&mut Followed| !one.is_at_path && one.live.entry.path == real;
-                    let mut behind = None;
-                    for former in files.iter_mut().filter(had) {
-                        former.is_read = false;
-                        behind = Some(former.live.entry.number);
-                    }
+                    let mut before = None;
                     for live in found {
                         let number = live.entry.number;
                         // What is read on in its copy is another file from now on.
@@ -287,7 +315,9 @@ impl InputWalk {
                             is_other
                         });
                         let is_at_path = live.entry.path == real;
-                        let mut followed = Followed::new(live, is_at_path, behind.replace(number));
+                        let behind = former(files, &real, &live.entry.input, number);
+                        let behind = behind.max(before.replace(number));
+                        let mut followed = Followed::new(live, is_at_path, behind);
                         followed.look = look;
                         files.push(followed);
                     }
@@ -299,11 +329,12 @@ impl InputWalk {
                 Err(error) => {
                     warn_failed(&error);
                     self.seen.remove(&id);
-                    self.closed.insert(id, ClosedFile::failed(look));
+                    let known = self.known.with(id).next_back().cloned();
+                    self.closed.insert(id, ClosedFile::failed(look, known));
                 }
             }
         }
-        Ok(!taken.is_empty())
+        Ok(has_rests || !taken.is_empty())
     }
 
     /// Whether the new file at `path` is read on from where the one is that was there and has no name any more, since it
@@ -360,7 +391,7 @@ impl InputWalk {
             return false;
         };
         let Followed { live, look, .. } = files.remove(n);
-        self.close(&live, ClosedFile::at(look));
+        self.close(&live, ClosedFile::read(look, &live));
         if !std::mem::replace(&mut self.is_crowded, true) {
             tracing::warn!(
                 "more than {OPEN_MAX} files are followed: quiet ones are closed, and read again from their starts when \
@@ -377,12 +408,15 @@ impl InputWalk {
             self.remember(live);
             match read {
                 ReadOutcome::Block => followed.since = clock::now(),
-                ReadOutcome::End if live.is_copy => {
+                ReadOutcome::End
+                    if live.is_copy || live.reader.is_compressed() && !followed.is_at_path =>
+                {
                     self.leave_behind(live)?;
                     return Ok(FollowTurn::Over);
                 }
                 ReadOutcome::End if live.reader.is_compressed() => {
-                    self.close(live, ClosedFile::at(followed.look));
+                    self.finish(live)?;
+                    self.close(live, ClosedFile::read(followed.look, live));
                     return Ok(FollowTurn::Over);
                 }
                 ReadOutcome::End => {
@@ -399,12 +433,18 @@ impl InputWalk {
                 }
                 ReadOutcome::Truncated => {
                     // The next look finds what it was and what it is.
-                    live.entry.id.map(|id| self.seen.remove(&id));
+                    self.close(live, ClosedFile::changed(live.entry.clone()));
                     return Ok(FollowTurn::Over);
                 }
                 ReadOutcome::Failed(error) => {
                     warn_failed(&error.into());
-                    self.close(live, ClosedFile::failed(followed.look));
+                    let look = match followed.is_at_path {
+                        true => followed.look,
+                        false => std::fs::metadata(&live.entry.path)
+                            .map_or_else(|_| followed.look, |found| FileLook::of(&found)),
+                    };
+                    let entry = Some(live.entry.clone());
+                    self.close(live, ClosedFile::failed(look, entry));
                     return Ok(FollowTurn::Over);
                 }
             }
@@ -420,8 +460,8 @@ impl InputWalk {
         }
     }
 
-    /// Leaves a file that is at no path any more.
-    fn leave_behind(&mut self, live: &mut OpenFile<FileTail>) -> Result<(), ConsumerGone> {
+    /// Sends what stays unfinished of a file that does not grow, or warns of it.
+    fn finish(&mut self, live: &mut OpenFile<FileTail>) -> Result<(), ConsumerGone> {
         if self.reading.at_end == AtEnd::Send {
             match live.reader.finish() {
                 Ok(Some(block)) => live.send(block, &mut self.sender)?,
@@ -430,6 +470,13 @@ impl InputWalk {
             }
         }
         live.warn_unfinished();
+        self.remember(live);
+        Ok(())
+    }
+
+    /// Leaves a file that is at no path any more.
+    fn leave_behind(&mut self, live: &mut OpenFile<FileTail>) -> Result<(), ConsumerGone> {
+        self.finish(live)?;
         if let Some(id) = live
             .entry
             .id
@@ -461,68 +508,11 @@ fn unlookable(path: &Path, error: io::Error) -> Error {
     ))
 }
 
-fn warn_failed(error: &Error) {
+pub(super) fn warn_failed(error: &Error) {
     tracing::warn!(
         error = error.report(),
         "a file cannot be read: the producer tries it again when it grows, or in a minute"
     );
-}
-
-/// Size and time of a file, which change when it is written to. Its size alone does not show that: bytes may have come
-/// in the place of NULs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct FileLook {
-    size: u64,
-    modified: Option<SystemTime>,
-}
-
-impl FileLook {
-    fn of(metadata: &Metadata) -> Self {
-        FileLook {
-            size: metadata.len(),
-            modified: metadata.modified().ok(),
-        }
-    }
-}
-
-/// A file that is not opened again while its size and time stay the same.
-pub(super) struct ClosedFile {
-    look: FileLook,
-    /// When it is looked at again all the same: what failed may have ended.
-    until: Option<Instant>,
-}
-
-impl ClosedFile {
-    const fn at(look: FileLook) -> Self {
-        ClosedFile { look, until: None }
-    }
-
-    fn failed(look: FileLook) -> Self {
-        let until = Some(clock::now() + FAILED_AGAIN);
-        ClosedFile { look, until }
-    }
-
-    fn holds(&self, look: FileLook) -> bool {
-        self.look == look && self.until.is_none_or(|until| clock::now() < until)
-    }
-}
-
-#[cfg(test)]
-#[test]
-fn a_file_that_failed_is_looked_at_again_when_it_is_written_to_and_in_a_while() {
-    let look = |size, seconds| FileLook {
-        size,
-        modified: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
-    };
-    for closed in [ClosedFile::failed(look(8, 1)), ClosedFile::at(look(8, 1))] {
-        assert!(closed.holds(look(8, 1)));
-        assert!(!closed.holds(look(9, 1)) && !closed.holds(look(8, 2)));
-    }
-    let later = ClosedFile {
-        until: Some(clock::now()),
-        look: look(8, 1),
-    };
-    assert!(!later.holds(look(8, 1)));
 }
 
 #[cfg(test)]
