@@ -10,6 +10,7 @@ use hydrant_process::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::Config;
+use crate::input::files::own_files::OwnFiles;
 use crate::report::{Counters, RunReport};
 
 /// How often the progress line changes.
@@ -25,6 +26,12 @@ pub async fn produce(process: Process, config: Config, json: bool) -> Result<()>
     let bar = bar(&config);
     let report_path = config.report.clone();
     if let Some(path) = &report_path {
+        if OwnFiles::belongs_to_ledger(&config, path) {
+            return Err(Error::refused(format!(
+                "the report `{}` would take the place of the ledger: name another file",
+                path.display()
+            )));
+        }
         // Found out now rather than after hours of work.
         check_directory(&process.context, path).await?;
     }

@@ -147,3 +147,27 @@ fn a_pattern_does_not_enter_streams_and_lakes() {
         );
     }
 }
+
+#[test]
+fn a_report_that_would_take_the_place_of_the_ledger_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    append(&path("a.json"), "{\"n\":1}\n");
+    std::os::unix::fs::symlink(".", path("here")).unwrap();
+    let run = &ALL[..6];
+    for report in [
+        "edge.json",
+        "./edge.json",
+        "here/edge.json",
+        "edge.json.lock",
+    ] {
+        let args = [run, &["--report", report, "--input", "a.json"]].concat();
+        let said = fails(dir.path(), &args, 64);
+        assert!(said.contains("take the place of the ledger"), "{said}");
+        assert!(!path("raw").exists() && !path("edge.json").exists());
+    }
+    let args = [run, &["--report", "report.json", "--input", "a.json"]].concat();
+    for stored in [1, 0] {
+        assert_eq!(produce(dir.path(), &args)["stored"], stored);
+    }
+}

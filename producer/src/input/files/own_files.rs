@@ -43,6 +43,16 @@ impl OwnFiles {
         }
     }
 
+    /// Whether `path` names the ledger, or a file that belongs to it.
+    pub(crate) fn belongs_to_ledger(config: &Config, path: &Path) -> bool {
+        let report = None;
+        let config = Config {
+            report,
+            ..config.clone()
+        };
+        OwnFiles::of(&config).has_name(path)
+    }
+
     /// Whether `path` leads to one of them, as far as names say.
     fn has_name(&self, path: &Path) -> bool {
         let (Some(name), directory) = (path.file_name(), directory(path)) else {
