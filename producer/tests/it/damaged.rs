@@ -151,3 +151,26 @@ fn a_renamed_file_that_is_truncated_is_reported() {
     await_said(&said, &["WARN", "is gone", "lines=5"]);
     running.terminate();
 }
+
+/// The log waits for the next line before it decides what the second one is: both were read at once.
+#[test]
+fn what_was_sent_with_the_beginning_of_a_record_is_not_sent_again_from_a_copy() {
+    for ledger in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        append(&path("app"), "{\"n\":0}\n{\"n\":1},\n");
+        let to = if ledger { LEDGER } else { &LEDGER[..4] };
+        let args = [to, FOLLOWED, &["app"]].concat();
+        let running = RunningProducer::start(dir.path(), &args);
+        await_some("the stream", || {
+            path("raw/manifest.json").exists().then_some(())
+        });
+        await_all(dir.path(), 1);
+        fs::copy(path("app"), path("app.1")).unwrap();
+        fs::write(path("app"), "").unwrap();
+        append(&path("app"), &lines(1..9));
+        await_all(dir.path(), 9);
+        let report = running.terminate();
+        assert_eq!(report["duplicates"], 0);
+    }
+}

@@ -105,6 +105,8 @@ pub struct LineReader<R: Read> {
     /// Bytes that are done with, and their digest so far.
     done: u64,
     hasher: Option<Box<Xxh3>>,
+    /// The place before a record of which the beginning is thrown away.
+    before_discarded: Option<InputPosition>,
     ended: bool,
 }
 
@@ -125,6 +127,7 @@ impl<R: Read> LineReader<R> {
             buffer: BytesMut::new(),
             done: 0,
             hasher: reading.remembers.then(Box::default),
+            before_discarded: None,
             ended: false,
         }
     }
@@ -154,11 +157,14 @@ impl<R: Read> LineReader<R> {
         self.source.source().plain()
     }
 
-    /// Behind the records that were handed out; `None` within one that is too long, and when it is not asked for.
+    /// Behind the records that were handed out; `None` when it is not asked for.
     #[must_use]
     pub fn position(&self) -> Option<InputPosition> {
         let hasher = self.hasher.as_ref()?;
-        (!self.splitter.is_discarding()).then(|| InputPosition {
+        if self.splitter.is_discarding() {
+            return self.before_discarded;
+        }
+        Some(InputPosition {
             index: self.splitter.index,
             line: self.splitter.line,
             bytes: self.done,
@@ -372,10 +378,22 @@ impl<R: Read> LineReader<R> {
         debug_assert!(done <= bytes.len());
         let mut front = bytes.split_to(done);
         self.buffer = bytes;
-        self.done += done as u64;
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&front);
+            let mut taken = &front[..];
+            if let Some(start) = self.splitter.discarded() {
+                let (before, discarded) = taken.split_at(start.at);
+                hasher.update(before);
+                self.before_discarded = Some(InputPosition {
+                    index: start.index,
+                    line: start.line,
+                    bytes: self.done + before.len() as u64,
+                    digest: Digest::of(hasher),
+                });
+                taken = discarded;
+            }
+            hasher.update(taken);
         }
+        self.done += done as u64;
         for at in std::mem::take(&mut block.spanning) {
             let range = &mut block.lines[at].range;
             range.end = range.start + super::document::compact(&mut front[range.clone()]);

@@ -132,6 +132,8 @@ pub(super) struct Splitter {
     pub(super) line: u64,
     /// The index of the next record.
     pub(super) index: u64,
+    /// Where the last record began of which bytes were thrown away, if it began in the bytes of the last call.
+    discarded: Option<RecordStart>,
     /// Whether a record was handed out.
     has_taken: bool,
     pub(super) found: Option<&'static str>,
@@ -157,6 +159,7 @@ impl Splitter {
             searched: 0,
             line: 1,
             index: 0,
+            discarded: None,
             has_taken: false,
             found: None,
         }
@@ -179,6 +182,23 @@ impl Splitter {
         )
     }
 
+    /// Where the record begins that is being thrown away, if it began in the bytes of the last call.
+    pub(super) const fn discarded(&self) -> Option<RecordStart> {
+        if self.is_discarding() {
+            self.discarded
+        } else {
+            None
+        }
+    }
+
+    const fn stands(&self, at: usize) -> RecordStart {
+        RecordStart {
+            at,
+            line: self.line,
+            index: self.index,
+        }
+    }
+
     /// Takes the finished records out of `bytes`, which begin with what the last call left; answers how many bytes
     /// are done with.
     pub(super) fn split(&mut self, bytes: &[u8], extent: Extent, block: &mut LineBlock) -> usize {
@@ -188,18 +208,24 @@ impl Splitter {
             block,
         };
         let mut at = 0;
+        self.discarded = None;
         loop {
-            match self.step(piece, at) {
-                Advance::At(place) => at = place,
-                Advance::Wait(place) => {
-                    at = place;
-                    break;
-                }
+            let (stood, was_discarding) = (self.stands(at), self.is_discarding());
+            let next = self.step(piece, at);
+            if self.is_discarding() && !was_discarding {
+                self.discarded = Some(stood);
+            }
+            let (Advance::At(place) | Advance::Wait(place)) = next;
+            debug_assert!((at..=bytes.len()).contains(&place), "reading goes forward");
+            at = place;
+            if matches!(next, Advance::Wait(_)) {
+                break;
             }
         }
         let unfinished = bytes.len() - at;
         if unfinished >= self.window() && matches!(self.state, SplitState::Line | SplitState::Rest)
         {
+            self.discarded = Some(self.stands(at));
             self.state = SplitState::Discard(unfinished as u64);
             self.searched = 0;
             return bytes.len();
@@ -635,6 +661,14 @@ impl Splitter {
         });
         self.index += 1;
     }
+}
+
+/// Where a record begins in the bytes of a call.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordStart {
+    pub(super) at: usize,
+    pub(super) line: u64,
+    pub(super) index: u64,
 }
 
 /// Where the next state continues.
