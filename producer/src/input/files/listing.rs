@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use hydrant_core::{Error, Result};
+use rustix::io::Errno;
 
 use super::file::FileIdentity;
-use super::glob::here;
+use super::glob::{here, is_absence};
 use super::rotation;
 use crate::ledger::FileEntry;
 
@@ -58,18 +59,45 @@ pub(super) fn beside(path: &Path) -> Result<Vec<PathBuf>> {
         match std::fs::metadata(&other) {
             Ok(found) if found.is_file() && other != path => files.push(other),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // A link that leads nowhere is not a file that was rotated.
-            Err(_) if other.is_symlink() => {}
+            Err(error) if leads_nowhere(&error) => {}
             Err(error) => return Err(Error::io("look at", &other, error)),
         }
     }
     Ok(files)
 }
 
+/// Whether what is looked at is gone, or a link that leads to nothing or to itself, which is not a file that was rotated.
+/// What stands behind a link and cannot be looked at may be one.
+fn leads_nowhere(error: &io::Error) -> bool {
+    is_absence(error) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_behind_a_link_is_not_taken_for_what_is_not_there() {
+        for (errno, is_nowhere) in [
+            (Errno::NOENT, true),
+            (Errno::NOTDIR, true),
+            (Errno::LOOP, true),
+            (Errno::ACCESS, false),
+            (Errno::IO, false),
+            (Errno::NOTCONN, false),
+            (Errno::STALE, false),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(leads_nowhere(&error), is_nowhere, "{error}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for (name, to) in [("itself", "itself"), ("nothing", "gone"), ("a", "b")] {
+            std::os::unix::fs::symlink(path(to), path(name)).unwrap();
+        }
+        std::fs::write(path("b"), "").unwrap();
+        assert_eq!(beside(&path("app")).unwrap(), [path("a"), path("b")]);
+    }
 
     #[test]
     fn a_listing_shows_which_files_need_no_search() {
