@@ -89,9 +89,18 @@ impl ChunkSource {
     }
 
     async fn take(&mut self, most: u64) -> Result<Option<InputChunk>> {
-        match self {
+        let taken = match self {
             ChunkSource::Fleet(fleet) => fleet.take(most).await,
             ChunkSource::Lines(lines) => lines.take(most).await,
-        }
+        }?;
+        let payload_bytes = |chunk: &InputChunk| -> u64 {
+            let lengths = chunk.records.iter().map(|entry| entry.payload.len);
+            lengths.map(u64::from).sum()
+        };
+        debug_assert!(
+            (taken.iter()).all(|chunk| chunk.permit.bytes() >= payload_bytes(chunk)),
+            "the budget knows the records of a chunk"
+        );
+        Ok(taken)
     }
 }

@@ -365,6 +365,7 @@ impl Transcoder {
             let outcome = source.read(&mut self.raw[known..]);
             self.raw.truncate(known + *outcome.as_ref().unwrap_or(&0));
             if outcome? == 0 {
+                debug_assert!(self.raw.len() < 4, "every whole character was decoded");
                 // A character that was cut continues when the source does.
                 return Ok(0);
             }

@@ -250,6 +250,10 @@ impl Splitter {
         let (in_array, commas) = (self.in_array, self.has_commas);
         let wreck = self.wreck.as_mut().filter(|_| is_known);
         if let Some(place) = wreck.and_then(|wreck| wreck.ends_in(line, in_array, commas)) {
+            debug_assert!(
+                gone.bytes > 0 && place <= line.len(),
+                "it is refused as a whole, and reading goes forward"
+            );
             self.wreck = None;
             if trim_start(line, 0..place).is_empty() {
                 self.refuse(piece, gone.line, gone.bytes, true);
