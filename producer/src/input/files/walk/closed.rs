@@ -51,6 +51,8 @@ pub(super) struct ClosedFile {
     entry: Option<FileEntry>,
     /// Whether it does not grow as a rule.
     is_compressed: bool,
+    /// Whether it was looked for and could not be reached.
+    is_out_of_reach: bool,
 }
 
 impl ClosedFile {
@@ -61,6 +63,7 @@ impl ClosedFile {
             until: None,
             entry: None,
             is_compressed: false,
+            is_out_of_reach: false,
         }
     }
 
@@ -99,6 +102,7 @@ impl ClosedFile {
     fn waits(&self, entry: &FileEntry) -> bool {
         let is_later = self.until.is_some_and(|until| clock::now() < until);
         match std::fs::metadata(&entry.path) {
+            _ if self.is_out_of_reach => is_later,
             Ok(found) if FileIdentity::of(&found) != entry.id => false,
             Ok(found) if is_later => self.look == FileLook::of(&found),
             Ok(_) => self.until.is_none() && self.is_compressed,
@@ -133,7 +137,10 @@ impl InputWalk {
                 self.closed.insert(id, ClosedFile { entry, ..closed });
                 continue;
             }
-            let again = ClosedFile::failed(closed.look, Some(entry.clone()));
+            let again = ClosedFile {
+                is_out_of_reach: true,
+                ..ClosedFile::failed(closed.look, Some(entry.clone()))
+            };
             match self.find(&entry, id, closed.is_compressed, &mut listings) {
                 Ok(Some(live)) => {
                     live.entry.id.map(|id| self.seen.insert(id));
