@@ -14,7 +14,6 @@ use std::time::{Duration, SystemTime};
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Error, Result};
 
-use super::follow::warn_failed;
 use super::{FoundFiles, InputWalk, is_mounted};
 use crate::input::files::file::{FileIdentity, FileTail};
 use crate::input::files::glob;
@@ -177,6 +176,13 @@ impl InputWalk {
             false => self.rest_of(entry, there.filter(|there| *there == id), listings),
         }
     }
+}
+
+pub(super) fn warn_failed(error: &Error) {
+    tracing::warn!(
+        error = error.report(),
+        "a file cannot be read: the producer tries it again when it grows, or in a minute"
+    );
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use hydrant_core::clock::{self, Instant};
 use hydrant_core::{Error, Result};
 
-use super::closed::{ClosedFile, FileLook};
+use super::closed::{ClosedFile, FileLook, warn_failed};
 use super::{FoundFiles, InputWalk, QUIET, warn_replaced};
 use crate::input::AtEnd;
 use crate::input::files::file::{self, FileIdentity, FileTail};
@@ -506,13 +506,6 @@ fn unlookable(path: &Path, error: io::Error) -> Error {
         "cannot look at `{}`: {error}: grant this user the permission, or repair or remove it",
         path.display()
     ))
-}
-
-pub(super) fn warn_failed(error: &Error) {
-    tracing::warn!(
-        error = error.report(),
-        "a file cannot be read: the producer tries it again when it grows, or in a minute"
-    );
 }
 
 #[cfg(test)]
