@@ -9,5 +9,6 @@ mod homes;
 mod leases;
 mod many_shards;
 mod observers;
+mod repair;
 mod reshard;
 mod write;

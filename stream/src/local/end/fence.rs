@@ -33,7 +33,7 @@ use super::intact_tail::IntactTail;
 use super::shard_state::DurableState;
 use crate::local::format::control::{ControlFile, ControlSlot};
 use crate::local::format::manifest;
-use crate::local::format::segment::{ListedSegment, Segment};
+use crate::local::format::segment::{self, ListedSegment, Segment};
 use crate::local::format::segment_draft::Draft;
 use crate::local::format::shard_end::ShardEnd;
 use crate::local::metrics;
@@ -134,8 +134,11 @@ pub(crate) async fn find_end(stream_dir: &Arc<StreamDir>, shard: &Shard) -> Resu
             });
         }
     }
-    let detail = "the newest segment of the shard is missing";
-    Err(Error::corrupt(&stream_dir.shard_dir(&shard.id), 0, detail))
+    let dir = stream_dir.shard_dir(&shard.id);
+    Err(segment::missing(
+        &dir,
+        "the newest segment of the shard is missing",
+    ))
 }
 
 /// What is looked at without the lock may change meanwhile: then there is no answer.

@@ -48,6 +48,11 @@ pub(crate) struct ControlSlot {
 }
 
 impl ControlSlot {
+    /// Whether retention has left a closed shard nothing.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.sealed && self.first_offset == self.next_offset
+    }
+
     pub(crate) fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut out = [0; SLOT_BYTES];
         let mut flags = 0;

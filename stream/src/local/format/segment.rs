@@ -64,6 +64,25 @@ pub(crate) async fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<ListedSegmen
     Ok(segments)
 }
 
+/// The newest segment of a shard in `dir` that is not empty, of those that were listed after its control file named
+/// `active`. Retention removes older ones first.
+pub(crate) fn newest<'a>(
+    dir: &Path,
+    segments: &'a [ListedSegment],
+    active: u64,
+) -> Result<&'a ListedSegment> {
+    match segments.last() {
+        Some(newest) if active <= newest.number => Ok(newest),
+        Some(_) => Err(missing(dir, "the newest segment of the shard is missing")),
+        None => Err(missing(dir, "all segments of the shard are missing")),
+    }
+}
+
+/// What a shard in `dir` needs is missing, and with it what it holds.
+pub(crate) fn missing(dir: &Path, what: &str) -> Error {
+    Error::corrupt(dir, 0, format!("{what}: restore the file"))
+}
+
 /// The offset from which on these segments, which are sorted, hold the shard without a hole: what lies before one was
 /// removed, and came back with a power cut.
 pub(crate) fn kept_from(segments: &[ListedSegment]) -> Option<u64> {

@@ -1,4 +1,5 @@
-//! What an operator has skipped: corrupt bytes of a segment, recorded beside it so that every reader passes them alike.
+//! What an operator has skipped: corrupt bytes of a segment, or offsets that are missing between two intact frames,
+//! recorded beside it so that every reader passes them alike.
 
 use std::path::{Path, PathBuf};
 
@@ -50,10 +51,25 @@ impl Skips {
         json_file::replace(ctx, &Skips::path(dir), self).await
     }
 
-    /// The skip that starts at this byte.
+    /// These and others, each once.
+    pub(crate) fn join(mut self, found: &[Skip]) -> Self {
+        self.skips.extend_from_slice(found);
+        let stream_dir = |skip: &Skip| (skip.segment, skip.from_byte, skip.to_byte);
+        self.skips.sort_by_key(stream_dir);
+        self.skips.dedup_by_key(|skip| stream_dir(skip));
+        self
+    }
+
+    /// The skip of the bytes that start here. One of offsets alone has none.
     pub(crate) fn at(&self, segment: u64, byte: u64) -> Option<&Skip> {
-        self.skips
-            .iter()
-            .find(|skip| skip.segment == segment && skip.from_byte == byte)
+        let starts_here =
+            |skip: &&Skip| (skip.segment, skip.from_byte) == (segment, byte) && byte < skip.to_byte;
+        self.skips.iter().find(starts_here)
+    }
+
+    /// The skip with which this offset was lost.
+    pub(crate) fn over(&self, offset: u64) -> Option<&Skip> {
+        let covers = |skip: &&Skip| (skip.first_offset..skip.next_offset).contains(&offset);
+        self.skips.iter().find(covers)
     }
 }

@@ -13,7 +13,7 @@ use crate::local::format::control::ControlSlot;
 use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header};
 use crate::local::format::segment::{FrameWalk, Segment};
 use crate::local::format::shard_end::ShardEnd;
-use crate::local::format::skips::{Skip, Skips};
+use crate::local::format::skips::Skips;
 use crate::local::stream_dir::StreamDir;
 
 /// A place between two frames.
@@ -175,7 +175,7 @@ impl ShardSource {
                         }
                     };
                 if header.base > opened.next {
-                    return lost(&segment, &cursor, opened.next, header.base);
+                    return self.lost(opened, (&segment, cursor.at), header.base).await;
                 }
                 if header.next_offset() > opened.next {
                     return Ok(NextFrame::Frame(segment, cursor, header, end));
@@ -184,7 +184,8 @@ impl ShardSource {
                 continue;
             }
             if cursor.number == opened.control.active {
-                return lost(&segment, &cursor, opened.next, opened.control.next_offset);
+                let next = opened.control.next_offset;
+                return self.lost(opened, (&segment, cursor.at), next).await;
             }
             let Some(follower) = self.follower(opened, &cursor).await? else {
                 return Ok(NextFrame::Removed);
@@ -195,13 +196,18 @@ impl ShardSource {
             cursor.end = None;
         }
     }
-}
 
-/// The offsets from `offset` up to `next` are lost, if an operator has skipped them.
-fn lost(segment: &Segment, cursor: &LogCursor, offset: u64, next: u64) -> Result<NextFrame> {
-    let covers = |skip: &&Skip| skip.first_offset <= offset && offset < skip.next_offset;
-    match cursor.skips.skips.iter().find(covers) {
-        Some(skip) => Ok(NextFrame::Lost(next, skip.why.clone())),
-        None => Err(segment.corrupt(cursor.at, FrameFault("offsets are missing"))),
+    /// The offsets from the next one up to `next` are lost, if an operator has skipped them.
+    async fn lost(
+        &self,
+        opened: &OpenedShard,
+        (segment, at): (&Segment, u64),
+        next: u64,
+    ) -> Result<NextFrame> {
+        let skips = Skips::read(&self.stream_dir.ctx, &self.dir).await?;
+        match skips.over(opened.next) {
+            Some(skip) => Ok(NextFrame::Lost(next, skip.why.clone())),
+            None => Err(segment.corrupt(at, FrameFault("offsets are missing"))),
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::local::end::fence;
 use crate::local::end::shard_state::DurableState;
 use crate::local::format::control::ControlSlot;
 use crate::local::format::dedup_state::DedupState;
+use crate::local::format::segment;
 use crate::local::format::shard_end::ShardEnd;
 use crate::local::stream_dir::StreamDir;
 
@@ -51,7 +52,11 @@ async fn marks(
     let segments = stream_dir.segments(&shard.id, end).await?;
     let Some(listed) = segments.iter().find(|one| one.number == control.active) else {
         // Retention leaves a closed shard nothing; its children know what it knew.
-        return Ok((control.sealed || segments.is_empty()).then(|| DedupState::new(shard.range)));
+        if control.is_emptied() || segments.is_empty() {
+            return Ok(Some(DedupState::new(shard.range)));
+        }
+        segment::newest(&stream_dir.shard_dir(&shard.id), &segments, control.active)?;
+        return Ok(None);
     };
     let opened = stream_dir.segment(&shard.id, listed.number, listed.base);
     let Some(segment) = opened.await? else {

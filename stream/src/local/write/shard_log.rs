@@ -323,18 +323,14 @@ impl LockedShard<'_> {
         (self.log.known, self.active) = (None, None);
         remove_leftovers(disk, &self.log.dir, "").await?;
         let segments = segment::list(disk, &self.log.dir).await?;
-        let Some(newest) = segments.last() else {
-            return Err(self.missing("all segments of the shard are missing"));
-        };
+        let named = control.map_or(0, |control| control.active);
+        let newest = segment::newest(&self.log.dir, &segments, named)?;
         let opened = Segment::open(disk, &self.log.dir, newest.number, newest.base, Open::Write);
         let active = opened.await?.ok_or_else(|| stream_dir.gone())?;
         let marks = active.marks(stream_dir.incarnation, self.log.shard.range);
         let (head, marks) = marks.await?;
         let control = match control {
             Some(control) if control.active == newest.number => control,
-            Some(control) if control.active > newest.number => {
-                return Err(self.missing("the newest segment of the shard is missing"));
-            }
             // What the control file says was acknowledged: no segment may give its offsets again.
             Some(control)
                 if control.next_offset > head.base && !mutant::is(Mutant::LeftoverOverlooked) =>
@@ -379,10 +375,6 @@ impl LockedShard<'_> {
         };
         self.write_control(control, true).await?;
         Ok(control)
-    }
-
-    fn missing(&self, detail: &str) -> Error {
-        Error::corrupt(&self.log.dir, 0, detail)
     }
 
     /// Writes a slot; `durably` syncs it.
