@@ -96,6 +96,7 @@ pub async fn conforms(harness: &dyn Harness) {
     let admin = harness.create(1).await.admin();
     if admin.retention.is_some() {
         reshard::what_is_trimmed_is_told_as_a_gap(harness).await;
+        reshard::idle_is_said_again_behind_a_gap(harness).await;
     }
     if admin.reshard.is_some() {
         reshard::a_split_ends_the_parent_and_opens_two_children(harness).await;

@@ -49,11 +49,12 @@ enum Break {
     IsNeverBehind,
     PassesTheRecordAsked,
     IsIdleAhead,
+    IsSilentBehindAGap,
     ForgetsHeaders,
     EmptiesTombstones,
 }
 
-const ALL: [Break; 20] = [
+const ALL: [Break; 21] = [
     Break::ForgetsItself,
     Break::SkipsABatch,
     Break::TellsIdleForever,
@@ -72,6 +73,7 @@ const ALL: [Break; 20] = [
     Break::IsNeverBehind,
     Break::PassesTheRecordAsked,
     Break::IsIdleAhead,
+    Break::IsSilentBehindAGap,
     Break::ForgetsHeaders,
     Break::EmptiesTombstones,
 ];
@@ -211,6 +213,14 @@ impl ShardReader for Broken<(Box<dyn ShardReader>, u32)> {
             (Break::IsIdleAhead, Read::Idle { .. }) => Ok(Read::Idle {
                 through: Position::offset(1 << 40),
             }),
+            (Break::IsSilentBehindAGap, gap @ Read::Gap { .. }) => {
+                // What is behind it is answered as if its end had been said.
+                *batches = u32::MAX;
+                Ok(gap)
+            }
+            (Break::IsSilentBehindAGap, Read::Idle { .. }) if *batches == u32::MAX => {
+                inner.next().await
+            }
             (Break::RunsPastTheEnd, Read::End { .. }) => Ok(Read::Idle {
                 through: Position::End,
             }),

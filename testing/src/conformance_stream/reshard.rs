@@ -258,3 +258,33 @@ pub(super) async fn what_is_trimmed_is_told_as_a_gap(harness: &dyn Harness) {
         "reading after `kept_after` loses nothing"
     );
 }
+
+/// A reader says that it is at the tip each time that it gets there, also when nothing is left of what brought it on.
+pub(super) async fn idle_is_said_again_behind_a_gap(harness: &dyn Harness) {
+    let stream = harness.create(1).await;
+    let shard = only_shard(&stream).await;
+    let writer = writer(&stream).await;
+    let mut reader = reader(&stream, &shard, Position::Begin).await;
+    read(&mut *reader, None).await;
+    for round in ["a", "b"] {
+        send(&*writer, &shard, append(&messages(round, 3))).await;
+        let all = Trim::ToBytes(0);
+        must(stream.admin().trim(Some(&shard), all).await, "trim a shard");
+        let mut to = Position::Begin;
+        let tip = loop {
+            match next(&mut *reader).await {
+                Read::Batch(batch) => to = batch.to,
+                Read::Gap { to: end, .. } => to = end,
+                tip => break tip,
+            }
+        };
+        assert!(
+            to > Position::Begin,
+            "what was appended is neither read nor lost"
+        );
+        assert!(
+            matches!(tip, Read::Idle { through } if through == to),
+            "behind {to} a reader gave {tip:?}"
+        );
+    }
+}

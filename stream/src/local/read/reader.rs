@@ -26,7 +26,7 @@ use crate::local::end::durable_end::{Durable, durable};
 use crate::local::end::fence::decided;
 use crate::local::format::chunk::{DecodedChunk, Frame, FrameChunk};
 use crate::local::format::control::ControlFile;
-use crate::local::format::frame::{FrameFault, HEADER_BYTES, Header, position_before};
+use crate::local::format::frame::{CUT_SHORT, FrameFault, HEADER_BYTES, Header, position_before};
 use crate::local::format::segment;
 use crate::local::metrics::ReadMetrics;
 use crate::local::stream_dir::{HOLDER_CHECK, StreamDir};
@@ -383,7 +383,11 @@ impl ShardSource {
                 Some(base) => header.base == base,
             };
             let skipped = at.skips.at(at.number, at.at + from as u64).is_some();
-            if !in_order || skipped || from + len > bytes.len() || !chunk.takes(&header, raw) {
+            let is_cut = from + len > bytes.len();
+            if is_cut && chunk.is_empty() {
+                return Err(CUT_SHORT);
+            }
+            if !in_order || skipped || is_cut || !chunk.takes(&header, raw) {
                 break;
             }
             chunk.push(Frame {
@@ -433,6 +437,7 @@ impl ShardReader for TailReader {
                     self.metrics.gaps.increment(1);
                     let from = position_before(opened.next);
                     (opened.next, opened.cursor) = (next, None);
+                    opened.idle = false;
                     return Ok(Read::Gap {
                         from,
                         to: position_before(next),
