@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::{Error, Position};
+use hydrant_core::{Error, Position, clock};
 use hydrant_testing::disk::SimWorld;
 
 use super::fixture::*;
@@ -141,4 +141,31 @@ async fn a_caller_that_is_dropped_takes_no_change_from_one_that_waits() {
         let seen = tokio::time::timeout(Duration::from_secs(5), waiting).await;
         seen.expect("the change is not seen").unwrap();
     }
+}
+
+/// What a writer knows of a shard goes when it has gone on to the next ones: as much as a copy of all marks each.
+#[tokio::test(start_paused = true)]
+async fn a_writer_keeps_nothing_of_the_shards_that_it_has_left() {
+    let world = SimWorld::new(1);
+    let ctx = context_on(world.process("a").shared(), 1);
+    let stream = create("local:/events", options(1), &ctx).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    let (admin, mut shard) = (stream.admin(), first());
+    let alive = async || {
+        clock::sleep(Duration::from_secs(1)).await;
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    append(&writer, &shard, plain(&[1])).await.unwrap();
+    let tasks = alive().await;
+    for n in 0..10 {
+        let halves = admin.split(&shard, None).await.unwrap();
+        let merged = admin.merge(&halves[0], &halves[1]).await.unwrap();
+        let late = append(&writer, &shard, plain(&[n])).await;
+        assert!(matches!(late, Err(Error::Sealed { .. })), "{late:?}");
+        append(&writer, &merged, plain(&[n])).await.unwrap();
+        shard = merged;
+    }
+    assert_eq!(alive().await, tasks);
 }

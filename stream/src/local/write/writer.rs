@@ -133,6 +133,8 @@ impl LocalWriter {
         if let Some(lane) = known(&lanes) {
             return Ok(lane);
         }
+        // A closed shard takes no more appends: who holds its lane gets the last answers, and its committer ends.
+        lanes.retain(|id, _| manifest.shard(id).is_ok_and(|shard| !shard.closed));
         let (queue, pending) = mpsc::channel(QUEUE_APPENDS);
         let committer = Committer {
             log: ShardLog::new(&self.stream_dir, shard),
