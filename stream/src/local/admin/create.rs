@@ -144,7 +144,8 @@ fn name_of(dir: &Path) -> String {
 /// Makes a stream in `dir`; `false` when there is one already.
 ///
 /// # Errors
-/// Refused for options that no stream can have; those of the disk.
+/// Refused for options that no stream can have, and where the records of a stream lie that has no manifest; those of the
+/// disk.
 pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Result<bool> {
     let settings = options.settings()?;
     let made = ctx.disk.create_dir_all(dir).await;
@@ -157,7 +158,14 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
     if Manifest::read(ctx, dir).await?.is_some() {
         return Ok(false);
     }
-    // A creation or deletion that died has left homes. Other names in the directory may be anybody's.
+    if home::hold_records(&*ctx.disk, dir).await? {
+        let shown = dir.display();
+        return Err(Error::refused(format!(
+            "`{shown}` holds records of a stream whose `manifest.json` is missing: put that back, or remove the records with \
+             `hydrant stream delete --yes local:{shown}`"
+        )));
+    }
+    // A creation that died has left homes. Other names in the directory may be anybody's.
     home::remove_all(&*ctx.disk, dir).await?;
     let mut manifest = Manifest {
         format: FORMAT,

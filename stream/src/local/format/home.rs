@@ -8,12 +8,15 @@
 //! The name holds 48 bits of the incarnation: of a million streams that follow one another under a name, two get the same
 //! one with a probability of 0.2 %, and that matters only to a process that slept through all those between.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hydrant_core::Result;
 use hydrant_core::disk::{Disk, remove_if_there};
 use hydrant_core::error::OrCannot;
+
+use super::segment::{self, EMPTY_HEAD_BYTES};
 
 /// How the name of a home begins.
 const PREFIX: &str = "stream-";
@@ -36,12 +39,44 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 /// Removes the homes in `dir`; answers whether there was one. No stream is there, and the caller holds the manifest's lock.
 pub(crate) async fn remove_all(disk: &dyn Disk, dir: &Path) -> Result<bool> {
-    let mut homes = disk.list(dir).await.or_cannot("list", dir)?;
-    homes.retain(|listed| listed.is_dir && is_name(&listed.name));
+    let homes = homes(disk, dir).await?;
     for home in &homes {
-        remove_tree(disk, &dir.join(&home.name)).await?;
+        remove_tree(disk, home).await?;
     }
     Ok(!homes.is_empty())
+}
+
+/// Whether a home in `dir` holds records, or what is known of records that it held: more than a creation makes.
+pub(crate) async fn hold_records(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+    for home in homes(disk, dir).await? {
+        for shard in dirs(disk, &home.join("shards")).await? {
+            let segments = segment::list(disk, &shard).await?;
+            if segments.iter().any(|one| one.len > EMPTY_HEAD_BYTES) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+async fn homes(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut homes = dirs(disk, dir).await?;
+    homes.retain(|home| {
+        home.file_name()
+            .and_then(OsStr::to_str)
+            .is_some_and(is_name)
+    });
+    Ok(homes)
+}
+
+/// The directories in a directory; none when it is not there.
+async fn dirs(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
+    let names = match disk.list(dir).await {
+        Err(error) if error.kind() == NotFound => return Ok(Vec::new()),
+        names => names.or_cannot("list", dir)?,
+    };
+    let names = names.iter().filter(|listed| listed.is_dir);
+    Ok(names.map(|listed| dir.join(&listed.name)).collect())
 }
 
 /// Removes a directory with everything in it; nothing when it is not there. Workers that do not know yet that the

@@ -18,6 +18,8 @@ use super::skips::Skips;
 
 const MAGIC: [u8; 4] = *b"HYDs";
 pub(crate) const FIXED_BYTES: usize = 88;
+/// The head of a segment in a shard that knows no origin: none are counted behind it.
+pub(crate) const EMPTY_HEAD_BYTES: u64 = FIXED_BYTES as u64 + 1;
 /// The largest snapshot of marks that is read: two million origins. Tests reach a smaller one.
 pub(crate) const MARKS_BYTES_MAX: u32 = if cfg!(test) { 64 << 10 } else { 128 << 20 };
 /// What a walk over frames reads at once.
