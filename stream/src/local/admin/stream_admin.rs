@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hydrant_core::admin::{LeaseAccess, Repair, Reshard, Retention, Trim};
 use hydrant_core::lease::LeaseStore;
-use hydrant_core::{Interval, Result, ShardId};
+use hydrant_core::{Interval, Result, Shard, ShardId};
 
 use super::{repair, reshard};
 use crate::local::leases::FileLeases;
@@ -23,6 +23,13 @@ impl LocalAdmin {
         LocalAdmin {
             stream_dir: Arc::clone(stream_dir),
         }
+    }
+
+    async fn trim_one(&self, shard: &Shard, what: Trim) -> Result<u64> {
+        let mut log = ShardLog::new(&self.stream_dir, shard);
+        let held = log.take_or_leave().await?;
+        let mut held = held.ok_or_else(|| self.stream_dir.stuck(&shard.id))?;
+        held.trim(what).await
     }
 }
 
@@ -47,17 +54,26 @@ impl Retention for LocalAdmin {
             Some(id) => vec![manifest.shard(id)?.clone()],
             None => manifest.shards.all().to_vec(),
         };
-        let mut freed = 0;
+        let (mut freed, mut first_failed) = (0, None);
         for shard in &shards {
-            let mut log = ShardLog::new(&self.stream_dir, shard);
-            let held = self
+            match self
                 .stream_dir
-                .unless_gone(log.take_or_leave().await)
-                .await?;
-            let mut held = held.ok_or_else(|| self.stream_dir.stuck(&shard.id))?;
-            freed += self.stream_dir.unless_gone(held.trim(what).await).await?;
+                .unless_gone(self.trim_one(shard, what).await)
+                .await
+            {
+                Ok(bytes) => freed += bytes,
+                Err(error) => {
+                    first_failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(freed)
+        let Some(error) = first_failed else {
+            return Ok(freed);
+        };
+        if freed > 0 {
+            tracing::warn!(freed, "trimmed the other shards");
+        }
+        Err(error)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Disks that fail, fill up and rot, and streams that vanish.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hydrant_core::admin::Trim;
-use hydrant_core::disk::Open;
+use hydrant_core::disk::{LockKind, Open};
 use hydrant_core::lease::Progress;
 use hydrant_core::stream::{Read, SharedStream, Start};
 use hydrant_core::{Error, Interval, Position};
@@ -116,6 +117,50 @@ async fn a_full_disk_refuses_appends_stays_readable_and_recovers_by_itself() {
     );
 }
 
+/// The frames are durable when the control file cannot be written, as on a full disk that copies what it writes. They are
+/// taken in later, and a sender that sends them again finds them there.
+#[tokio::test(start_paused = true)]
+async fn a_control_file_that_cannot_be_written_is_named() {
+    for (seed, kind) in (0..16).zip(
+        [ErrorKind::StorageFull, ErrorKind::Other]
+            .into_iter()
+            .cycle(),
+    ) {
+        let world = SimWorld::new(seed);
+        let ctx = context_on(world.process("a").shared(), 1);
+        let stream = create(URL, options(1), &ctx).await.unwrap();
+        let writer = stream.writer().await.unwrap();
+        append(&writer, &first(), interval("w", 0, 0, 3))
+            .await
+            .unwrap();
+        world.fail(Rule {
+            kind,
+            ..Rule::once(Op::WriteAt, "control")
+        });
+        let failed = append(&writer, &first(), interval("w", 0, 3, 6)).await;
+        let (error, ctx) = (
+            failed.unwrap_err(),
+            context_on(world.process("b").shared(), 2),
+        );
+        let (writer, to) = if kind == ErrorKind::StorageFull {
+            assert!(matches!(error, Error::Full { .. }), "{error}");
+            (writer, 6)
+        } else {
+            let says = error.to_string();
+            assert!(matches!(error, Error::Fatal { .. }), "{says}");
+            assert!(says.contains("its control file cannot say so"), "{says}");
+            let stream = open(URL, &ctx).await.unwrap();
+            assert_eq!(stored(&stream, &first()).await, [1, 2, 3, 4, 5, 6]);
+            (stream.writer().await.unwrap(), 9)
+        };
+        append(&writer, &first(), interval("w", 0, 3, to))
+            .await
+            .unwrap();
+        let all: Vec<u64> = (1..=to).collect();
+        assert_eq!(stored(&stream, &first()).await, all);
+    }
+}
+
 /// A writer that died while it made a segment may have left as much as marks and frames take.
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_is_freed_of_what_a_dead_writer_left() {
@@ -191,6 +236,34 @@ async fn trimming_makes_room_on_a_full_disk() {
         let error = admin.trim(Some(&first()), Trim::ToBytes(0)).await;
         assert!(matches!(error, Err(Error::Full { .. })), "{error:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_cannot_be_trimmed_keeps_the_others_from_nothing() {
+    let world = SimWorld::new(1);
+    let ctx = context_on(world.process("a").shared(), 1);
+    let stream = create(URL, options(2), &ctx).await.unwrap();
+    let writer = stream.writer().await.unwrap();
+    let shards = stream.shards().await.unwrap();
+    for shard in shards.open() {
+        let here = (0..200).filter(|n| shard.range.contains(route(*n)));
+        let here = plain(&here.collect::<Vec<_>>());
+        append(&writer, &shard.id, here).await.unwrap();
+    }
+    let other = world.process("other").shared();
+    let lock = home(&*other, "/data/events")
+        .await
+        .join("shards/000000/lock");
+    let _held = other.lock(&lock, LockKind::Exclusive).await.unwrap();
+    let error = stream
+        .admin()
+        .trim(None, Trim::ToBytes(0))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("`000000` is held"), "{error}");
+    let states = stream.states().await.unwrap();
+    assert_eq!(states[0].kept_after, Position::Begin);
+    assert_eq!(Some(states[1].kept_after), states[1].tip);
 }
 
 #[tokio::test(start_paused = true)]

@@ -412,8 +412,8 @@ impl LockedShard<'_> {
         }
     }
 
-    /// Appends a group durably. On [`Error::Full`] nothing was appended and the shard can be used further; after any
-    /// other error it cannot.
+    /// Appends a group durably. After [`Error::Full`] the shard can be used further; what was durable before there was no
+    /// room to say so, the next holder takes in. After any other error it cannot.
     pub(crate) async fn commit(&mut self, group: AppendGroup) -> Result<()> {
         let stream_dir = Arc::clone(&self.log.stream_dir);
         let known = self.known()?;
@@ -473,7 +473,15 @@ impl LockedShard<'_> {
         }
         written.or_cannot(action, &path)?;
         if let Err(error) = self.count(group).await {
-            return Err(self.poisoned(&error));
+            return Err(match error {
+                full @ Error::Full { .. } => full,
+                error => Error::fatal(format!(
+                    "appends to shard `{}` are durable, and its control file cannot say so: {}: check the disk and start \
+                     again, which takes them in",
+                    self.log.shard.id,
+                    error.report()
+                )),
+            });
         }
         let known = self.known()?;
         if known.oldest == 0 {
