@@ -81,14 +81,16 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use hydrant_core::Position;
     use hydrant_core::batch::{Entry, RunBuilder, Span, Step};
     use hydrant_core::hash::Routing;
     use hydrant_core::headers::put_header;
+    use hydrant_core::origin::DeadLetter;
     use hydrant_core::shard::{HashRange, Shard, ShardMap};
-    use hydrant_core::stream::UnitKind;
+    use hydrant_core::stream::{Unit, UnitKind};
     use hydrant_core::transform::Transformed;
+    use hydrant_core::{Position, ShardId};
 
+    use super::super::plan::AppendSlice;
     use super::super::route::{RouteRule, Table};
     use super::super::tests::upstream;
     use super::super::{Keys, Planner};
@@ -136,6 +138,34 @@ mod tests {
         keys: KeyRule,
         of: &[Option<&[u8]>],
     ) -> (Vec<(u64, bool)>, Vec<Refused>) {
+        let (mut kept, mut refused) = (Vec::new(), Vec::new());
+        for (_, piece) in pieces(Keys::Kept, keeps_headers, keys, of) {
+            let record_indexes = piece.record_indexes.iter().zip(piece.origins.iter());
+            kept.extend(record_indexes.map(|(pick, origin)| {
+                let headers = piece.batch.headers(*pick as usize);
+                (origin.sequence.offset().unwrap(), !headers.is_empty())
+            }));
+            for unit in piece.units.iter() {
+                let at = unit.origin.sequence.offset().unwrap();
+                refused.push((at, letter(unit).reason.to_string()));
+            }
+        }
+        (kept, refused)
+    }
+
+    fn letter(unit: &Unit) -> &DeadLetter {
+        match &unit.what {
+            UnitKind::DeadLetter(letter) => letter,
+            dropped => panic!("{dropped:?}"),
+        }
+    }
+
+    fn pieces(
+        stage: Keys,
+        keeps_headers: bool,
+        keys: KeyRule,
+        of: &[Option<&[u8]>],
+    ) -> Vec<(ShardId, AppendSlice)> {
         let shard = Shard {
             id: "0".into(),
             range: HashRange::ALL,
@@ -143,7 +173,7 @@ mod tests {
             closed: false,
         };
         let planner = Planner {
-            rule: RouteRule::new(Keys::Kept, &Routing::Md5, "a".into()),
+            rule: RouteRule::new(stage, &Routing::Md5, "a".into()),
             upstream: Arc::new(upstream("a", Position::Begin)),
             table: Table::new(ShardMap::new(vec![shard]), &Routing::Md5).unwrap(),
             limits: OutputLimits {
@@ -163,23 +193,22 @@ mod tests {
             batch,
             ..Transformed::default()
         };
-        let plan = planner.plan(all, &routes, 0).unwrap();
-        let (mut kept, mut refused) = (Vec::new(), Vec::new());
-        for (_, piece) in plan.pieces {
-            let record_indexes = piece.record_indexes.iter().zip(piece.origins.iter());
-            kept.extend(record_indexes.map(|(pick, origin)| {
-                let headers = piece.batch.headers(*pick as usize);
-                (origin.sequence.offset().unwrap(), !headers.is_empty())
-            }));
-            for unit in piece.units.iter() {
-                let UnitKind::DeadLetter(letter) = &unit.what else {
-                    panic!("nothing is dropped");
-                };
-                let at = unit.origin.sequence.offset().unwrap();
-                refused.push((at, letter.reason.to_string()));
-            }
+        planner.plan(all, &routes, 0).unwrap().pieces
+    }
+
+    /// A stage that replaces keys has scanned this one; a copy has not, and its dead letters are handed on as they are.
+    #[test]
+    fn a_key_that_was_not_scanned_is_in_no_dead_letter() {
+        let named: &[u8] = b"ann@example.com";
+        for (stage, shown) in [
+            (Keys::Replaced, Some("ann@example.com")),
+            (Keys::Kept, None),
+        ] {
+            let text = KeyRule::Text { chars_max: 3 };
+            let pieces = pieces(stage, true, text, &[Some(named)]);
+            let unit = &pieces[0].1.units[0];
+            assert_eq!(letter(unit).key.as_deref(), shown, "{stage:?}");
         }
-        (kept, refused)
     }
 
     #[test]

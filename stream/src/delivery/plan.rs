@@ -19,7 +19,7 @@ use hydrant_core::transform::Transformed;
 use hydrant_core::{Error, Position, Result, Sequence, ShardId};
 
 use super::output_limits::OutputLimits;
-use super::route::{RouteRule, Routes, Table};
+use super::route::{Keys, RouteRule, Routes, Table};
 use super::upstream::Upstream;
 
 /// Cuts batches of one upstream shard; cheap to clone, and always valid: a plan made by an old map is routed again when
@@ -216,7 +216,10 @@ impl Planner {
             };
             let reason = misfit.reason;
             metrics::counter!("hydrant_lanes_dead_letters_total", "reason" => reason).increment(1);
-            let key = batch.key(entry);
+            // A key that is kept was not scanned and may be personal.
+            let key = batch
+                .key(entry)
+                .filter(|_| self.rule.keys == Keys::Replaced);
             let letter = DeadLetter {
                 stream: Arc::from(self.upstream.stream.to_string()),
                 shard: self.upstream.shard.clone(),

@@ -26,8 +26,7 @@ pub enum Keys {
 #[derive(Clone, Debug)]
 pub struct RouteRule {
     router: Router,
-    /// Whether no reader of the output could compute the hashes of keys.
-    explicit: bool,
+    pub(super) keys: Keys,
     /// Whether the output stores hashes: the partition of a record says its own.
     stores_hashes: bool,
     shard: ShardId,
@@ -50,7 +49,7 @@ impl RouteRule {
                 Keys::Replaced => Router::of_replaced_keys(routing),
                 Keys::Kept => Router::of_kept_keys(routing),
             },
-            explicit: stores_hashes && keys == Keys::Replaced,
+            keys,
             stores_hashes,
             shard,
         }
@@ -70,7 +69,8 @@ impl RouteRule {
                 .map(|(entry, (sequence, sub, _))| match batch.key(entry) {
                     None => hash::route_of_origin(self.shard.as_str(), sequence, sub),
                     Some(key) => {
-                        explicit |= self.explicit;
+                        // No reader of the output could compute it.
+                        explicit |= self.stores_hashes && self.keys == Keys::Replaced;
                         match &self.router {
                             // A look into the memo would take as long.
                             Router::Md5 => hash::route_of_key(key),
