@@ -75,6 +75,10 @@ pub enum Mutant {
     UnitKnownByFirstSegment,
     /// What is known of an origin is forgotten when its end arrives.
     EndedPrunedAtOnce,
+    /// A reader holds back what came after a later record of its origin, and passes its place meanwhile.
+    GapHeld,
+    /// A child begins with the marks that its parent had before the last that is in it.
+    MarksBeforeTheEnd,
     /// All of an origin in a stored record is judged by the last of it.
     OriginPerStoredRecord,
     /// The outputs of one upstream record share one item number.
@@ -107,6 +111,8 @@ pub enum Mutant {
     AnsweringShardUnchecked,
     /// Each append of a put that another shard took is confirmed if that shard owns its records.
     EntriesConfirmedAlone,
+    /// A put that another shard took is confirmed if that shard owns its records, wherever its units belong.
+    UnitsConfirmedWithRecords,
     /// What waits for room is handed in although something of its lane failed before it.
     ParkedBehindFailure,
     /// What is queued behind something of its origin that failed is sent.

@@ -308,6 +308,9 @@ fn a_sender_that_breaks_a_rule_is_caught() {
         (Mutant::SeveralUnconfirmed, false),
         (Mutant::AnsweringShardUnchecked, false),
         (Mutant::EntriesConfirmedAlone, false),
+        (Mutant::UnitsConfirmedWithRecords, false),
+        (Mutant::GapHeld, false),
+        (Mutant::MarksBeforeTheEnd, false),
         (Mutant::QueuedBehindFailure, false),
         (Mutant::ParkedBehindFailure, false),
         // A log that checks refuses an append whose predecessor is missing: no other one may look as if it had none.

@@ -171,7 +171,15 @@ impl DedupState {
     }
 
     /// How an append stands to the marks, raised by what it says of the time before it; one that reaches back holds
-    /// something before its interval.
+    /// something before its interval. The first line that holds decides:
+    ///
+    /// | of the marks of its origin | it is |
+    /// |---|---|
+    /// | one ends before `from` | out of order |
+    /// | one starts after `from`, or, if it reaches back, after the beginning | partial: each item is looked at |
+    /// | all end at `to` or later | a duplicate |
+    /// | one ends after `from`, or it reaches back | partial |
+    /// | all end at `from` | new |
     pub(crate) fn judge(&self, claim: &OriginInterval, reaches_back: bool) -> DedupVerdict {
         let mut marks = self.of(&claim.origin);
         marks.iter_mut().for_each(|mark| *mark = mark.raised(claim));
@@ -524,6 +532,53 @@ mod tests {
         #[test]
         fn arbitrary_bytes_are_no_marks(bytes in any::<Vec<u8>>()) {
             drop(DedupState::decode(&mut Reader::new(&bytes), range(0, HASHES)));
+        }
+    }
+
+    /// The lines of the table at [`DedupState::judge`], in a shard that knows (4, 10] of its lower half and (4, 20] of its
+    /// upper one.
+    #[test]
+    fn an_append_is_judged_by_the_first_line_that_holds() {
+        let known = |last: u128, to: u64| {
+            let mut marks = DedupState::new(range(last - 3, last));
+            let from = OriginInterval {
+                start: p(4),
+                ..claim(1, 4, 4, to)
+            };
+            marks.apply(&from);
+            marks
+        };
+        let marks = known(3, 10).concatenated(&known(7, 20)).unwrap();
+        let partial = DedupVerdict::Partial(marks.of(&key(1)));
+        for (from, to, reaches_back, verdict) in [
+            (11, 30, false, DedupVerdict::OutOfOrder(p(10))),
+            (11, 30, true, DedupVerdict::OutOfOrder(p(10))),
+            (3, 4, false, partial.clone()),
+            (3, 30, false, partial.clone()),
+            (5, 10, true, partial.clone()),
+            (4, 10, false, DedupVerdict::Duplicate),
+            (5, 9, false, DedupVerdict::Duplicate),
+            (9, 11, false, partial.clone()),
+            (10, 30, false, partial),
+        ] {
+            let claim = OriginInterval {
+                start: p(4),
+                ..claim(1, 4, from, to)
+            };
+            let judged = marks.judge(&claim, reaches_back);
+            assert_eq!(judged, verdict, "({from}, {to}], {reaches_back}");
+        }
+        // One that began where its input begins.
+        let mut marks = DedupState::new(range(0, 7));
+        marks.apply(&claim(2, 0, 0, 10));
+        for (from, to, reaches_back, verdict) in [
+            (0, 10, true, DedupVerdict::Duplicate),
+            (10, 30, false, DedupVerdict::New),
+            (10, 30, true, DedupVerdict::Partial(marks.of(&key(2)))),
+            (9, 30, false, DedupVerdict::Partial(marks.of(&key(2)))),
+        ] {
+            let judged = marks.judge(&claim(2, 0, from, to), reaches_back);
+            assert_eq!(judged, verdict, "({from}, {to}], {reaches_back}");
         }
     }
 

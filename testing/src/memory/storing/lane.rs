@@ -163,8 +163,11 @@ impl StoringLane {
         let InFlight { answer, put, sent } = under_way;
         match answer.result {
             Ok((took, sequence)) => {
+                let records_alone = mutant::is(Mutant::UnitsConfirmedWithRecords);
                 let mut items = put.items.iter();
-                let is_inside = items.all(|item| took.range.contains(item.route));
+                let is_inside = items.all(|item| {
+                    took.range.contains(item.route) || records_alone && !item.is_record
+                });
                 let is_unchecked = mutant::is(Mutant::AnsweringShardUnchecked);
                 let is_confirmed = took.id == *shard || is_inside || is_unchecked;
                 let by_entry = mutant::is(Mutant::EntriesConfirmedAlone);

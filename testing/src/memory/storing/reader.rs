@@ -30,6 +30,8 @@ struct Cursor {
     after: Position,
     /// What is known at the end of the last put; `None` for a look, which knows nothing.
     marks: Option<ReaderMarks>,
+    /// What was known before the last put, for the mutant that believes it.
+    before: Option<ReaderMarks>,
 }
 
 impl Cursor {
@@ -100,6 +102,7 @@ impl SiftingReader {
                 Cursor {
                     after: Position::Begin,
                     marks: None,
+                    before: None,
                 }
             }
             OpenAt::After { progress, parents } => {
@@ -128,6 +131,7 @@ impl SiftingReader {
                 Cursor {
                     after: progress.to,
                     marks: Some(marks),
+                    before: None,
                 }
             }
         };
@@ -150,7 +154,7 @@ impl SiftingReader {
         let log = state.stored(&self.shard)?;
         let at = |after: Position| Cursor {
             after,
-            marks: self.cursor.marks.clone(),
+            ..self.cursor.clone()
         };
         let (after, kept) = (self.cursor.after, log.kept_after());
         if after < kept && self.first <= kept {
@@ -168,10 +172,12 @@ impl SiftingReader {
         if log.shard.closed {
             let children = map.children(&self.shard).map(|child| child.id.clone());
             let children = children.collect();
+            let mut end = self.cursor.clone();
+            end.marks = end.before.take().or(end.marks);
             return Ok(Some((
                 Read::End {
                     children,
-                    marks: self.cursor.bytes(),
+                    marks: end.bytes(),
                 },
                 at(after),
                 0,
@@ -203,7 +209,13 @@ impl SiftingReader {
                         entries: &stored.put.tag,
                         items: &stored.put.items,
                     };
-                    let sifted = marks.read(&record, ENDED_KEPT);
+                    if mutant::is(Mutant::MarksBeforeTheEnd) {
+                        cursor.before = Some(marks.clone());
+                    }
+                    let mut sifted = marks.read(&record, ENDED_KEPT);
+                    if sifted.origin_gaps > 0 && mutant::is(Mutant::GapHeld) {
+                        sifted.verdicts.fill(ItemVerdict::Elsewhere);
+                    }
                     sifter.trail.push((stored.end(), marks.clone()));
                     self.shared.count_gaps(sifted.origin_gaps);
                     sifted.verdicts
