@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::{OutputId, Progress};
-use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
-use hydrant_core::subscription::ClaimId;
-use hydrant_core::{Context, Error, Overdraft, Position, Result, Shard, ShardId, StreamId};
+use hydrant_core::stage::{LedgerUse, Opened, Output, Scope, ShardStage, Stage};
+use hydrant_core::{Context, Overdraft, Position, Result, Shard, ShardId, StreamId};
 
 use crate::lake::{
     Chain, ChainProgress, Finisher, LakeLocation, Publisher, Rebuild, TableNames, identify,
@@ -151,9 +150,5 @@ impl Stage for TableSink {
         publisher.clean_up().await;
         let stream_shard = StreamShard::new(&shared.stream, &shard.id);
         Ok(Box::new(SinkShard::new(shared, stream_shard, publisher)))
-    }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        Err(Error::fatal("the sink publishes each shard separately"))
     }
 }

@@ -61,7 +61,9 @@ pub trait Delivery: Send + Sync + fmt::Debug {
     /// The session of one upstream shard, from `upstream.after` on.
     async fn open(&self, upstream: Upstream) -> Result<Box<dyn Session>>;
     /// With [`Scope::Worker`]: commits what all sessions sent.
-    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>>;
+    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        Err(Error::fatal("each shard is published by itself"))
+    }
 }
 
 /// The records of one upstream shard on their way into an output stream. After a failure it is dropped, and a new one is

@@ -212,7 +212,6 @@ mod tests {
 
     use bytes::Bytes;
     use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
-    use hydrant_core::subscription::ClaimId;
     use hydrant_core::{HashRange, Position, Sequence, ShardId, clock};
     use hydrant_pii::Policy;
 
@@ -246,10 +245,6 @@ mod tests {
         async fn open(&self, _: Opened) -> Result<Box<dyn ShardStage>> {
             let reads = Arc::clone(&self.reads);
             Ok(Box::new(Inner { reads }))
-        }
-
-        async fn publish_all(&self, _: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-            Ok(Vec::new())
         }
     }
 

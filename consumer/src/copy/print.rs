@@ -18,7 +18,6 @@ use hydrant_core::position::Position;
 use hydrant_core::shard::{Shard, ShardId, StreamId};
 use hydrant_core::stage::{Flush, LedgerUse, Opened, Output, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
-use hydrant_core::subscription::ClaimId;
 use hydrant_core::transform::Source;
 
 use super::STAGE;
@@ -79,11 +78,6 @@ impl Stage for PrintStage {
             to: claim.after.to,
             deadline: None,
         }))
-    }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        // Each shard is published by itself.
-        Ok(Vec::new())
     }
 }
 

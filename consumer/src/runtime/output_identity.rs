@@ -104,8 +104,7 @@ impl OutputIdentity {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use hydrant_core::stage::{Flush, Opened, Scope, ShardStage};
-    use hydrant_core::subscription::ClaimId;
+    use hydrant_core::stage::{Opened, Scope, ShardStage};
 
     use super::*;
 
@@ -137,10 +136,6 @@ mod tests {
 
         async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
             panic!("nothing is opened");
-        }
-
-        async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-            Ok(Vec::new())
         }
     }
 

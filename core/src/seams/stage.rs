@@ -11,7 +11,7 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::clock::Instant;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lease::{OutputId, Progress};
 use crate::position::Position;
 use crate::shard::{Shard, ShardId};
@@ -112,7 +112,9 @@ pub trait Stage: Send + Sync + fmt::Debug {
     /// The stage of one claim, from `after` on.
     async fn open(&self, claim: Opened) -> Result<Box<dyn ShardStage>>;
     /// With [`Scope::Worker`]: publishes all claims at once.
-    async fn publish_all(&self, why: Flush) -> Result<Vec<(ClaimId, Progress)>>;
+    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
+        Err(Error::fatal("each shard is published by itself"))
+    }
 }
 
 /// What a shard's stage is opened with.

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hydrant_core::lease::Progress;
-use hydrant_core::stage::{Flush, Output, Scope};
+use hydrant_core::stage::{Output, Scope};
 use hydrant_core::stream::{KeyRule, SharedStream};
-use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Context, Overdraft, Position, Result, Shard};
 use metrics::counter;
 use tokio::sync::Mutex;
@@ -104,10 +103,5 @@ impl Delivery for Lanes {
 
     async fn open(&self, upstream: Upstream) -> Result<Box<dyn Session>> {
         Ok(Box::new(self.session(upstream).await))
-    }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        // Each shard is published by itself.
-        Ok(Vec::new())
     }
 }

@@ -177,10 +177,6 @@ impl Stage for PlainStage {
             deadline: None,
         }))
     }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        Err(Error::fatal("its scope is the shard"))
-    }
 }
 
 struct PlainShard {
@@ -292,10 +288,6 @@ impl Stage for Exact {
             held: Vec::new(),
             deadline: None,
         }))
-    }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        Err(Error::fatal("its scope is the shard"))
     }
 }
 

@@ -11,7 +11,6 @@ use hydrant_core::lease::Progress;
 use hydrant_core::shard::Shard;
 use hydrant_core::stage::{Flush, Opened, Scope, ShardStage};
 use hydrant_core::stream::Read;
-use hydrant_core::subscription::ClaimId;
 
 use super::*;
 
@@ -182,10 +181,6 @@ impl Stage for Computing {
 
     async fn open(&self, _opened: Opened) -> Result<Box<dyn ShardStage>> {
         Ok(Box::new(ComputingShard(self.clone())))
-    }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        Err(Error::fatal("its scope is the shard"))
     }
 }
 

@@ -8,7 +8,6 @@ use hydrant_core::lease::Progress;
 use hydrant_core::shard::Shard;
 use hydrant_core::stage::{Flush, Opened, Scope, ShardStage, Stage};
 use hydrant_core::stream::Read;
-use hydrant_core::subscription::ClaimId;
 use hydrant_core::{Error, Result};
 
 use super::*;
@@ -38,10 +37,6 @@ impl Stage for FailingStage {
 
     async fn open(&self, _claim: Opened) -> Result<Box<dyn ShardStage>> {
         Ok(Box::new(self.clone()))
-    }
-
-    async fn publish_all(&self, _why: Flush) -> Result<Vec<(ClaimId, Progress)>> {
-        Ok(Vec::new())
     }
 }
 
