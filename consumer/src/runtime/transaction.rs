@@ -84,11 +84,12 @@ impl Membership {
         transaction.old_halves_left(self.opened_at).await;
         // The outcome of a dropped publish is unknown, so it counts as failed.
         let failure = AbortGuard(&transaction.aborts);
-        let published = transaction.stage.publish_all(why).await?;
+        let all = transaction.stage.publish_all(why).await?;
         std::mem::forget(failure);
-        transaction.claims().published.extend(published);
+        transaction.claims().published.extend(all);
         transaction.aborts.send_modify(|_| ());
-        Ok(self.take())
+        // A publish need not name a claim again whose progress it did not move.
+        Ok(self.take().or(published))
     }
 
     /// Returns the progress that was published and not taken yet.
@@ -184,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// A stage that fails its first publish.
+    /// A stage that fails its first publish, and moves no progress after the third one.
     #[derive(Debug, Default)]
     struct FailsOnce(Mutex<u32>);
 
@@ -211,6 +212,9 @@ mod tests {
             *publishes += 1;
             if *publishes == 1 {
                 return Err(Error::fatal("the first one"));
+            }
+            if *publishes > 3 {
+                return Ok(Vec::new());
             }
             let progress = Progress {
                 to: Position::offset(9),
@@ -262,6 +266,11 @@ mod tests {
                 .unwrap()
                 .is_some()
         );
-        assert!(b.take().is_some());
+        let left = b.publish(Flush::End, Position::offset(20)).await.unwrap();
+        assert_eq!(
+            left.unwrap().to,
+            Position::offset(9),
+            "the last publish did not name it"
+        );
     }
 }
