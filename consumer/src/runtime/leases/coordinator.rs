@@ -190,7 +190,12 @@ impl LeaseCoordinator {
 
     async fn round(&mut self) -> Result<()> {
         if self.map_is_stale {
-            self.map = limited(self.times.patience(), self.spec.stream.shards()).await?;
+            self.map = limited(
+                "the shards of the stream",
+                self.times.patience(),
+                self.spec.stream.shards(),
+            )
+            .await?;
             self.map_is_stale = false;
         }
         self.read_rows().await?;
@@ -207,7 +212,7 @@ impl LeaseCoordinator {
     }
 
     async fn read_rows(&mut self) -> Result<()> {
-        let rows = limited(self.times.patience(), self.store.list()).await;
+        let rows = limited("all rows", self.times.patience(), self.store.list()).await;
         self.note_look();
         let rows = rows?;
         let mine = self.spec.stream.id();
@@ -250,21 +255,39 @@ impl LeaseCoordinator {
             return Ok(());
         }
         // Another worker may have made a row by a newer map than ours.
-        self.map = limited(self.times.patience(), self.spec.stream.shards()).await?;
+        self.map = limited(
+            "the shards of the stream",
+            self.times.patience(),
+            self.spec.stream.shards(),
+        )
+        .await?;
         let gone = self.rows.values().filter(|seen| self.is_needless(seen));
         let gone: Vec<Lease> = gone.map(|seen| seen.row.clone()).collect();
         for row in gone {
             let remove = self.store.remove(&row);
-            match limited(self.times.patience(), remove).await? {
+            match limited("removing a row", self.times.patience(), remove).await? {
                 Swap::Swapped | Swap::Conflict(None) => {
-                    let (app, shard) = (&self.spec.app, &row.shard);
-                    tracing::debug!(app, %shard, "removed the lease of a shard that is gone");
                     self.rows.remove(&row.shard);
+                    self.note_removed(&row);
                 }
                 Swap::Conflict(Some(other)) => self.observe(other),
             }
         }
         Ok(())
+    }
+
+    fn note_removed(&self, row: &Lease) {
+        let (app, shard) = (&self.spec.app, &row.shard);
+        if row.has_ended() {
+            tracing::debug!(app, %shard, "removed the lease of a shard that is gone");
+            return;
+        }
+        let after = row.progress.as_ref().map(|progress| progress.to);
+        let after = after.unwrap_or_default();
+        tracing::warn!(app, %shard, %after, "the stream no longer has the shard: what it held after this was not read");
+        let stream = self.spec.stream.id().name.to_string();
+        metrics::counter!("hydrant_consumer_interruptions_total", "stream" => stream, "shard" => shard.to_string(), "reason" => "gap")
+            .increment(1);
     }
 
     /// Whether a row is of a shard that is gone, no worker has moved it for a lease time, and no child has still to begin
@@ -301,7 +324,8 @@ impl LeaseCoordinator {
         let store = &store;
         let mut answers = futures::stream::iter(swaps)
             .map(|(seen, next)| async move {
-                let answer = limited(patience, store.swap(seen.as_ref(), &next)).await;
+                let answer =
+                    limited("changing a row", patience, store.swap(seen.as_ref(), &next)).await;
                 (next, answer)
             })
             .buffer_unordered(AT_ONCE);
@@ -317,7 +341,9 @@ impl LeaseCoordinator {
                 Ok(Swap::Conflict(None)) => {
                     self.rows.remove(&next.shard);
                 }
-                Err(error) => outcome = Err(error),
+                // An error that no retry can fix outranks the others.
+                Err(error) if outcome.as_ref().err().is_none_or(may_pass) => outcome = Err(error),
+                Err(_) => {}
             }
         }
         (swapped, outcome)
@@ -378,7 +404,12 @@ impl LeaseCoordinator {
             .collect();
         let mut dead = BTreeSet::new();
         for name in names {
-            let is_gone = limited(self.times.patience(), self.store.is_gone(&name)).await;
+            let is_gone = limited(
+                "whether a worker is gone",
+                self.times.patience(),
+                self.store.is_gone(&name),
+            )
+            .await;
             self.note_look();
             if is_gone? {
                 dead.insert(name);
@@ -653,6 +684,10 @@ impl LeaseCoordinator {
             .collect::<()>()
             .await;
     }
+}
+
+fn may_pass(error: &Error) -> bool {
+    matches!(error.disposition(), Disposition::Retry { .. })
 }
 
 /// A lease has no one who waits: the row says that it is gone, and the output protects itself.

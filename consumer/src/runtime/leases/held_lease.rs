@@ -145,7 +145,7 @@ impl HeldLease {
             edit(&mut next);
             debug_assert_eq!(next.epoch, self.epoch, "an update keeps the epoch");
             let swap = self.store.swap(Some(&row), &next);
-            match limited(self.times.patience(), swap).await? {
+            match limited("changing a row", self.times.patience(), swap).await? {
                 Swap::Swapped => {
                     let mut status = self.status();
                     status.renewed_at = began;
@@ -175,7 +175,7 @@ impl HeldLease {
     /// Updates the row for the coordinator, which waits for the store no longer than that; its next round makes up for an
     /// update that failed.
     pub(super) async fn try_update(&self, edit: impl Fn(&mut Lease) + Send + Sync) {
-        match limited(self.times.patience(), self.update(edit)).await {
+        match limited("changing a row", self.times.patience(), self.update(edit)).await {
             Ok(_) | Err(Error::Fenced { .. }) => {}
             Err(error) => tracing::warn!("cannot update a lease row, retrying: {}", error.report()),
         }

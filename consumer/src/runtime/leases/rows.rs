@@ -94,7 +94,12 @@ impl LeaseCoordinator {
         let doubtful: Vec<(Shard, Lease)> = doubtful.collect();
         let output = &output;
         let asked = futures::stream::iter(doubtful).map(|(shard, row)| async move {
-            let known = limited(patience, output.published_to(&shard)).await?;
+            let known = limited(
+                "the progress of the output",
+                patience,
+                output.published_to(&shard),
+            )
+            .await?;
             Ok::<_, Error>(set_back(row, known))
         });
         let asked: Vec<_> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
@@ -155,7 +160,7 @@ impl LeaseCoordinator {
         let found = match start {
             Some(start) => {
                 let find = self.spec.stream.start(&shard.id, start);
-                match limited(self.times.patience(), find).await {
+                match limited("the start in the stream", self.times.patience(), find).await {
                     // The reader meets the damage, and its shard ends there.
                     Err(Error::Corrupt { .. }) if self.spec.on_corrupt == OnCorrupt::EndShard => {
                         Some(Progress::default())
@@ -277,7 +282,9 @@ impl LeaseCoordinator {
                     || {
                         let parent = lineage::parent(id, shard, &self.map);
                         let known = self.output.published_to(&parent);
-                        limited(self.times.patience(), known).await?.is_some()
+                        limited("the progress of the output", self.times.patience(), known)
+                            .await?
+                            .is_some()
                     };
                 if appeared {
                     since.insert(shard.id.clone());

@@ -59,18 +59,16 @@ impl LeaseTimes {
 /// local store commits those that wait together.
 pub(super) const AT_ONCE: usize = 64;
 
-/// Awaits a call of the store or the stream for at most `patience`: a coordinator that waits hands nothing over.
+/// Awaits `call` of the store, the stream or the output for at most `patience`: a coordinator that waits hands nothing over.
 pub(super) async fn limited<T>(
+    what: &str,
     patience: Duration,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     match tokio::time::timeout(patience, call).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::Unavailable {
-            message: format!(
-                "the lease store or the stream did not answer within {} s",
-                patience.as_secs_f64()
-            ),
+            message: format!("{what}: no answer within {:.1} s", patience.as_secs_f64()),
             after: Duration::ZERO,
         }),
     }
