@@ -1,6 +1,7 @@
 //! The counts of a copy, for the summary at its end.
 //!
-//! A record is counted when it is in the output, so one that is read again after a failure counts once.
+//! A copy into a stream counts a record when the output has confirmed it: one that is read again after a failure counts
+//! once. A copy to text counts a record each time that it is written.
 
 use std::sync::{Mutex, PoisonError};
 
