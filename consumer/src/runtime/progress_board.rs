@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use hydrant_core::clock::Instant;
 use hydrant_core::position::Position;
@@ -58,10 +59,15 @@ pub(crate) struct ShardStatus {
     pub(crate) idle_since: Option<Instant>,
     /// Everything that was pushed is published and in the ledger.
     pub(crate) checkpointed: bool,
-    /// Bytes pushed since the last publish: an upper bound of what the stage holds.
+    /// Bytes pushed since the last publish. A stage that publishes beside the pushes may hold more, and publishes by
+    /// itself when memory is short.
     pub(crate) held_bytes: u64,
     /// A task works on the shard now.
     pub(crate) active: bool,
+    /// The shard has ended, or is another worker's to measure.
+    pub(crate) left: bool,
+    /// How far the shard was behind when it was last measured.
+    behind: Option<Behind>,
 }
 
 impl ShardStatus {
@@ -113,25 +119,45 @@ impl ProgressBoard {
         shards.clone()
     }
 
+    /// Notes that no task works on a shard any more; `left` as in [`ShardStatus::left`], and then nothing lags here.
+    pub(crate) fn stopped(&self, stream: &str, shard: &ShardId, left: bool) {
+        let behind = self.update(shard, |status| {
+            (status.active, status.left, status.held_bytes) = (false, left, 0);
+            if left {
+                let ended = status.summary.to == Position::End;
+                status.summary.lag = ended.then_some(0);
+            }
+            status.behind.take_if(|_| left)
+        });
+        if let Some(behind) = behind {
+            gauge_lag(
+                stream,
+                shard,
+                match behind {
+                    Behind::Time(_) => Behind::Time(Duration::ZERO),
+                    Behind::Done | Behind::Records(_) => Behind::Done,
+                },
+            );
+        }
+    }
+
     /// Notes how far a shard is behind.
     pub(crate) fn measured(&self, stream: &str, shard: &ShardId, behind: Behind) {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(status) = shards.get_mut(shard) else {
             return;
         };
+        if status.left {
+            return;
+        }
         status.summary.lag = match behind {
             Behind::Done => Some(0),
             Behind::Records(records) => Some(records),
             Behind::Time(_) => None,
         };
-        if !status.active {
-            return;
-        }
-        let labels = [("stream", stream.to_owned()), ("shard", shard.to_string())];
-        if let Behind::Time(time) = behind {
-            metrics::gauge!("hydrant_consumer_lag_seconds", &labels).set(time.as_secs_f64());
-        } else if let Some(records) = status.summary.lag {
-            metrics::gauge!("hydrant_consumer_lag_records", &labels).set(records as f64);
+        if status.active {
+            status.behind = Some(behind);
+            gauge_lag(stream, shard, behind);
         }
     }
 
@@ -149,5 +175,76 @@ impl ProgressBoard {
             all.shards.insert(id.clone(), shard.clone());
         }
         all
+    }
+}
+
+fn gauge_lag(stream: &str, shard: &ShardId, behind: Behind) {
+    let labels = [("stream", stream.to_owned()), ("shard", shard.to_string())];
+    let records = match behind {
+        Behind::Time(time) => {
+            metrics::gauge!("hydrant_consumer_lag_seconds", &labels).set(time.as_secs_f64());
+            return;
+        }
+        Behind::Done => 0,
+        Behind::Records(records) => records,
+    };
+    metrics::gauge!("hydrant_consumer_lag_records", &labels).set(records as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
+
+    use super::*;
+
+    /// Keeps the value of the only gauge.
+    #[derive(Debug, Default)]
+    struct GaugeValue(Arc<AtomicU64>);
+
+    impl metrics::Recorder for GaugeValue {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(Arc::clone(&self.0))
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    #[test]
+    fn a_shard_that_was_left_does_not_lag() {
+        let (board, shard, value) = (ProgressBoard::default(), "a".into(), GaugeValue::default());
+        let gauge = || f64::from_bits(value.0.load(Ordering::SeqCst));
+        metrics::with_local_recorder(&value, || {
+            let lag = || board.summary().shards[&shard].lag;
+            for behind in [Behind::Records(7), Behind::Time(Duration::from_secs(7))] {
+                for left in [false, true] {
+                    board.update(&shard, |status| {
+                        (status.active, status.left) = (true, false)
+                    });
+                    board.measured("s", &shard, behind);
+                    board.stopped("s", &shard, left);
+                    assert_eq!(gauge(), if left { 0.0 } else { 7.0 });
+                    board.measured("s", &shard, Behind::Records(9));
+                    assert_eq!(lag(), (!left).then_some(9));
+                    assert_eq!(
+                        gauge(),
+                        if left { 0.0 } else { 7.0 },
+                        "it was measured elsewhere"
+                    );
+                }
+            }
+        });
     }
 }

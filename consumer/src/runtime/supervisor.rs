@@ -101,7 +101,7 @@ pub async fn run(spec: RunSpec) -> Result<Summary> {
 }
 
 /// How long the lag is measured once more at the end of a run.
-const MEASURED_WITHIN: Duration = Duration::from_secs(5);
+const MEASURED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A claim and the task that works on it.
 struct ActiveClaim {
@@ -184,12 +184,12 @@ impl Supervisor {
             }
         }
         self.observations.abort_all();
-        // Without an answer the summary has the lag that was measured before.
-        drop(tokio::time::timeout(MEASURED_WITHIN, measure(&self.shared)).await);
         while self.releases.join_next().await.is_some() {}
         if let Err(error) = self.subscription.close().await {
             tracing::warn!("cannot close the subscription: {}", error.report());
         }
+        // No worker waits for this one any more. Without an answer the summary has the lag that was measured before.
+        drop(tokio::time::timeout(MEASURED_WITHIN, measure(&self.shared)).await);
         if self.failure.is_none() {
             self.failure = self.shared.take_stalled();
         }
@@ -363,10 +363,13 @@ impl Supervisor {
         if let Some(active) = self.active.remove(&shard) {
             self.answer(active.answers);
         }
-        self.shared.board.update(&shard, |status| {
-            status.active = false;
-            status.held_bytes = 0;
-        });
+        let left = match &outcome {
+            TaskOutcome::Ended | TaskOutcome::Lost => true,
+            TaskOutcome::Released => !self.draining,
+            TaskOutcome::Failed(_) => false,
+        };
+        let stream = &self.shared.spec.stream.id().name;
+        self.shared.board.stopped(stream, &shard, left);
         self.gauge_claims();
         match outcome {
             TaskOutcome::Ended => tracing::info!(%shard, "the shard has ended"),
@@ -378,7 +381,7 @@ impl Supervisor {
             }
             TaskOutcome::Lost => {
                 self.shared.note_resumed(&shard);
-                tracing::info!(%shard, "lost the shard to another worker");
+                tracing::info!(%shard, "lost the claim of the shard");
             }
             TaskOutcome::Failed(error) => {
                 let error = log_shard_error(&shard, "the shard cannot continue", error);
@@ -447,7 +450,8 @@ impl Supervisor {
 /// Measures how far each shard of this worker is behind.
 async fn measure(shared: &RunContext) {
     let stream = &shared.spec.stream;
-    for (shard, status) in shared.board.statuses() {
+    let statuses = shared.board.statuses().into_iter();
+    for (shard, status) in statuses.filter(|(_, status)| !status.left) {
         let progress = Progress {
             to: status.summary.to,
             began: status.began,

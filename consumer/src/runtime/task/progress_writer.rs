@@ -20,6 +20,8 @@ struct OwedProgress {
 pub(crate) struct ProgressWriter {
     ledger: Arc<dyn Ledger>,
     owed: Option<OwedProgress>,
+    /// Writes that failed since one succeeded.
+    pub(crate) failures: u32,
     /// The write under way, with what it writes.
     task: JoinSet<(Progress, Result<()>)>,
 }
@@ -30,6 +32,7 @@ impl ProgressWriter {
         ProgressWriter {
             ledger: Arc::clone(ledger),
             owed: None,
+            failures: 0,
             task: JoinSet::new(),
         }
     }
@@ -56,6 +59,11 @@ impl ProgressWriter {
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let owed = self.owed.as_ref().filter(|_| !self.is_writing());
         owed.map(|owed| owed.write_at)
+    }
+
+    /// Whether what the ledger lacks may be written at once: after a failure a write waits for its time.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.failures == 0 || self.wake_at().is_some_and(|at| at <= now)
     }
 
     /// Whether a write is under way.

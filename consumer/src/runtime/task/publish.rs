@@ -3,7 +3,7 @@
 use hydrant_core::clock;
 use hydrant_core::error::{Disposition, Result};
 use hydrant_core::lease::Progress;
-use hydrant_core::retry::retry_forever;
+use hydrant_core::retry::{is_logged, retry_forever};
 use hydrant_core::stage::Flush;
 
 use super::attempt::Attempt;
@@ -114,12 +114,20 @@ impl ShardTask {
     /// Handles the answer to a write of the ledger; a store without an answer is asked again later.
     pub(super) fn written(&mut self, attempt: &mut Attempt, written: Result<()>) -> Result<()> {
         let next = match written {
-            Ok(()) => self.shared.next_checkpoint(),
+            Ok(()) => {
+                attempt.ledger.failures = 0;
+                self.shared.next_checkpoint()
+            }
             Err(error) => match error.disposition() {
                 Disposition::Retry { after } => {
                     self.count("ledger");
-                    tracing::warn!(shard = %self.claim.shard.id, "cannot write the ledger, retrying: {}", error.report());
-                    clock::now() + after.max(PACE.first)
+                    let failures = attempt.ledger.failures;
+                    if is_logged(failures) {
+                        tracing::warn!(shard = %self.claim.shard.id, "cannot write the ledger, retrying: {}", error.report());
+                    }
+                    attempt.ledger.failures = failures.saturating_add(1);
+                    let delay = PACE.delay(failures, &self.shared.spec.context.random);
+                    clock::now() + after.max(delay)
                 }
                 _ => return Err(error),
             },
@@ -203,7 +211,7 @@ impl ShardTask {
             }
         };
         if let Err(error) = unpinned.await {
-            tracing::warn!(shard = %self.claim.shard.id, "ledger: {}", error.report());
+            tracing::warn!(shard = %self.claim.shard.id, "cannot write the ledger, retrying: {}", error.report());
         }
     }
 

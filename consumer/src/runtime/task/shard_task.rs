@@ -92,7 +92,7 @@ impl ShardTask {
     /// Works until the claim ends, in one attempt after the other.
     pub(crate) async fn work(mut self) -> TaskOutcome {
         self.status(|status| {
-            status.active = true;
+            (status.active, status.left) = (true, false);
             status.checkpointed = false;
             status.idle_since = None;
         });
@@ -121,7 +121,11 @@ impl ShardTask {
                     }
                 }
                 Disposition::Fenced => return TaskOutcome::Lost,
-                Disposition::Retry { after } => {
+                disposition @ (Disposition::Retry { .. } | Disposition::Reroute) => {
+                    let after = match disposition {
+                        Disposition::Retry { after } => after,
+                        _ => Duration::ZERO,
+                    };
                     self.count("retry");
                     if self.shared.spec.shutdown.is_draining() {
                         tracing::debug!(%shard, "giving up while draining: {}", error.report());
@@ -130,7 +134,6 @@ impl ShardTask {
                     }
                     delay.max(after)
                 }
-                Disposition::Reroute => delay,
                 Disposition::Refused | Disposition::Fatal if self.passes(&error) => {
                     return self.pass(error).await;
                 }
@@ -161,7 +164,7 @@ impl ShardTask {
         self.shared.note_corrupt(&self.claim.shard.id, error);
         let end = Progress::starting(Position::End);
         if let Err(error) = self.claim.ledger.write(&self.shared.output.sign(end)).await {
-            return TaskOutcome::Failed(error);
+            return TaskOutcome::of(error);
         }
         match self.give_back().await {
             TaskOutcome::Released => TaskOutcome::Ended,
@@ -406,7 +409,9 @@ impl ShardTask {
             if published {
                 self.publish(attempt, Flush::Drain).await?;
             }
-            self.write_now(attempt).await?;
+            if attempt.ledger.is_due(now) {
+                self.write_now(attempt).await?;
+            }
             if published || !attempt.is_checkpointed() {
                 // A stage that published less than everything, and a ledger that refused, are asked again after another
                 // idle time.
