@@ -33,13 +33,64 @@ pub(crate) struct Attempt {
 
 /// What is known of an attempt's reader.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ReaderState {
-    /// Since when nothing is left to read; `None` while there is some, or the reader has not said.
-    pub(super) idle_since: Option<Instant>,
-    /// When to read again after an error.
-    pub(super) retry_at: Option<Instant>,
+pub(super) enum ReaderState {
+    /// There is something to read, or the reader has not said.
+    #[default]
+    Active,
+    /// Nothing is left to read.
+    Idle { since: Instant },
+    /// A read failed.
+    Failed { retry_at: Instant },
     /// The reader found corrupt data, and nothing good since.
-    pub(super) is_stalled: bool,
+    Stalled {
+        since: Instant,
+        retry_at: Option<Instant>,
+    },
+}
+
+impl ReaderState {
+    /// Since when nothing can be read.
+    pub(super) fn idle_since(self) -> Option<Instant> {
+        match self {
+            ReaderState::Idle { since } | ReaderState::Stalled { since, .. } => Some(since),
+            ReaderState::Active | ReaderState::Failed { .. } => None,
+        }
+    }
+
+    /// When to read again after an error; until then nothing is read.
+    pub(super) fn retry_at(self) -> Option<Instant> {
+        match self {
+            ReaderState::Failed { retry_at } => Some(retry_at),
+            ReaderState::Stalled { retry_at, .. } => retry_at,
+            ReaderState::Active | ReaderState::Idle { .. } => None,
+        }
+    }
+
+    /// Counts the idle time from `now` on again.
+    pub(super) fn restart_idle_time(&mut self, now: Instant) {
+        if let ReaderState::Idle { since } | ReaderState::Stalled { since, .. } = self {
+            *since = now;
+        }
+    }
+
+    /// Follows a failed read, after which the reader is asked again at `at`.
+    pub(super) fn failed(&mut self, at: Instant) {
+        match self {
+            ReaderState::Stalled { retry_at, .. } => *retry_at = Some(at),
+            _ => *self = ReaderState::Failed { retry_at: at },
+        }
+    }
+
+    /// Lets the reader be asked again if it is time.
+    pub(super) fn retry(&mut self, now: Instant) {
+        if self.retry_at().is_none_or(|at| at > now) {
+            return;
+        }
+        match self {
+            ReaderState::Stalled { retry_at, .. } => *retry_at = None,
+            _ => *self = ReaderState::Active,
+        }
+    }
 }
 
 impl Attempt {

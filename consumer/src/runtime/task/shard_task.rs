@@ -303,7 +303,7 @@ impl ShardTask {
                     attempt.pressed_since = Some(clock::now());
                     self.publish_if_due(&mut attempt).await?;
                 }
-                read = attempt.prefetch.next(), if attempt.reader.retry_at.is_none() => match read {
+                read = attempt.prefetch.next(), if attempt.reader.retry_at().is_none() => match read {
                     Ok(read) => {
                         if self.take_read(&mut attempt, read).await? {
                             return Ok(self.finish(&mut attempt, TaskOutcome::Ended).await);
@@ -317,7 +317,7 @@ impl ShardTask {
 
     /// Pushes what was read, and publishes what is due. Returns whether the shard has ended and its end is published.
     async fn take_read(&mut self, attempt: &mut Attempt, read: Read) -> Result<bool> {
-        if attempt.reader.is_stalled {
+        if matches!(attempt.reader, ReaderState::Stalled { .. }) {
             self.shared.note_resumed(&self.claim.shard.id);
         }
         let ended = matches!(read, Read::End { .. });
@@ -377,14 +377,14 @@ impl ShardTask {
         let ledger = attempt.ledger.wake_at();
         let idle = spec
             .ends_after()
-            .zip(attempt.reader.idle_since)
+            .zip(attempt.reader.idle_since())
             .filter(|_| !attempt.is_checkpointed())
             .map(|(idle, since)| since + idle);
         let pressure = attempt
             .pressed_since
             .filter(|_| attempt.unpublished)
             .map(|since| since + PRESSURE_RECHECK);
-        [stage, ledger, idle, pressure, attempt.reader.retry_at]
+        [stage, ledger, idle, pressure, attempt.reader.retry_at()]
             .into_iter()
             .flatten()
             .min()
@@ -403,7 +403,11 @@ impl ShardTask {
                 self.publish(attempt, Flush::Memory).await?;
             }
         }
-        let idle = self.shared.spec.ends_after().zip(attempt.reader.idle_since);
+        let idle = self
+            .shared
+            .spec
+            .ends_after()
+            .zip(attempt.reader.idle_since());
         if idle.is_some_and(|(idle, since)| since + idle <= now) {
             let published = attempt.unpublished;
             if published {
@@ -415,10 +419,10 @@ impl ShardTask {
             if published || !attempt.is_checkpointed() {
                 // A stage that published less than everything, and a ledger that refused, are asked again after another
                 // idle time.
-                attempt.reader.idle_since = Some(now);
+                attempt.reader.restart_idle_time(now);
             }
         }
-        attempt.reader.retry_at.take_if(|at| *at <= now);
+        attempt.reader.retry(now);
         self.publish_if_due(attempt).await?;
         self.checkpoint(attempt);
         Ok(())
@@ -468,10 +472,7 @@ impl ShardTask {
             Read::End { .. } => (Position::End, None),
         };
         let moves = to > attempt.pushed || idle.is_none();
-        attempt.reader = ReaderState {
-            idle_since: idle,
-            ..ReaderState::default()
-        };
+        attempt.reader = idle.map_or(ReaderState::Active, |since| ReaderState::Idle { since });
         attempt.unpublished |= moves;
         attempt.pushed = attempt.pushed.max(to);
         attempt.trail.push(&read);
@@ -530,11 +531,9 @@ impl ShardTask {
                     .delay(self.failures, &self.shared.spec.context.random)
                     .max(after);
                 self.failures = self.failures.saturating_add(1);
-                attempt.reader.retry_at = Some(clock::now() + pause);
-                if !attempt.reader.is_stalled {
-                    attempt.reader.idle_since = None;
-                    self.status(|status| status.idle_since = None);
-                }
+                attempt.reader.failed(clock::now() + pause);
+                let idle = attempt.reader.idle_since();
+                self.status(|status| status.idle_since = idle);
                 Ok(())
             }
             Disposition::Fatal | Disposition::Refused => {
@@ -549,10 +548,9 @@ impl ShardTask {
                 self.count("corrupt");
                 self.shared.note_corrupt(&self.claim.shard.id, error);
                 let now = clock::now();
-                attempt.reader = ReaderState {
-                    idle_since: Some(now),
+                attempt.reader = ReaderState::Stalled {
+                    since: now,
                     retry_at: Some(now + CORRUPT_RECHECK),
-                    is_stalled: true,
                 };
                 self.status(|status| status.idle_since = Some(now));
                 Ok(())
