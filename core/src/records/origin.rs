@@ -45,9 +45,8 @@ impl WriterId {
         WriterId(hash::identity(&[b"name", name.as_bytes()]))
     }
 
-    /// The writer that a process is for one run, by something drawn for it: no other process ever sends as this writer,
-    /// and the one that does keeps the stream open until it has sent everything. So a log may forget it once its
-    /// process is dead.
+    /// A writer id for one run of a process, derived from a random nonce. No other process ever sends as this writer, and
+    /// its process keeps the stream open until it has sent everything, so a log may forget it once that process is dead.
     pub fn of_run(drawn: &str) -> Self {
         let digest = hash::identity(&[b"run", drawn.as_bytes()]);
         WriterId((digest & !RUN_BITS) | RUN)

@@ -47,7 +47,7 @@ impl StreamTime {
         self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The stream's time now; `None` before it was [found](Place::find_age).
+    /// The stream's time now; `None` before it was [found](StreamDir::find_age).
     pub(super) fn now(&self, wall: i64) -> Option<i64> {
         if wall < CLOCK_IS_SET {
             return None;

@@ -38,7 +38,7 @@ impl ShardTask {
             self.unconfirmed = unconfirmed;
         }
         if progress.to < self.min_position {
-            // What the reader had seen there nobody has said.
+            // No source says what the reader had seen there.
             progress.to = self.min_position;
             progress.marks.clear();
             progress.arrival = None;

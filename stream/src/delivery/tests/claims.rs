@@ -101,8 +101,8 @@ async fn merge(stream: &MemoryStream) {
     admin.merge(&a, &b).await.unwrap();
 }
 
-/// Whether a test falls with a broken variant.
-fn falls<T: Future<Output = ()>>(broken: Mutant, test: impl FnOnce() -> T) -> bool {
+/// Whether a test kills a broken variant.
+fn kills<T: Future<Output = ()>>(broken: Mutant, test: impl FnOnce() -> T) -> bool {
     let playing = std::panic::AssertUnwindSafe(|| run(test()));
     mutant::with(Some(broken), || std::panic::catch_unwind(playing).is_err())
 }
@@ -131,7 +131,7 @@ async fn each_part_of_a_merged_shard_has_its_own_claim() {
 #[test]
 fn claims_are_never_the_least_over_a_merged_range() {
     run(each_part_of_a_merged_shard_has_its_own_claim());
-    assert!(falls(
+    assert!(kills(
         Mutant::LeastFrom,
         each_part_of_a_merged_shard_has_its_own_claim
     ));
@@ -163,7 +163,7 @@ async fn what_a_child_took_counts_in_its_range() {
 #[test]
 fn what_another_shard_took_counts_in_its_range_alone() {
     run(what_a_child_took_counts_in_its_range());
-    assert!(falls(
+    assert!(kills(
         Mutant::CreditBeyondShard,
         what_a_child_took_counts_in_its_range
     ));
@@ -195,7 +195,7 @@ async fn a_child_waits_for_what_is_under_way() {
 #[test]
 fn a_child_gets_nothing_while_something_is_under_way_to_its_parent() {
     run(a_child_waits_for_what_is_under_way());
-    assert!(falls(
+    assert!(kills(
         Mutant::NewLaneBesideOld,
         a_child_waits_for_what_is_under_way
     ));
@@ -274,6 +274,6 @@ async fn a_checkpoint_ages() {
 #[test]
 fn a_checkpoint_is_claimed_when_it_is_old() {
     run(a_checkpoint_ages());
-    assert!(falls(Mutant::StartAsLow, a_checkpoint_ages));
-    assert!(falls(Mutant::NewestAsLow, a_checkpoint_ages));
+    assert!(kills(Mutant::StartAsLow, a_checkpoint_ages));
+    assert!(kills(Mutant::NewestAsLow, a_checkpoint_ages));
 }

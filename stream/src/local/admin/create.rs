@@ -165,7 +165,7 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
              `hydrant stream delete --yes local:{shown}`"
         )));
     }
-    // A creation that died has left homes. Other names in the directory may be anybody's.
+    // A creation that died has left homes. Other names in the directory may belong to other programs.
     home::remove_all(&*ctx.disk, dir).await?;
     let mut manifest = Manifest {
         format: FORMAT,
@@ -179,7 +179,7 @@ pub async fn create(dir: &Path, options: &CreateOptions, ctx: &Context) -> Resul
     };
     let stream_dir = StreamDir::try_new(ctx, dir, &manifest)?;
     let shards_dir = stream_dir.shards_dir();
-    // One by one: a directory above the one that is made may be anybody's, and has the rights that the umask gives.
+    // One by one: a directory above the one that is made may belong to others, and has the rights that the umask gives.
     for dir in [&stream_dir.home, &shards_dir] {
         let made = ctx.disk.create_dir_all(dir).await;
         made.or_cannot("create", dir)?;

@@ -103,8 +103,8 @@ pub(crate) async fn make_child(
     }
 }
 
-/// Takes the lock of a child that no manifest names; `None` when another process has it. Whoever has this lock, and
-/// nobody else, fills or removes the directory.
+/// Takes the lock of a child that no manifest names; `None` when another process has it. Only the process that holds
+/// this lock fills or removes the directory.
 async fn own(disk: &dyn Disk, dir: &Path) -> Result<Option<Box<dyn Lock>>> {
     let path = dir.join("lock");
     let lock = match disk.try_lock(&path, LockKind::Exclusive).await {

@@ -335,7 +335,7 @@ impl ShardSource {
         let most = self.budget.total_bytes() / CHUNKS_PER_BUDGET;
         let most = most.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let alone = FrameChunk::cost(&first);
-        // Neighbours resemble one another: what would not fit into the batch is not read in vain.
+        // Frames tend to be of similar size: do not read more than will fit in the batch.
         let alike = (most / alone.max(1)).saturating_mul(first.frame_len());
         let alike = alike.saturating_add(alike / 8);
         let stored = first.frame_len().max((end - at.at).min(most).min(alike));

@@ -34,8 +34,8 @@ async fn a_stream_of_another_format_is_refused() {
     }
 }
 
-/// The manifest of a stream is gone, or comes last when a stream is put back: what it held is nobody's to remove but an
-/// operator's, as is what a deletion left that died.
+/// The manifest of a stream is gone, or comes last when a stream is put back: only an operator removes what it held, and
+/// what a deletion that died has left.
 #[tokio::test]
 async fn no_creation_removes_the_records_of_a_stream_that_lost_its_manifest() {
     let top = tempfile::tempdir().unwrap();

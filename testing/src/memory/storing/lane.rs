@@ -1,6 +1,6 @@
 //! The writer of one worker: a lane a shard, of which one put is unconfirmed.
 //!
-//! What is queued for a shard goes into one put, whoever handed it in. A put that fails fails all of its appends, and
+//! What is queued for a shard goes into one put, for all sessions alike. A put that fails fails all of its appends, and
 //! those queued behind it of the same origins are refused, so that the order of an origin is that of its appends. A put
 //! is confirmed when the shard that took it is the one that was meant, or owns everything that lies in the put.
 

@@ -213,7 +213,7 @@ impl Shadow {
     }
 }
 
-/// Whether two characters, with nothing between that anybody sees, may belong together or not.
+/// Whether two characters, with nothing visible between them, may belong together or not.
 fn may_join(before: char, after: char) -> bool {
     let ends = |character: char| character.is_whitespace() || character.is_control();
     !ends(before) && !ends(after) && (before.is_ascii() || after.is_ascii())
