@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What names a kind of stream or lake: types and modules of those that there are, and URLs, also of those to come.
-const NAMES_OF_KINDS: [&str; 10] = [
+const NAMES_OF_KINDS: [&str; 12] = [
     "LocalStream",
     "FileLake",
     "local::",
@@ -15,8 +15,10 @@ const NAMES_OF_KINDS: [&str; 10] = [
     "LakeUrl::File",
     "\"local",
     "\"file:",
-    "\"kinesis",
-    "\"kafka",
+    "\"kinesis\"",
+    "\"kinesis:",
+    "\"kafka\"",
+    "\"kafka:",
     "\"s3:",
 ];
 

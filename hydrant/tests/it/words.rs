@@ -60,15 +60,15 @@ fn a_wrong_value_of_a_stream_command_is_refused_in_one_line() {
             ("hydrant stream list file", &["`file` is not a directory"]),
             (
                 "hydrant stream list moved",
-                &["`moved/a?b` cannot stand in a URL"],
+                &["path `moved/a?b` cannot be written as a URL"],
             ),
             (
                 "hydrant demo --dir new?codec=zstd",
-                &["`new?codec=zstd` cannot stand in a URL"],
+                &["path `new?codec=zstd` cannot be written as a URL"],
             ),
             (
                 "hydrant run odd.toml",
-                &["[run] dir (line 2): `new?codec=zstd` cannot stand in a URL"],
+                &["[run] dir (line 2): path `new?codec=zstd` cannot be written as a URL"],
             ),
             (
                 "hydrant stream describe local:file",
@@ -436,7 +436,7 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     )
     .expect(
         0,
-        &["1 record of 1 shard of `local:one` written to `out`\n"],
+        &["1 record from 1 shard of `local:one` written to `out`\n"],
     );
     place.write(
         "sink.toml",
@@ -448,7 +448,7 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     );
     let landed = landed.expect(
         0,
-        &["1 record of 1 shard", "1 row and 0 dead letters in 1 file"],
+        &["1 record from 1 shard", "1 row and 0 dead letters in 1 file"],
     );
     let logged: Vec<&str> = landed.err.lines().collect();
     assert!(logged.len() <= 3, "{}", landed.err);
@@ -460,7 +460,7 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     assert!(!landed.err.contains("(default)"), "{}", landed.err);
 
     let schema = run(&place, "hydrant lake schema file:lake");
-    let schema = schema.expect(0, &["a ", "_stream", "VARCHAR, where the row came from"]);
+    let schema = schema.expect(0, &["a ", "_stream", "VARCHAR (provenance)"]);
     let date = schema.out.lines().find(|line| line.contains("DATE"));
     assert!(
         date.is_some_and(|line| line.contains("date") && line.contains("directory")),

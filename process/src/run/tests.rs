@@ -302,7 +302,7 @@ fn signals_to_a_process_and_its_group_are_one() {
             .unwrap()
             .success()
     );
-    wait_for(&mut lines, "raise it with `--drain-timeout`");
+    wait_for(&mut lines, "allow more time with `--drain-timeout`");
     assert_eq!(finish(child).0, 1);
 }
 
@@ -312,7 +312,7 @@ fn a_drain_ends_after_its_timeout() {
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     wait_for(&mut lines, "working");
     signal(&child, "TERM");
-    wait_for(&mut lines, "raise it with `--drain-timeout`");
+    wait_for(&mut lines, "allow more time with `--drain-timeout`");
     assert_eq!(finish(child).0, 1);
 }
 

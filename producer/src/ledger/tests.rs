@@ -294,7 +294,7 @@ async fn what_is_no_ledger_is_refused_with_a_remedy() {
     let absent = ProducerLedger::open(&context, nowhere, "edge", &stream(), fleet(1))
         .await
         .unwrap_err();
-    assert!(absent.to_string().contains("make it first"), "{absent}");
+    assert!(absent.to_string().contains("create it first"), "{absent}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,11 +44,11 @@ fn what_cannot_be_opened_is_refused_with_a_remedy() {
                 "--ledger",
                 "absent/ledger.json",
             ],
-            "make it first",
+            "create it first",
         ),
         (
             &["--simulate", "1", "--report", "absent/report.json"],
-            "make it first",
+            "create it first",
         ),
     ];
     for (args, word) in cases {

@@ -175,7 +175,7 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
     place.run("hydrant", &repair).expect(0, &[]);
     place
         .sink("local:raw", "file:lake")
-        .expect(0, &["records are lost"]);
+        .expect(0, &["the stream no longer has these records"]);
     let verified = place.sound("file:lake");
     let rows = verified["rows"].as_u64().expect("rows");
     let warnings = verified["warnings"].as_array().expect("warnings");
@@ -188,7 +188,7 @@ fn a_repair_makes_a_gap_that_the_lake_records() {
         .run("hydrant", &["lake", "verify", "file:lake"])
         .expect(
             0,
-            &["sound, with records lost before they were read in 1 gap"],
+            &["sound, but records were removed from the stream before they were read, in 1 gap"],
         );
     let detail = gaps[0]["detail"].as_str().expect("a detail");
     let file = segment.file_name().expect("a name").to_string_lossy();

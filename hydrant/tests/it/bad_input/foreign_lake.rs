@@ -37,7 +37,7 @@ fn foreign_files_are_reported_by_verify_and_never_touched() {
     let check = |rows: u64| {
         let verified = place
             .verify("file:lake")
-            .expect(1, &["is not sound: 3 problems"]);
+            .expect(1, &["failed verification: 3 problems, listed above"]);
         let report = verified.json();
         assert_eq!(
             (&report["ok"], &report["rows"]),

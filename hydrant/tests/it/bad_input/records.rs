@@ -133,7 +133,7 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
                 "--json",
             ],
         )
-        .expect(0, &["longer than a record may be", "64 levels"]);
+        .expect(0, &["it exceeds `--record-bytes`", "64 levels"]);
     let transformed = place.transform("local:raw", "local:clean").expect(0, &[]);
     let landed = place.sink("local:clean", "file:lake").expect(0, &[]);
 

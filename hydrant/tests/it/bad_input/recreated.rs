@@ -2,7 +2,7 @@
 
 use crate::test_dir::TestDir;
 
-const GONE: &[&str] = &["was deleted", "start again"];
+const GONE: &[&str] = &["was deleted", "restart this process"];
 
 #[test]
 fn the_new_stream_is_another_chain_and_none_of_its_records_is_skipped() {

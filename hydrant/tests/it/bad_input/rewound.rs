@@ -173,7 +173,7 @@ fn reprocessing_is_refused_where_it_would_do_harm() {
     reprocess(&place, "000000:x").expect(64, &["000000:x"]);
     // The shard is open: who has done it to its end would never read it again.
     reprocess(&place, "000000:end").expect(64, &["`000000:end` names no record"]);
-    reprocess(&place, "000000:500").expect(64, &["`000000:500` lies behind the newest record"]);
+    reprocess(&place, "000000:500").expect(64, &["`000000:500` is after the newest record"]);
     let other = [
         "stream",
         "reprocess",

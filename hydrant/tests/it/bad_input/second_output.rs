@@ -109,7 +109,7 @@ fn while_a_sink_is_at_work_one_for_another_lake_is_refused() {
     place.sink("local:raw", "file:other").expect(
         64,
         &[
-            "app `hydrant-sink` already works for",
+            "app `hydrant-sink` is already writing to",
             &path("lake"),
             &path("other"),
             "--app NAME",

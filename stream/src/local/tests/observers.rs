@@ -152,7 +152,7 @@ async fn a_reader_that_may_not_lock_reads_what_is_durable() {
         let beyond = opened_after(&observer, &first(), Position::offset(99)).await;
         let beyond = beyond.unwrap_err();
         let retry = matches!(beyond.disposition(), Disposition::Retry { .. });
-        assert!(retry && beyond.to_string().contains("not recovered yet"));
+        assert!(retry && beyond.to_string().contains("needs recovery"));
     }
     // Once it is recovered, what lies beyond is lost.
     world.heal();
@@ -185,7 +185,7 @@ async fn where_origins_began_is_not_said_of_a_control_file_that_cannot_be_read()
     let begun = writer.begun(&first()).await.unwrap_err();
     let retry = matches!(begun.disposition(), Disposition::Retry { .. });
     assert!(
-        retry && begun.to_string().contains("not recovered yet"),
+        retry && begun.to_string().contains("needs recovery"),
         "{begun}"
     );
     drop(lock);

@@ -115,7 +115,7 @@ fn nothing_that_must_be_redacted_may_pass() {
         (
             "[[rule]]\nclass = \"card\"\naction = \"token\"\n\
              [[rule]]\npath = \"$.a\"\nclass = \"card\"\naction = \"partial\"\nkeep_last = 4",
-            "give the number away",
+            "reveal the number",
         ),
     ] {
         let refusal = problems(rules);
