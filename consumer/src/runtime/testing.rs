@@ -1,6 +1,7 @@
 //! Stages in memory, streams that behave like others do, and workers that a test starts and kills.
 
 mod broker;
+mod log_lines;
 mod marked;
 mod named;
 mod seeking_client;
@@ -8,6 +9,7 @@ mod stages;
 mod tipless;
 
 pub(crate) use broker::BrokerStream;
+pub(crate) use log_lines::LogLines;
 pub(crate) use marked::MarkedStream;
 pub(crate) use named::NamedStage;
 pub(crate) use stages::{Exact, OutputLog, PlainStage, Together};

@@ -21,6 +21,7 @@ mod marks;
 mod memory;
 mod outputs;
 mod pins;
+mod reports;
 mod schedules;
 mod shared_table;
 mod sharing;

@@ -36,6 +36,8 @@ struct State {
     /// How often a row was written.
     writes: u64,
     rows: BTreeMap<ShardId, Lease>,
+    /// The errors with which the next write of a row fails.
+    write_errors: BTreeMap<ShardId, Error>,
     /// How often each worker is registered now; 0 once it has left.
     workers: BTreeMap<String, u32>,
     generations: Generations,
@@ -84,6 +86,11 @@ impl MemoryLeases {
     /// Changes what is wrong with the store.
     pub fn change_faults(&self, change: impl FnOnce(&mut LeaseFaults)) {
         change(&mut self.shared.lock().faults);
+    }
+
+    /// Makes the next write of a shard's row fail.
+    pub fn fail_write(&self, shard: &str, error: Error) {
+        self.shared.lock().write_errors.insert(shard.into(), error);
     }
 
     /// From now on the store has this pace.
@@ -197,6 +204,9 @@ impl LeaseStore for MemoryLeases {
                     message: "the store is away".to_owned(),
                     after: Duration::from_millis(10),
                 });
+            }
+            if let Some(error) = state.write_errors.remove(&next.shard) {
+                return Err(error);
             }
             let there = state.rows.get(&next.shard);
             let version = |lease: &Lease| (lease.epoch, lease.counter);
