@@ -16,6 +16,7 @@ use super::testing::{
 mod answers;
 mod basics;
 mod broker;
+mod doubles;
 mod failed_push;
 mod marks;
 mod memory;

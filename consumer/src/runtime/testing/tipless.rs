@@ -16,8 +16,8 @@ use hydrant_core::stream::{
 };
 use hydrant_testing::layer::{Layered, StreamLayer};
 
-/// Answers for another stream whatever that stream knows, without its tips. The time is the number of records that a
-/// shard has.
+/// Answers for another stream whatever that stream knows, without its tips. The time is the one that comes after the
+/// newest record of a shard.
 #[derive(Debug)]
 pub(crate) struct TiplessStream {
     stream: SharedStream,
@@ -43,6 +43,11 @@ impl TiplessStream {
 
     fn without_tip(state: ShardState) -> ShardState {
         ShardState { tip: None, ..state }
+    }
+
+    async fn now(&self, shard: &ShardId) -> Result<i64> {
+        let newest = self.stream.state(shard).await?.newest_arrival;
+        Ok(newest.map_or(0, |newest| newest + 1))
     }
 
     /// Progress with the position that the other stream has for where it began.
@@ -105,12 +110,10 @@ impl StreamLayer for TiplessStream {
     }
 
     async fn start(&self, shard: &ShardId, start: Start) -> Result<Progress> {
-        let now = self.stream.start(shard, Start::Latest).await?.to;
-        let now = now.next_offset().unwrap() as i64;
         Ok(Progress {
             began: match start {
                 Start::Earliest => None,
-                Start::Latest => Some(Start::At(now)),
+                Start::Latest => Some(Start::At(self.now(shard).await?)),
                 Start::At(_) => Some(start),
             },
             ..Progress::default()
@@ -127,12 +130,15 @@ impl StreamLayer for TiplessStream {
         at: OpenAt,
         budget: &Budget,
     ) -> Result<Box<dyn ShardReader>> {
-        let OpenAt::After { progress, parents } = at else {
-            panic!("no test looks at a record");
+        let (after, at) = match at {
+            OpenAt::After { progress, parents } => {
+                let after = progress.to;
+                let progress = self.found(shard, progress).await?;
+                (after, OpenAt::After { progress, parents })
+            }
+            // Its first read names a position.
+            OpenAt::At(_) => (Position::Begin, at),
         };
-        let after = progress.to;
-        let progress = self.found(shard, progress).await?;
-        let at = OpenAt::After { progress, parents };
         let reader = self.stream.reader(shard, at, budget).await?;
         Ok(Box::new(TiplessReader { reader, after }))
     }
