@@ -448,7 +448,10 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     );
     let landed = landed.expect(
         0,
-        &["1 record from 1 shard", "1 row and 0 dead letters in 1 file"],
+        &[
+            "1 record from 1 shard",
+            "1 row and 0 dead letters in 1 file",
+        ],
     );
     let logged: Vec<&str> = landed.err.lines().collect();
     assert!(logged.len() <= 3, "{}", landed.err);

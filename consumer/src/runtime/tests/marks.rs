@@ -316,7 +316,9 @@ async fn a_child_whose_parent_lost_its_row_is_not_read_without_marks() {
     let error = RunningWorker::start(spec).ended().await.unwrap_err();
     assert!(matches!(error, Error::Refused { .. }), "{error}");
     assert!(
-        error.to_string().contains("lost its lease row for shard `a`"),
+        error
+            .to_string()
+            .contains("lost its lease row for shard `a`"),
         "{error}"
     );
     assert_eq!(world.log.records().len(), 10);
