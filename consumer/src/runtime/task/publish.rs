@@ -211,7 +211,7 @@ impl ShardTask {
             }
         };
         if let Err(error) = unpinned.await {
-            tracing::warn!(shard = %self.claim.shard.id, "cannot write the ledger, retrying: {}", error.report());
+            tracing::warn!(shard = %self.claim.shard.id, "cannot unpin the rules in the ledger, so only the same ones may continue: {}", error.report());
         }
     }
 

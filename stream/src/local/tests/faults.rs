@@ -260,7 +260,10 @@ async fn a_shard_that_cannot_be_trimmed_keeps_the_others_from_nothing() {
         .trim(None, Trim::ToBytes(0))
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("lock of shard `000000`"), "{error}");
+    assert!(
+        error.to_string().contains("lock of shard `000000`"),
+        "{error}"
+    );
     let states = stream.states().await.unwrap();
     assert_eq!(states[0].kept_after, Position::Begin);
     assert_eq!(Some(states[1].kept_after), states[1].tip);
