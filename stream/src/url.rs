@@ -174,9 +174,9 @@ mod tests {
             ("local:..", "names no directory"),
             ("local:/", "names no directory"),
             ("local:?codec=zstd", "names no directory"),
-            ("local:x?codec", "`codec` behind the `?`"),
-            ("local:x?", "`nothing` behind the `?`"),
-            ("local:x?codec=zstd&", "`nothing` behind the `?`"),
+            ("local:x?codec", "`codec` after the `?`"),
+            ("local:x?", "`nothing` after the `?`"),
+            ("local:x?codec=zstd&", "`nothing` after the `?`"),
             ("local:x?codec=zstd&codec=lz4", "`codec` is given twice"),
             (
                 "local:x?retention-bytes=1GiB&retention_bytes=2GiB",
