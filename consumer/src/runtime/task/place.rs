@@ -149,6 +149,11 @@ impl Trail {
         }
     }
 
+    /// Returns when the stream stored the newest record that was pushed, as far as it is known.
+    pub(crate) fn arrival(&self) -> Option<i64> {
+        self.pushed.back().unwrap_or(&self.published).arrival
+    }
+
     /// Returns the last boundary of aggregates up to `to`.
     fn boundary(&self, to: Position) -> Position {
         let before = self.pushed.partition_point(|place| place.to < to);

@@ -28,7 +28,7 @@ use hydrant_core::position::Position;
 use hydrant_core::retry::is_logged;
 use hydrant_core::shard::ShardId;
 use hydrant_core::stage::{Flush, Opened};
-use hydrant_core::stream::Read;
+use hydrant_core::stream::{Read, Start};
 use hydrant_core::subscription::Claim;
 use tokio::sync::watch;
 
@@ -464,7 +464,10 @@ impl ShardTask {
             Read::Idle { through } => (*through, Some(clock::now())),
             Read::Gap { from, to, why, .. } => {
                 let shard = &self.claim.shard.id;
-                tracing::warn!(%shard, %from, %to, why, "skipping records that the stream no longer has");
+                // Positions need not count records: the time says how much is lost.
+                let stored_after = attempt.trail.arrival();
+                let stored_after = stored_after.map(|micros| Start::At(micros).to_string());
+                tracing::warn!(%shard, %from, %to, stored_after, why, "skipping records that the stream no longer has");
                 self.status(|status| status.summary.gaps += 1);
                 self.count("gap");
                 (*to, None)

@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use hydrant_core::admin::{Retention, Trim};
 use hydrant_core::error::{Error, Result};
 use hydrant_core::lease::{Lease, Progress};
 use hydrant_core::shard::{Shard, ShardMap};
-use hydrant_core::stream::{SharedStream, Stream};
+use hydrant_core::stream::{SharedStream, Start, Stream};
 use hydrant_testing::layer::{StageLayer, StreamLayer};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
@@ -96,6 +97,32 @@ async fn records_that_left_the_stream_unread_are_a_gap() {
     assert!(warnings[0].ends_with(&after), "{warnings:?}");
     assert_eq!(interruptions(&recorder, "unread", "gap"), 1);
     assert_eq!(interruptions(&recorder, "read", "gap"), 0);
+}
+
+/// Positions need not count records, so that a gap also says since when records are lost.
+#[tokio::test(start_paused = true)]
+async fn a_gap_says_after_which_time_its_records_were_stored() {
+    let (log, _logs) = LogLines::of_this_thread();
+    let mut world = World::new(1, true);
+    let read_to_the_end = async |world: &mut World| {
+        let mut spec = world.plain();
+        spec.exit_at_end = true;
+        RunningWorker::start(spec).ended().await.unwrap()
+    };
+    world.stream.append("a", 5, 0);
+    read_to_the_end(&mut world).await;
+    let stored = world.leases.row("a").unwrap().progress.unwrap().arrival;
+    pass(Duration::from_secs(3600)).await;
+    world.stream.append("a", 5, 0);
+    let kept = Trim::After(p(7));
+    world.stream.trim(Some(&"a".into()), kept).await.unwrap();
+    let summary = read_to_the_end(&mut world).await;
+    assert_eq!((summary.gaps, summary.records), (1, 2));
+    let warnings = log.with("WARN skipping records that the stream no longer has");
+    assert_eq!(warnings.len(), 1, "{log:?}");
+    let stored = Start::At(stored.unwrap());
+    let said = format!("stored_after=\"{stored}\"");
+    assert!(warnings[0].contains(&said), "{said}: {warnings:?}");
 }
 
 /// A stage that writes into a stream may meet a closed shard again and again.
