@@ -240,7 +240,7 @@ async fn where_origins_began_is_not_asked_again_and_again_of_a_missing_segment()
     assert_eq!(refused.unwrap_err().to_string(), error.to_string());
 }
 
-/// A removal is no hole: a power cut may bring some of the removed files back.
+/// Removed segments are not a hole: a power cut may bring some of the removed files back.
 #[tokio::test(start_paused = true)]
 async fn what_came_back_of_what_was_removed_is_not_repaired() {
     let many: Vec<u64> = (1..=30).map(|n| n * 10).collect();
@@ -328,7 +328,7 @@ async fn an_intact_frame_behind_missing_offsets_is_kept() {
 }
 
 /// A record may hold a frame of its own stream, such as a segment that was stored in it: one whose offsets the shard has
-/// not reached where it stands is no frame of the shard.
+/// not reached where it stands does not count as a frame of the shard.
 #[tokio::test(start_paused = true)]
 async fn a_frame_inside_a_record_is_not_taken_for_one_of_the_shard() {
     // The same stream at a later time, which chance makes the same.
