@@ -64,7 +64,7 @@ pub struct SinkArgs {
     #[arg(long, value_name = "BYTES")]
     pub flush_bytes: Option<String>,
     /// Field that holds the event time, such as `meta.time`
-    /// (default: event_time, timestamp, ts, time or @timestamp, the first that a record has)
+    /// (default: event_time, timestamp, ts, time or @timestamp, the first that can be read)
     #[arg(long, value_name = "FIELD")]
     pub event_time: Option<String>,
     /// Partition by `date` or `hour` and by fields, separated by commas [default: date]

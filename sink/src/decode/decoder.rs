@@ -110,8 +110,8 @@ impl Decoder {
             root.add(&column.name, ColumnNode::of(column, role, &nested), role, 0);
         }
         let captures = Captures {
-            time: None,
             fields: vec![None; rules.partition_fields.len()],
+            ..Captures::default()
         };
         let state = RecordState {
             captures,
@@ -141,7 +141,7 @@ impl Decoder {
             return DecodeOutcome::Full;
         }
         self.state.ordinal = self.at.done + 1;
-        self.state.captures.time = None;
+        self.state.captures.times = Default::default();
         self.state.captures.fields.fill(None);
         if let Err(reject) = self.read(payload) {
             self.give_up();

@@ -75,8 +75,9 @@ impl PartitionRouter {
         captures: &Captures,
         fallback_micros: i64,
     ) -> Option<Routed> {
-        let micros = match captures.time {
-            Some((_, start, end)) => event_time(&payload[start..end]),
+        let mut candidates = captures.times.iter().flatten().peekable();
+        let micros = match candidates.peek() {
+            Some(_) => candidates.find_map(|(start, end)| event_time(&payload[*start..*end])),
             None => Some(fallback_micros),
         };
         let time = micros.and_then(|micros| in_window(micros, self.now_micros));

@@ -29,7 +29,8 @@ pub(super) struct RecordRules {
 /// The parts of the record that decide its partition, as ranges of the payload.
 #[derive(Debug, Default)]
 pub(super) struct Captures {
-    pub(super) time: Option<(u8, usize, usize)>,
+    /// The candidates for the event time, by their rank.
+    pub(super) times: [Option<(usize, usize)>; EVENT_TIME_FIELDS.len()],
     pub(super) fields: Vec<Option<(usize, usize)>>,
 }
 
@@ -202,14 +203,8 @@ impl RecordReader<'_> {
         if field.role == ColumnRole::default() || self.bytes()[start] == b'n' {
             return Ok(());
         }
-        if let Some(rank) = field.role.time_rank
-            && self
-                .state
-                .captures
-                .time
-                .is_none_or(|(best, ..)| rank < best)
-        {
-            self.state.captures.time = Some((rank, start, self.at));
+        if let Some(rank) = field.role.time_rank {
+            self.state.captures.times[usize::from(rank)] = Some((start, self.at));
         }
         if let Some(slot) = field.role.partition_field {
             self.state.captures.fields[usize::from(slot)] = Some((start, self.at));

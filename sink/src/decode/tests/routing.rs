@@ -55,7 +55,7 @@ fn date_of(record: &str) -> String {
 }
 
 #[test]
-fn the_first_present_well_known_field_is_the_event_time() {
+fn the_first_readable_well_known_field_is_the_event_time() {
     let first = r#"{"@timestamp":"2026-01-05T00:00:00Z","time":"2026-01-04T00:00:00Z","ts":"2026-01-03T00:00:00Z","timestamp":"2026-01-02T00:00:00Z","event_time":"2026-01-01T00:00:00Z"}"#;
     for (record, date) in [
         (first, "2026-01-01"),
@@ -64,8 +64,13 @@ fn the_first_present_well_known_field_is_the_event_time() {
             &first.replace(r#""2026-01-01T00:00:00Z""#, "null"),
             "2026-01-02",
         ),
+        (&first.replace("2026-01-01T", "no"), "2026-01-02"),
         (
-            &first.replace("2026-01-01T", "no"),
+            r#"{"event_time":{"s":1},"timestamp":[1767398400],"ts":"","time":true,"@timestamp":1767225600}"#,
+            "2026-01-01",
+        ),
+        (
+            r#"{"event_time":"later","timestamp":"no"}"#,
             "__HIVE_DEFAULT_PARTITION__",
         ),
         (r#"{"@timestamp":"2026-01-05T00:00:00Z"}"#, "2026-01-05"),
