@@ -230,44 +230,41 @@ impl Position {
         }
     }
 
-    /// The form for durable names: `b`, `p` + 64 hex digits + `-` + 8 hex digits, or `z`. It sorts as the
-    /// positions do.
+    /// The form for durable names: `b`, a letter and the decimal digits of the sequence number, or `z`. It sorts as
+    /// the positions do, also in front of `_` and `.`. `p` has 20 digits, enough for every offset of 64 bits, `q` has
+    /// the 56 of Kinesis, and `r` has 78. Behind them stands `s` with the ten digits of the index inside an aggregate,
+    /// unless that is 0.
     pub fn name(self) -> String {
-        match self {
-            Position::Begin => "b".to_owned(),
-            Position::At { sequence, sub } => {
-                format!("p{:032x}{:032x}-{sub:08x}", sequence.high, sequence.low)
-            }
-            Position::End => "z".to_owned(),
+        let Position::At { sequence, sub } = self else {
+            return if self == Position::Begin { "b" } else { "z" }.to_owned();
+        };
+        let digits = sequence.to_string();
+        let fits = |(_, width): &&(char, usize)| digits.len() <= *width;
+        let (letter, width) = NAME_WIDTHS.iter().find(fits).unwrap_or(&NAME_WIDTHS[2]);
+        match sub {
+            0 => format!("{letter}{digits:0>width$}"),
+            sub => format!("{letter}{digits:0>width$}s{sub:010}"),
         }
     }
 
     /// The inverse of [`Position::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "b" => return Some(Position::Begin),
-            "z" => return Some(Position::End),
-            _ => {}
-        }
-        let rest = name.strip_prefix('p')?;
-        if rest.len() != 73 || !rest.is_ascii() || &rest[64..65] != "-" {
-            return None;
-        }
-        if !rest
-            .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
-        {
-            return None;
-        }
-        let high = u128::from_str_radix(&rest[..32], 16).ok()?;
-        let low = u128::from_str_radix(&rest[32..64], 16).ok()?;
-        let sub = u32::from_str_radix(&rest[65..], 16).ok()?;
-        Some(Position::At {
-            sequence: Sequence { high, low },
-            sub,
-        })
+        let position = match name {
+            "b" => Position::Begin,
+            "z" => Position::End,
+            _ => {
+                let digits = name.strip_prefix(NAME_WIDTHS.map(|(letter, _)| letter))?;
+                let (sequence, sub) = digits.split_once('s').unwrap_or((digits, "0"));
+                Position::at(sequence.parse().ok()?, sub.parse().ok()?)
+            }
+        };
+        // A position has one name.
+        (position.name() == name).then_some(position)
     }
 }
+
+/// The letters of the names of positions, and how many digits follow them.
+const NAME_WIDTHS: [(char, usize); 3] = [('p', 20), ('q', 56), ('r', 78)];
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -325,6 +322,7 @@ mod tests {
 
     fn position() -> impl Strategy<Value = Position> {
         let number = prop_oneof![
+            (0..50_u64).prop_map(Sequence::from),
             any::<u64>().prop_map(Sequence::from),
             (any::<u128>(), any::<u128>()).prop_map(|(h, l)| Sequence::from_parts(h, l)),
         ];
@@ -343,8 +341,15 @@ mod tests {
         }
 
         #[test]
-        fn names_sort_as_positions_do(a in position(), b in position()) {
-            prop_assert_eq!(a.cmp(&b), a.name().cmp(&b.name()));
+        fn names_sort_as_positions_do(a in position(), b in position(), behind in "[_.]?") {
+            prop_assert_eq!(a.cmp(&b), (a.name() + &behind).cmp(&(b.name() + &behind)));
+        }
+
+        #[test]
+        fn any_text_is_a_name_or_refused(text in "[pqr][0-9]{19,21}(s[0-9]{10})?|\\PC{0,12}") {
+            if let Some(p) = Position::from_name(&text) {
+                prop_assert_eq!(p.name(), text);
+            }
         }
 
         #[test]
@@ -358,6 +363,43 @@ mod tests {
         fn distance_undoes_addition(high in any::<u128>(), low in any::<u128>(), n in any::<u64>()) {
             let start = Sequence::from_parts(high >> 1, low);
             prop_assert_eq!(start.saturating_add(n).distance(start), Some(n));
+        }
+    }
+
+    #[test]
+    fn names_are_as_wide_as_the_positions_of_their_stream() {
+        let kinesis = "49543463076570308322303623326179887152428262250726293588";
+        let sequence: Sequence = kinesis.parse().unwrap();
+        for (position, name) in [
+            (Position::Begin, "b".to_owned()),
+            (Position::offset(41), "p00000000000000000041".to_owned()),
+            (Position::offset(u64::MAX), format!("p{}", u64::MAX)),
+            (
+                Position::at(Sequence::from(41), 7),
+                "p00000000000000000041s0000000007".to_owned(),
+            ),
+            (Position::at(sequence, 0), format!("q{kinesis}")),
+            (Position::at(sequence, 1), format!("q{kinesis}s0000000001")),
+            (
+                Position::at(Sequence::MAX, 0),
+                format!("r{}", Sequence::MAX),
+            ),
+            (Position::End, "z".to_owned()),
+        ] {
+            assert_eq!(position.name(), name);
+            assert_eq!(Position::from_name(&name), Some(position));
+        }
+        for name in [
+            "",
+            "p",
+            "p41",
+            "p00000000000000000041s0000000000",
+            "p00000000000000000041s7",
+            "p0000000000000000004+",
+            "q00000000000000000041",
+            "ps0000000001",
+        ] {
+            assert_eq!(Position::from_name(name), None, "{name}");
         }
     }
 

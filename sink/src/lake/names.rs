@@ -157,7 +157,7 @@ impl TableNames {
         ChainNames {
             dir: format!("{commits}{shard_name}/"),
             rebuilds: format!("{}rebuild/{stream_name}/{shard_name}/", self.system()),
-            file_stem: format!("s{shard_name}-{digest:012x}"),
+            file_stem: format!("s{}-{digest:012x}", short(&shard_name)),
             table: self.clone(),
         }
     }
@@ -302,6 +302,19 @@ fn segment(text: &str) -> String {
     percent_encode(text, b"=@:")
 }
 
+/// The most bytes of a shard's name in the names of its files.
+const SHARD_NAME_BYTES_MAX: usize = 48;
+
+/// The name of a shard for file names: one that is too long keeps its beginning and gets a digest. No encoded name has a
+/// `+`.
+fn short(segment: &str) -> String {
+    if segment.len() <= SHARD_NAME_BYTES_MAX {
+        return segment.to_owned();
+    }
+    let digest = hash::identity(&[segment.as_bytes()]) >> 64;
+    format!("{}+{digest:016x}", &segment[..SHARD_NAME_BYTES_MAX - 17])
+}
+
 /// A text as a segment of a path: letters, digits, `-`, `_`, the bytes of `plain` and dots behind the first byte stay,
 /// all else is percent-encoded.
 pub(crate) fn percent_encode(text: &str, plain: &[u8]) -> String {
@@ -369,6 +382,9 @@ mod tests {
         assert_eq!(stem, chain.file_stem);
         assert_eq!((name.from, name.generation), (Position::Begin, 1));
         let key_at = chain.rows("", Position::offset(7), Position::offset(9), 0);
+        let digits = ["p00000000000000000007", "p00000000000000000009"];
+        let name = format!("/{}_{}_{}_0000.parquet", stem, digits[0], digits[1]);
+        assert!(key_at.ends_with(&name), "{key_at}");
         assert_eq!(
             DataFileName::of(&key_at).unwrap().1.from,
             Position::offset(7)
@@ -394,6 +410,34 @@ mod tests {
         ] {
             assert_eq!(chain.slot(&format!("{}{slot}", chain.records())), None);
         }
+    }
+
+    /// The names of an interval's files sort by position, are read back, and stay far below the 255 bytes of a name.
+    #[test]
+    fn the_longest_names_of_files_are_short_and_tell_shards_apart() {
+        let names = TableNames::try_new("devices").unwrap();
+        let stream = StreamId::new("clean", "7f");
+        let (long, longer) = ("シ".repeat(80), "シ".repeat(81));
+        let kinesis = "49543463076570308322303623326179887152428262250726293588";
+        let at = |sub| Position::at(kinesis.parse().unwrap(), sub);
+        let mut keys = Vec::new();
+        for shard in ["shardId-000000000012", "a_b.c", &long, &longer] {
+            let chain = names.chain(&stream, &ShardId::new(shard));
+            let positions = [Position::Begin, at(0), at(1), at(9), at(10), Position::End];
+            let before = keys.len();
+            for interval in positions.windows(2) {
+                let key = chain.rows("", interval[0], interval[1], 12_345);
+                let rebuilt = generation_key(&key, 3);
+                assert!(rebuilt.len() - names.data().len() < 220, "{rebuilt}");
+                let (stem, name) = DataFileName::of(&rebuilt).unwrap();
+                assert_eq!(stem, chain.file_stem);
+                assert_eq!((name.from, name.generation), (interval[0], 3));
+                keys.push(key);
+            }
+            assert!(keys[before..].is_sorted(), "{:?}", &keys[before..]);
+        }
+        let distinct: std::collections::HashSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
     }
 
     #[test]
