@@ -11,7 +11,7 @@ use crate::encode::{Compression, EncodeOptions};
 use crate::lake::{Lakes, TableNames};
 use crate::schema::ColumnType;
 use crate::shard::flush_rules::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
-use crate::table::spec::TableRules;
+use crate::table::spec::{OnConflict, TableRules};
 
 /// The table's name when none is given.
 pub const TABLE_DEFAULT: &str = "events";
@@ -36,7 +36,9 @@ Settings without a flag are keys of the table [sink] of the configuration file, 
 variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   columns             table of names and types, such as price = \"DECIMAL(9,2)\", instead of the
                       types that the first records suggest
-  frozen              true: new columns are refused [default: false]
+  frozen              true: new keys become no columns [default: false]
+  on-conflict         rescue: a value that its column does not take goes into the column _rescued;
+                      dead-letter: its record becomes a dead letter [default: rescue]
   columns-max         most columns of the table [default: 2000]
   partitions-max      most partitions of one publish [default: 1024]
   utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
@@ -177,7 +179,8 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 ///   value and interval.
 /// - `utc-offset-minutes`: the time zone of days and hours. Default: 0.
 /// - `columns`: a table of names and types that the first records do not decide. Default: none.
-/// - `frozen`: whether other columns are refused. Default: no.
+/// - `frozen`: whether other keys become no columns. Default: no.
+/// - `on-conflict`: what becomes of a value that its column does not take. Default: it is rescued.
 /// - `columns-max`, `partitions-max`: bounds of one table and one interval. Default: 2000 and 1024. Cost: memory.
 /// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
 ///   64 MiB, none.
@@ -214,6 +217,11 @@ fn read_rules(section: &mut Section) -> TableRules {
         section.problem("columns", error.to_string());
     }
     rules.frozen = section.flag("frozen", false);
+    let choices = [
+        ("rescue", OnConflict::Rescue),
+        ("dead-letter", OnConflict::DeadLetter),
+    ];
+    rules.on_conflict = section.choice("on-conflict", &choices, OnConflict::Rescue);
     let columns_max = section.number("columns-max", rules.columns_max as u64, 1..=COLUMNS_MAX);
     rules.columns_max = usize::try_from(columns_max).unwrap_or(usize::MAX);
     let partitions_max = section.number(

@@ -15,16 +15,19 @@
 //!   same rows and the same rejects. A rebuild of an interval needs both schemas: under
 //!   the later one alone, a value that the first decoding refused could be a row.
 //!
-//! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates,
-//! trailing bytes), keys that repeat in one object, keys that differ from a column's name in case
-//! only (DuckDB could not distinguish the two), keys that are empty, longer than
-//! [`KEY_BYTES_MAX`] or hold control characters, top-level keys with the name of a partition
-//! column or, with provenance on, of a provenance column, and values that do not fit the column.
+//! A value that its column does not take is *rescued*: the column is null, and the value lies in the column `_rescued`
+//! ([`rescue`]). So is a value under a key that becomes no column: one that differs from a column's name in case only
+//! (DuckDB could not distinguish the two), is empty, longer than [`KEY_BYTES_MAX`] or holds control characters, is that of
+//! a partition column, of `_rescued` or of a provenance column, or is one too many; and what nests deeper than
+//! [`COLUMN_DEPTH_MAX`]. The record is always its row merged with what was rescued of it, but for the order of keys, the
+//! spelling of numbers, and nulls. Where the table says `on-conflict = "dead-letter"`, such a record is refused instead.
+//!
+//! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates, trailing bytes), what is no
+//! object, and keys that repeat in one object.
 //!
 //! `{}` and `[]` under a key that never held anything else are left out of the schema until a value
-//! gives them a type; they read as null then. In a column that has a type, `{}` is a struct of nulls
-//! and `[]` an empty list. A record without a typed value is a row of nulls, except in a table that
-//! has no column yet: no file could hold it, so it is refused.
+//! gives them a type; they are rescued until then. In a column that has a type, `{}` is a struct of nulls
+//! and `[]` an empty list. A record without a typed value is a row of nulls.
 
 mod bits;
 mod column;
@@ -34,6 +37,8 @@ mod finish;
 mod number;
 mod provenance;
 mod reject;
+mod rescue;
+mod rescue_tree;
 mod route;
 mod row;
 
@@ -47,4 +52,6 @@ pub(crate) use decoder::DecoderMark;
 pub use decoder::{DecodeOutcome, Decoder, RowOrigin};
 pub use finish::DecodedRows;
 pub use reject::{Reject, RejectReason};
-pub use row::{DEPTH_MAX, KEY_BYTES_MAX};
+pub(crate) use rescue::RescueKinds;
+pub use rescue::{OTHER_PATHS, RESCUE_KINDS_MAX, RescueKind};
+pub use row::{COLUMN_DEPTH_MAX, KEY_BYTES_MAX};

@@ -14,6 +14,7 @@ mod writer;
 mod tests;
 
 pub use json::write_json_row;
+pub(crate) use json::write_json_value;
 pub use reader::head;
 pub(crate) use reader::{FOOTER_END_BYTES, count_rows};
 pub use writer::{Compression, EncodeError, EncodeOptions, FileEncoder, encode};

@@ -24,8 +24,8 @@ pub(crate) use chain::PRODUCT;
 pub use chain::{Chain, ChainTip, Genesis};
 pub use clean_up::Leftovers;
 pub use commit::{
-    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, ShardInterval,
-    TimeRange, seal_body, unseal_body,
+    COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, RescuedCount,
+    ShardInterval, TimeRange, seal_body, unseal_body,
 };
 pub(crate) use commit::{checksum, digest};
 pub use error::ObjectError;

@@ -19,5 +19,5 @@ pub use lattice::{Conflict, Joined};
 pub use render::QueryEngine;
 pub use types::{
     Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, ParseTypeError, PartitionColumn,
-    TableSchema, fold_name,
+    RESCUED_COLUMN, TableSchema, fold_name,
 };

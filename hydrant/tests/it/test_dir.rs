@@ -257,6 +257,16 @@ impl TestDir {
         found
     }
 
+    /// What is rescued in the rows of the table `events`, in the order of files and rows.
+    pub(crate) fn rescued(&self, lake: &str) -> Vec<String> {
+        let batches = self.rows(lake).into_iter();
+        let texts = batches.flat_map(|batch| {
+            let texts = lake::texts(&batch, "_rescued").iter().flatten();
+            texts.map(str::to_owned).collect::<Vec<_>>()
+        });
+        texts.collect()
+    }
+
     /// The dead letters of the table `events`, in the order of their positions.
     pub(crate) fn dead_letters(&self, lake: &str) -> Vec<DeadLetterRow> {
         let dir = self.path(&format!("{lake}/_hydrant/events/dead-letters"));

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use super::bits::Bits;
 use super::number::ParsedNumber;
-use super::reject::{DecodeResult, Reject, RejectReason};
+use super::reject::RejectReason;
 use crate::schema::{Column, ColumnType, INTEGER_EXACT_MAX, fold_name};
 
 /// No field, where an index of one is expected.
@@ -42,6 +42,14 @@ pub(super) enum Values {
     List(Box<Items>),
 }
 
+/// A value that does not fit its column, which is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Misfit {
+    pub(super) reason: RejectReason,
+    /// The kind of the value.
+    pub(super) found: &'static str,
+}
+
 /// BIGINT or DOUBLE values. Those before `doubles_from` are integers as written, those from there
 /// on the bits of doubles; the integers are converted once, at the end.
 #[derive(Debug, Default)]
@@ -49,6 +57,8 @@ pub(super) struct NumberColumn {
     pub(super) bits: Vec<u64>,
     pub(super) doubles_from: Option<usize>,
     pub(super) beyond_exact_from: Option<usize>,
+    /// The schema says BIGINT, or the column holds integers: a fraction of zeros is an integer then.
+    integers_known: bool,
     /// BIGINT that may not become DOUBLE: declared, or with earlier integers beyond 2^53.
     pub(super) integers_only: bool,
     /// The schema says DOUBLE.
@@ -116,6 +126,7 @@ impl ColumnNode {
         let values = match &column.kind {
             ColumnType::Unknown => Values::Unknown,
             ColumnType::Bigint => Values::Number(NumberColumn {
+                integers_known: true,
                 integers_only: column.declared || column.integers_beyond_2_53,
                 earlier_beyond_exact: column.integers_beyond_2_53,
                 ..NumberColumn::default()
@@ -172,6 +183,15 @@ impl ColumnNode {
         }
     }
 
+    /// The type without what is nested in it.
+    pub(super) fn outermost(&self) -> String {
+        match &self.values {
+            Values::Struct(_) => "STRUCT".to_owned(),
+            Values::List(_) => "LIST".to_owned(),
+            _ => self.kind().outermost(),
+        }
+    }
+
     /// The column of a schema that describes this node.
     pub(super) fn column(&self, name: &str) -> Column {
         let mut column = Column::new(name, self.kind());
@@ -183,42 +203,34 @@ impl ColumnNode {
         column
     }
 
-    /// The reject of a value of another kind.
-    #[cold]
-    pub(super) fn conflict(&self, found: &'static str, offset: usize) -> Box<Reject> {
-        Reject::conflict(&self.kind(), found, offset)
+    /// A value of another kind than the column's.
+    pub(super) fn conflict(found: &'static str) -> Misfit {
+        let reason = RejectReason::TYPE_CONFLICT;
+        Misfit { reason, found }
     }
 
     #[inline]
-    pub(super) fn push_number(
-        &mut self,
-        index: usize,
-        number: ParsedNumber,
-        offset: usize,
-    ) -> DecodeResult<()> {
-        if let Values::Unknown = self.values {
-            self.values = Values::Number(NumberColumn::default());
-        }
+    pub(super) fn push_number(&mut self, index: usize, number: ParsedNumber) -> Result<(), Misfit> {
         match &mut self.values {
-            Values::Number(numbers) => numbers.push(number, offset)?,
-            _ => return Err(self.conflict(number.kind(), offset)),
+            Values::Number(numbers) => numbers.push(number)?,
+            Values::Unknown => {
+                let mut numbers = NumberColumn::default();
+                numbers.push(number)?;
+                self.values = Values::Number(numbers);
+            }
+            _ => return Err(Self::conflict(number.kind())),
         }
         self.valid.set(index);
         Ok(())
     }
 
-    pub(super) fn push_boolean(
-        &mut self,
-        index: usize,
-        value: bool,
-        offset: usize,
-    ) -> DecodeResult<()> {
+    pub(super) fn push_boolean(&mut self, index: usize, value: bool) -> Result<(), Misfit> {
         if let Values::Unknown = self.values {
             self.values = Values::Boolean(Bits::default());
         }
         match &mut self.values {
             Values::Boolean(values) => values.push(value),
-            _ => return Err(self.conflict("boolean", offset)),
+            _ => return Err(Self::conflict("boolean")),
         }
         self.valid.set(index);
         Ok(())
@@ -237,10 +249,7 @@ impl ColumnNode {
             Values::Number(numbers) => numbers.truncate(present),
             Values::Decimal { unscaled, .. } => unscaled.truncate(present),
             Values::Boolean(values) => values.truncate(present),
-            Values::Varchar(texts) => {
-                texts.ends.truncate(present);
-                texts.bytes.truncate(end_of(&texts.ends));
-            }
+            Values::Varchar(texts) => texts.truncate(present),
             Values::Struct(fields) => fields.truncate(len, ordinal),
             Values::List(items) => {
                 items.ends.truncate(present);
@@ -323,7 +332,7 @@ impl NumberColumn {
     }
 
     #[inline]
-    fn push(&mut self, number: ParsedNumber, offset: usize) -> DecodeResult<()> {
+    fn push(&mut self, number: ParsedNumber) -> Result<(), Misfit> {
         let double = self.is_double();
         match number {
             ParsedNumber::Float(value) if double => self.bits.push(value.to_bits()),
@@ -332,27 +341,22 @@ impl NumberColumn {
             {
                 self.bits.push(value.cast_unsigned());
             }
-            _ => return self.push_other(number, offset),
+            _ => return self.push_other(number),
         }
         Ok(())
     }
 
     /// Takes a number of another kind than the column has so far.
     #[inline(never)]
-    fn push_other(&mut self, number: ParsedNumber, offset: usize) -> DecodeResult<()> {
+    fn push_other(&mut self, number: ParsedNumber) -> Result<(), Misfit> {
+        let misfit = |reason, found| Err(Misfit { reason, found });
         let double = self.is_double();
         match number {
             ParsedNumber::Integer(value) => {
-                let exact = value.unsigned_abs() <= INTEGER_EXACT_MAX.unsigned_abs();
-                if !exact && double {
-                    return Err(Reject::new(
-                        RejectReason::INTEGER_OVERFLOW,
-                        "integer beyond 2^53",
-                        offset,
-                    )
-                    .wanting("DOUBLE"));
+                if double && (value as f64) as i128 != i128::from(value) {
+                    return misfit(RejectReason::INTEGER_OVERFLOW, "integer beyond 2^53");
                 }
-                if !exact {
+                if !double {
                     self.beyond_exact_from.get_or_insert(self.bits.len());
                 }
                 self.bits.push(if double {
@@ -365,26 +369,21 @@ impl NumberColumn {
                 self.bits
                     .push(if double { (-0.0_f64).to_bits() } else { 0 })
             }
-            ParsedNumber::Huge => {
-                let wanted = if double { "DOUBLE" } else { "BIGINT" };
-                return Err(
-                    Reject::new(RejectReason::INTEGER_OVERFLOW, number.kind(), offset)
-                        .wanting(wanted),
-                );
-            }
-            ParsedNumber::Infinite => {
-                return Err(
-                    Reject::new(RejectReason::NUMBER_OUT_OF_RANGE, number.kind(), offset)
-                        .wanting(if double { "DOUBLE" } else { "BIGINT" }),
-                );
+            ParsedNumber::Huge => return misfit(RejectReason::INTEGER_OVERFLOW, number.kind()),
+            ParsedNumber::Infinite | ParsedNumber::Vanishing => {
+                return misfit(RejectReason::NUMBER_OUT_OF_RANGE, number.kind());
             }
             ParsedNumber::Float(value) => {
-                if !double {
-                    if self.integers_only || self.beyond_exact_from.is_some() {
-                        return Err(Reject::conflict(&ColumnType::Bigint, number.kind(), offset));
-                    }
-                    self.doubles_from = Some(self.bits.len());
+                let integers = self.integers_known || !self.bits.is_empty();
+                #[expect(clippy::cast_possible_truncation, reason = "it is an integer")]
+                if integers && value.fract() == 0.0 && value.abs() <= INTEGER_EXACT_MAX as f64 {
+                    self.bits.push((value as i64).cast_unsigned());
+                    return Ok(());
                 }
+                if self.integers_only || self.beyond_exact_from.is_some() {
+                    return misfit(RejectReason::TYPE_CONFLICT, number.kind());
+                }
+                self.doubles_from = Some(self.bits.len());
                 self.bits.push(value.to_bits());
             }
         }
@@ -395,6 +394,21 @@ impl NumberColumn {
         self.bits.truncate(present);
         self.doubles_from = self.doubles_from.filter(|from| *from < present);
         self.beyond_exact_from = self.beyond_exact_from.filter(|from| *from < present);
+    }
+}
+
+impl TextColumn {
+    /// Ends a text: what was added to the bytes since the last one.
+    pub(super) fn end(&mut self) {
+        let end = i32::try_from(self.bytes.len());
+        self.ends
+            .push(end.expect("a decoder's payloads are below 1 GiB"));
+    }
+
+    /// Keeps the first `count` texts.
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.ends.truncate(count);
+        self.bytes.truncate(end_of(&self.ends));
     }
 }
 

@@ -1,4 +1,7 @@
 //! The rows of an interval under the schema that is stored.
+//!
+//! Owns what becomes of the values that the stored schema has no column for, because another sink stored it first: they
+//! are rescued as those are that no column took when they were decoded, or their rows are refused.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +18,12 @@ use hydrant_core::workers::contain;
 
 use super::finish::DecodedRows;
 use super::reject::{Reject, RejectReason};
-use crate::encode::write_json_row;
+use super::rescue::RescueKinds;
+use super::rescue_tree::{RescueStep, RescueTree};
+use crate::encode::{write_json_row, write_json_value};
 use crate::schema::{
-    Column, ColumnType, INTEGER_EXACT_MAX, TableSchema, arrow_field, arrow_type, fold_name,
+    Column, ColumnType, INTEGER_EXACT_MAX, RESCUED_COLUMN, TableSchema, arrow_field, arrow_type,
+    fold_name,
 };
 
 /// What every row of an interval has in common, for the provenance columns.
@@ -59,19 +65,27 @@ pub struct Conformed {
     pub partitions: Vec<PartitionRows>,
     /// The rows that do not fit, in the order in which they were appended.
     pub rejects: Vec<ConformReject>,
+    /// The record, by the same index, and the kind of each rescued value of the rows that fit.
+    pub(crate) rescued_values: Vec<(u32, u32)>,
+    pub(crate) rescue_kinds: RescueKinds,
     /// The records, by the same index, whose rows fit and lie in the default partition for want of a believable event
     /// time.
     pub untimed: Vec<u32>,
 }
 
-/// The rows refused so far, by row, with the first reason of each.
+/// The values that do not fit: rescued by row, or else the first reason for which each row is refused.
 #[derive(Default)]
-struct RefusedRows {
-    rows: BTreeMap<usize, Box<Reject>>,
+struct Misfits {
+    rescues: bool,
+    refused: BTreeMap<usize, Box<Reject>>,
+    rescued: BTreeMap<usize, RescueTree>,
+    /// The row and the kind of each rescued value.
+    values: Vec<(usize, u32)>,
+    kinds: RescueKinds,
 }
 
-/// The row that a value belongs to: itself at top level, its list's row within lists.
-type RowOf<'a> = &'a dyn Fn(usize) -> usize;
+/// Where a value lies, by its index in its array: its row, and the steps to it from there.
+type PlaceOf<'a> = &'a dyn Fn(usize, &mut Vec<RescueStep>) -> usize;
 
 impl DecodedRows {
     /// Brings the rows under the stored schema: columns in its order, absent ones null, BIGINT as
@@ -85,10 +99,16 @@ impl DecodedRows {
         provenance: Provenance<'_>,
     ) -> Result<Conformed, ArrowError> {
         let rows = self.rows();
-        let mut refused = RefusedRows::default();
+        let mut misfits = Misfits {
+            rescues: self.rescues,
+            kinds: self.rescue_kinds.clone(),
+            ..Misfits::default()
+        };
         let ours: Vec<(&Column, &ArrayRef)> = self.columns.iter().zip(&self.arrays).collect();
+        let target_columns = &target.columns;
         let mut arrays =
-            refused.columns(&ours, &target.columns, Some(target), rows, &|row| row, "")?;
+            misfits.columns(&ours, target_columns, Some(target), rows, &|row, _| row, "")?;
+        arrays.push(misfits.rescued(&self.rescued));
         let schema = Arc::new(target.to_arrow());
         if target.provenance {
             let texts = [provenance.stream, provenance.shard].map(|text| -> ArrayRef {
@@ -97,17 +117,19 @@ impl DecodedRows {
             });
             arrays.extend(texts.into_iter().chain(self.provenance.iter().cloned()));
         }
-        if schema.fields().is_empty() {
-            for row in 0..rows {
-                refused.refuse(row, RejectReason::EMPTY_RECORD, "", "a column", "none");
-            }
-        }
-        let refused_rows = refused.rows.iter();
-        let mut rejects = self.rejects(refused_rows.map(|(row, reject)| (*row, &**reject)));
+        let Misfits {
+            refused,
+            values,
+            kinds,
+            ..
+        } = misfits;
+        let mut rejects = self.rejects(refused.iter().map(|(row, reject)| (*row, &**reject)));
         rejects.sort_by_key(|reject| reject.record);
+        let mut rescued_values = self.rescued_values.clone();
+        rescued_values.extend(values.iter().map(|(row, kind)| (self.records[*row], *kind)));
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.keys.len()];
         for (row, partition) in (0_u32..).zip(&self.partitions) {
-            if !refused.rows.contains_key(&(row as usize)) {
+            if !refused.contains_key(&(row as usize)) {
                 members[*partition as usize].push(row);
             }
         }
@@ -145,12 +167,14 @@ impl DecodedRows {
         }
         partitions.sort_by(|a, b| a.path.cmp(&b.path));
         let untimed = self.untimed.iter().map(|row| *row as usize);
-        let untimed = untimed.filter(|row| !refused.rows.contains_key(row));
+        let untimed = untimed.filter(|row| !refused.contains_key(row));
         let mut untimed: Vec<u32> = untimed.map(|row| self.records[row]).collect();
         untimed.sort_unstable();
         Ok(Conformed {
             partitions,
             rejects,
+            rescued_values,
+            rescue_kinds: kinds,
             untimed,
         })
     }
@@ -163,11 +187,15 @@ impl DecodedRows {
 
     /// Rows that are refused. One that cannot even be written is empty.
     fn rejects<'a>(&self, rows: impl Iterator<Item = (usize, &'a Reject)>) -> Vec<ConformReject> {
-        let fields = self.columns.iter().map(arrow_field).collect();
+        let rescued = Field::new(RESCUED_COLUMN, self.rescued.data_type().clone(), true);
+        let fields = self.columns.iter().map(arrow_field);
+        let fields = fields.chain([rescued]).collect();
+        let mut arrays = self.arrays.clone();
+        arrays.push(Arc::clone(&self.rescued));
         rows.map(|(row, reject)| ConformReject {
             record: self.records[row],
             reject: reject.clone(),
-            row: row_text(&fields, &self.arrays, row),
+            row: row_text(&fields, &arrays, row),
         })
         .collect()
     }
@@ -183,37 +211,61 @@ pub(crate) fn row_text(fields: &Fields, arrays: &[ArrayRef], row: usize) -> Vec<
     .unwrap_or_default()
 }
 
-impl RefusedRows {
-    fn refuse(
-        &mut self,
-        row: usize,
-        reason: RejectReason,
-        path: &str,
-        wanted: &str,
-        found: &'static str,
-    ) {
-        self.rows.entry(row).or_insert_with(|| {
-            let mut reject = Reject::new(reason, found, 0).wanting(wanted);
-            path.clone_into(&mut reject.column);
-            reject
-        });
-    }
-
-    /// Refuses the rows of the values that do not fit, which `misfits` says by their index.
-    fn refuse_where(
+impl Misfits {
+    /// Rescues the values that `is_misfit` says by their index, or refuses their rows.
+    fn misfit(
         &mut self,
         array: &ArrayRef,
-        row_of: RowOf<'_>,
+        place_of: PlaceOf<'_>,
         [path, wanted]: [&str; 2],
         (reason, found): (RejectReason, &'static str),
-        misfits: impl Fn(usize) -> bool,
-    ) {
+        is_misfit: impl Fn(usize) -> bool,
+    ) -> Result<(), ArrowError> {
         let nulls = array.logical_nulls();
-        for index in 0..array.len() {
-            if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(index)) && misfits(index) {
-                self.refuse(row_of(index), reason, path, wanted, found);
+        let (mut steps, mut json) = (Vec::new(), Vec::new());
+        let valid = |index: &usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*index));
+        for index in (0..array.len()).filter(valid) {
+            if !is_misfit(index) {
+                continue;
+            }
+            steps.clear();
+            let row = place_of(index, &mut steps);
+            if self.rescues {
+                json.clear();
+                write_json_value(array, index, &mut json)?;
+                self.rescued.entry(row).or_default().add(&steps, &json);
+                let kind = self.kinds.id_of(path, reason);
+                self.values.push((row, kind));
+            } else {
+                self.refused.entry(row).or_insert_with(|| {
+                    let mut reject = Reject::new(reason, found, 0).wanting(wanted);
+                    path.clone_into(&mut reject.column);
+                    reject
+                });
             }
         }
+        Ok(())
+    }
+
+    /// The column `_rescued` with what was rescued here.
+    fn rescued(&mut self, before: &ArrayRef) -> ArrayRef {
+        if self.rescued.is_empty() {
+            return Arc::clone(before);
+        }
+        let texts = before.as_string::<i32>();
+        let merged = texts.iter().enumerate().map(|(row, text)| {
+            let Some(tree) = self.rescued.remove(&row) else {
+                return text.map(str::to_owned);
+            };
+            let mut whole = text.map_or_else(RescueTree::default, |text| {
+                RescueTree::read(text.as_bytes())
+            });
+            whole.merge(tree);
+            let mut json = Vec::new();
+            whole.write(&mut json);
+            String::from_utf8(json).ok()
+        });
+        Arc::new(merged.collect::<StringArray>())
     }
 
     /// The columns of an object, in the target's order.
@@ -223,11 +275,13 @@ impl RefusedRows {
         target: &[Column],
         table: Option<&TableSchema>,
         len: usize,
-        row_of: RowOf<'_>,
+        place_of: PlaceOf<'_>,
         parent: &str,
     ) -> Result<Vec<ArrayRef>, ArrowError> {
         for (column, array) in ours {
-            if target.iter().any(|known| known.name == column.name) || column.typed().is_none() {
+            let has_type = column.typed().is_some();
+            let is_kept = has_type || self.rescues;
+            if !is_kept || target.iter().any(|known| known.name == column.name) {
                 continue;
             }
             let path = format!("{parent}{}", column.name);
@@ -238,13 +292,15 @@ impl RefusedRows {
                 None if table.is_some_and(|table| table.is_reserved(&column.name)) => {
                     (RejectReason::RESERVED_COLUMN, String::new())
                 }
+                None if !has_type => (RejectReason::NO_TYPE, String::new()),
                 None => (
                     RejectReason::TOO_MANY_COLUMNS,
                     "a column of the table".to_owned(),
                 ),
             };
             let found = (reason, column.kind.word());
-            self.refuse_where(array, row_of, [&path, &wanted], found, |_| true);
+            let place_of = within(place_of, &column.name);
+            self.misfit(array, &place_of, [&path, &wanted], found, |_| true)?;
         }
         target
             .iter()
@@ -252,7 +308,8 @@ impl RefusedRows {
                 |wanted| match ours.iter().find(|(column, _)| column.name == wanted.name) {
                     Some((column, array)) => {
                         let path = format!("{parent}{}", column.name);
-                        self.column(column, array, wanted, row_of, &path)
+                        let place_of = within(place_of, &column.name);
+                        self.column(column, array, wanted, &place_of, &path)
                     }
                     None => Ok(new_null_array(&arrow_type(&wanted.kind), len)),
                 },
@@ -265,7 +322,7 @@ impl RefusedRows {
         ours: &Column,
         array: &ArrayRef,
         target: &Column,
-        row_of: RowOf<'_>,
+        place_of: PlaceOf<'_>,
         path: &str,
     ) -> Result<ArrayRef, ArrowError> {
         use ColumnType as T;
@@ -279,23 +336,29 @@ impl RefusedRows {
             (T::Unknown, _) => new_null_array(&wanted_type, array.len()),
             (T::Bigint, T::Double) => {
                 let values = array.as_primitive::<Int64Type>();
-                let exact = INTEGER_EXACT_MAX.unsigned_abs();
+                let double = |value: i64| {
+                    let double = value as f64;
+                    (double as i128 == i128::from(value)).then_some(double)
+                };
                 let found = (RejectReason::INTEGER_OVERFLOW, "integer beyond 2^53");
-                self.refuse_where(array, row_of, [path, "DOUBLE"], found, |index| {
-                    values.value(index).unsigned_abs() > exact
-                });
-                Arc::new(values.unary::<_, Float64Type>(|value| value as f64))
+                self.misfit(array, place_of, [path, "DOUBLE"], found, |index| {
+                    double(values.value(index)).is_none()
+                })?;
+                Arc::new(values.unary_opt::<_, Float64Type>(double))
             }
             (T::Double, T::Bigint) => {
                 let values = array.as_primitive::<Float64Type>();
+                #[expect(clippy::cast_possible_truncation, reason = "it is an integer")]
+                let integer = |value: f64| {
+                    let exact = value.fract() == 0.0 && value.abs() <= INTEGER_EXACT_MAX as f64;
+                    exact.then_some(value as i64)
+                };
                 let found = "number with a fraction or exponent";
                 let found = (RejectReason::TYPE_CONFLICT, found);
-                self.refuse_where(array, row_of, [path, "BIGINT"], found, |index| {
-                    let value = values.value(index);
-                    value.fract() != 0.0 || value.abs() > INTEGER_EXACT_MAX as f64
-                });
-                #[expect(clippy::cast_possible_truncation, reason = "refused above if inexact")]
-                Arc::new(values.unary::<_, Int64Type>(|value| value as i64))
+                self.misfit(array, place_of, [path, "BIGINT"], found, |index| {
+                    integer(values.value(index)).is_none()
+                })?;
+                Arc::new(values.unary_opt::<_, Int64Type>(integer))
             }
             (T::Bigint, T::Decimal { precision, scale }) => {
                 let values = array.as_primitive::<Int64Type>();
@@ -307,9 +370,9 @@ impl RefusedRows {
                 };
                 let wanted = target.kind.to_string();
                 let found = (RejectReason::INTEGER_OVERFLOW, "number with more digits");
-                self.refuse_where(array, row_of, [path, &wanted], found, |index| {
+                self.misfit(array, place_of, [path, &wanted], found, |index| {
                     scaled(values.value(index)).is_none()
-                });
+                })?;
                 let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
                 let values = values.unary_opt::<_, Decimal128Type>(scaled);
                 Arc::new(values.with_precision_and_scale(*precision, scale)?)
@@ -319,7 +382,7 @@ impl RefusedRows {
                 let ours: Vec<(&Column, &ArrayRef)> =
                     columns.iter().zip(values.columns()).collect();
                 let dot = format!("{path}.");
-                let arrays = self.columns(&ours, fields, None, array.len(), row_of, &dot)?;
+                let arrays = self.columns(&ours, fields, None, array.len(), place_of, &dot)?;
                 let fields: Fields = fields.iter().map(arrow_field).collect();
                 Arc::new(StructArray::try_new(
                     fields,
@@ -329,13 +392,19 @@ impl RefusedRows {
             }
             (T::List(ours), T::List(item)) => {
                 let values = array.as_list::<i32>();
-                let mut rows = vec![0; values.values().len()];
+                let mut lists = vec![0; values.values().len()];
                 for (list, ends) in values.value_offsets().windows(2).enumerate() {
-                    rows[ends[0] as usize..ends[1] as usize].fill(row_of(list));
+                    lists[ends[0] as usize..ends[1] as usize].fill(list);
                 }
                 let path = format!("{path}[]");
-                let items =
-                    self.column(ours, values.values(), item, &|index| rows[index], &path)?;
+                let starts = values.value_offsets();
+                let place_of_item = |index: usize, steps: &mut Vec<_>| {
+                    let list = lists[index];
+                    let row = place_of(list, steps);
+                    steps.push(RescueStep::Item(index - starts[list] as usize));
+                    row
+                };
+                let items = self.column(ours, values.values(), item, &place_of_item, &path)?;
                 let field = Arc::new(Field::new("element", arrow_type(&item.kind), true));
                 let offsets = values.offsets().clone();
                 Arc::new(ListArray::try_new(
@@ -347,9 +416,21 @@ impl RefusedRows {
             }
             _ => {
                 let found = (RejectReason::TYPE_CONFLICT, ours.kind.word());
-                self.refuse_where(array, row_of, [path, target.kind.word()], found, |_| true);
+                self.misfit(array, place_of, [path, target.kind.word()], found, |_| true)?;
                 new_null_array(&wanted_type, array.len())
             }
         })
+    }
+}
+
+/// Where the values of the field `name` lie, given where their objects do.
+fn within<'a>(
+    place_of: PlaceOf<'a>,
+    name: &'a str,
+) -> impl Fn(usize, &mut Vec<RescueStep>) -> usize + 'a {
+    move |index, steps| {
+        let row = place_of(index, steps);
+        steps.push(RescueStep::Key(name.to_owned()));
+        row
     }
 }

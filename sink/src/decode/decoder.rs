@@ -3,14 +3,15 @@
 use hydrant_core::Result;
 
 use super::column::{ColumnNode, ColumnRole, Fields, Size};
-use super::finish::{DecodedRows, finish_columns};
+use super::finish::{DecodedRows, finish_columns, finish_texts};
 use super::provenance::ProvenanceColumns;
 use super::reject::{Reject, RejectReason};
+use super::rescue::RescueColumn;
 use super::route::{PartitionRouter, Routed};
 use super::row::{Captures, RecordReader, RecordRules, RecordState};
 use crate::lake::TimeRange;
 use crate::schema::{Column, TableSchema};
-use crate::table::spec::TableRules;
+use crate::table::spec::{OnConflict, TableRules};
 
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
@@ -56,6 +57,7 @@ pub struct Decoder {
     root: Fields,
     state: RecordState,
     router: PartitionRouter,
+    rescue: RescueColumn,
     provenance: ProvenanceColumns,
     partitions: Vec<u32>,
     records: Vec<u32>,
@@ -95,6 +97,7 @@ impl Decoder {
             schema: schema.clone(),
             columns_max: rules.columns_max,
             frozen: rules.frozen,
+            rescues: rules.on_conflict == OnConflict::Rescue,
             event_time: rules.event_time.clone(),
             event_time_path: event_time_path.map(str::to_owned).collect(),
             partition_fields: layout.fields().to_vec(),
@@ -123,6 +126,7 @@ impl Decoder {
             rules,
             root,
             state,
+            rescue: RescueColumn::default(),
             provenance: ProvenanceColumns::default(),
             partitions: Vec::new(),
             records: Vec::new(),
@@ -143,6 +147,8 @@ impl Decoder {
         self.state.ordinal = self.at.done + 1;
         self.state.captures.times = Default::default();
         self.state.captures.fields.fill(None);
+        self.state.rescued.clear();
+        self.state.other_keys.clear();
         if let Err(reject) = self.read(payload) {
             self.give_up();
             return DecodeOutcome::Rejected(reject);
@@ -175,7 +181,12 @@ impl Decoder {
             rules: &self.rules,
             state: &mut self.state,
         };
-        row.read(&mut self.root, self.at.rows)
+        row.read(&mut self.root, self.at.rows)?;
+        if self.state.rescued.is_empty() {
+            return Ok(());
+        }
+        let rescued = &self.state.rescued;
+        self.rescue.push(self.at.rows, payload, rescued)
     }
 
     /// Removes whatever lies behind the rows.
@@ -187,6 +198,7 @@ impl Decoder {
         self.records.truncate(rows);
         let untimed = self.untimed.partition_point(|row| (*row as usize) < rows);
         self.untimed.truncate(untimed);
+        self.rescue.truncate(rows);
         self.provenance.truncate(rows);
     }
 
@@ -259,7 +271,10 @@ impl Decoder {
         let beside = self.at.rows * 8
             + provenance.sequences.len()
             + provenance.subs.len() * 20
-            + self.untimed.len() * 4;
+            + self.untimed.len() * 4
+            + self.rescue.texts.bytes.len()
+            + self.rescue.values.len() * 8
+            + self.at.rows * 4;
         self.root.size(self.at.rows).and(Size {
             arrays: beside,
             present: beside,
@@ -276,6 +291,12 @@ impl Decoder {
     pub fn finish(self) -> DecodedRows {
         let (keys, spec) = self.router.keys();
         let (columns, arrays) = finish_columns(self.root, self.at.rows);
+        let rescue = self.rescue;
+        let row_records = &self.records;
+        let values = rescue.values.into_iter();
+        let rescued_values = values.map(|(row, kind)| (row_records[row as usize], kind));
+        let rescued_values = rescued_values.collect();
+        let rescued = finish_texts(rescue.texts, rescue.valid, self.at.rows);
         let mut schema = self.rules.schema;
         schema.columns = columns.iter().filter_map(Column::typed).collect();
         if schema.partition_columns.is_empty() {
@@ -289,6 +310,10 @@ impl Decoder {
             columns,
             arrays,
             provenance: provenance.unwrap_or_default(),
+            rescued,
+            rescued_values,
+            rescue_kinds: rescue.kinds,
+            rescues: self.rules.rescues,
             spec,
             keys,
             partitions: self.partitions,

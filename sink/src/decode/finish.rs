@@ -11,6 +11,7 @@ use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
 use super::column::{ColumnNode, Fields, Items, NumberColumn, TextColumn, Values};
+use super::rescue::RescueKinds;
 use crate::schema::{Column, TableSchema, arrow_type};
 use crate::table::partition::{PartitionKey, PartitionSpec};
 
@@ -27,6 +28,13 @@ pub struct DecodedRows {
     /// Every column seen, also those without a type yet.
     pub(super) columns: Vec<Column>,
     pub(super) arrays: Vec<ArrayRef>,
+    /// The column `_rescued`.
+    pub(super) rescued: ArrayRef,
+    /// The record and the kind of each value in it.
+    pub(super) rescued_values: Vec<(u32, u32)>,
+    pub(super) rescue_kinds: RescueKinds,
+    /// Whether values that do not fit the stored schema are rescued; else their rows are refused.
+    pub(super) rescues: bool,
     /// The provenance columns that differ from row to row.
     pub(super) provenance: Vec<ArrayRef>,
     pub(super) spec: PartitionSpec,
@@ -66,7 +74,8 @@ impl DecodedRows {
             is_untimed[*row as usize] = true;
         }
         let indices = UInt32Array::from(rows.to_vec());
-        for array in self.arrays.iter_mut().chain(&mut self.provenance) {
+        let beside = self.provenance.iter_mut().chain([&mut self.rescued]);
+        for array in self.arrays.iter_mut().chain(beside) {
             *array = arrow_select::take::take(array, &indices, None)?;
         }
         let pick = |of: &[u32]| rows.iter().map(|row| of[*row as usize]).collect();
@@ -137,13 +146,7 @@ fn finish(node: ColumnNode, len: usize) -> ArrayRef {
             let values = values.finish(len);
             Arc::new(BooleanArray::new(values, valid.finish_nulls(len)))
         }
-        Values::Varchar(TextColumn { bytes, ends }) => {
-            let offsets = offsets(&ends, &valid, len);
-            Arc::new(
-                StringArray::try_new(offsets, Buffer::from_vec(bytes), valid.finish_nulls(len))
-                    .expect("payloads are UTF-8 and strings end where characters do"),
-            )
-        }
+        Values::Varchar(texts) => finish_texts(texts, valid, len),
         Values::Struct(fields) => {
             let nulls = valid.finish_nulls(len);
             finish_struct(*fields, nulls, len)
@@ -162,6 +165,16 @@ fn finish(node: ColumnNode, len: usize) -> ArrayRef {
             ))
         }
     }
+}
+
+/// The array of texts over `len` rows.
+pub(super) fn finish_texts(texts: TextColumn, valid: Bits, len: usize) -> ArrayRef {
+    let TextColumn { bytes, ends } = texts;
+    let offsets = offsets(&ends, &valid, len);
+    Arc::new(
+        StringArray::try_new(offsets, Buffer::from_vec(bytes), valid.finish_nulls(len))
+            .expect("payloads are UTF-8 and strings end where characters do"),
+    )
 }
 
 fn finish_struct(fields: Fields, nulls: Option<NullBuffer>, len: usize) -> ArrayRef {

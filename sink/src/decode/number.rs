@@ -17,6 +17,8 @@ pub(super) enum ParsedNumber {
     Float(f64),
     /// A number with a fraction or an exponent, beyond any double.
     Infinite,
+    /// A number that is not zero, but closer to it than any double.
+    Vanishing,
 }
 
 impl ParsedNumber {
@@ -26,6 +28,7 @@ impl ParsedNumber {
             Self::Huge => "integer beyond 64 bits",
             Self::Float(_) => "number with a fraction or exponent",
             Self::Infinite => "number beyond any DOUBLE",
+            Self::Vanishing => "number closer to zero than any DOUBLE",
         }
     }
 }
@@ -63,12 +66,32 @@ fn double(text: &[u8], written: &Written) -> Option<ParsedNumber> {
         };
         if written.negative { -value } else { value }
     } else {
-        std::str::from_utf8(text).ok()?.parse().ok()?
+        return long_double(text);
     };
-    Some(if value.is_finite() {
-        ParsedNumber::Float(value)
-    } else {
-        ParsedNumber::Infinite
+    Some(ParsedNumber::Float(value))
+}
+
+/// A number with a fraction or an exponent that has many digits. One whose fraction is nothing but zeros is an integer.
+#[inline(never)]
+fn long_double(text: &[u8]) -> Option<ParsedNumber> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Some((whole, fraction)) = text.split_once('.')
+        && fraction.bytes().all(|digit| digit == b'0')
+    {
+        return Some(match whole.parse::<i64>() {
+            Ok(0) => ParsedNumber::Float(if whole.starts_with('-') { -0.0 } else { 0.0 }),
+            Ok(value) if value.unsigned_abs() <= 1 << 53 => ParsedNumber::Float(value as f64),
+            Ok(value) => ParsedNumber::Integer(value),
+            Err(_) => ParsedNumber::Huge,
+        });
+    }
+    let value: f64 = text.parse().ok()?;
+    let mantissa = text.split(['e', 'E']).next()?;
+    let is_zero = value == 0.0 && mantissa.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
+    Some(match value {
+        _ if is_zero => ParsedNumber::Vanishing,
+        value if value.is_finite() => ParsedNumber::Float(value),
+        _ => ParsedNumber::Infinite,
     })
 }
 
@@ -161,6 +184,10 @@ mod tests {
                 match read(&text) {
                     ParsedNumber::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
                     ParsedNumber::Infinite => prop_assert!(wanted.is_infinite()),
+                    ParsedNumber::Vanishing => prop_assert!(wanted == 0.0),
+                    ParsedNumber::Integer(_) | ParsedNumber::Huge => {
+                        prop_assert!(text.trim_end_matches('0').ends_with('.'), "{}", text);
+                    }
                     other => prop_assert!(false, "{} as {:?}", text, other),
                 }
             }
@@ -174,6 +201,7 @@ mod tests {
             match read(&text) {
                 ParsedNumber::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
                 ParsedNumber::Infinite => prop_assert!(wanted.is_infinite()),
+                ParsedNumber::Vanishing => prop_assert!(wanted == 0.0),
                 other => prop_assert!(false, "{} as {:?}", text, other),
             }
         }
@@ -287,17 +315,14 @@ mod tests {
                 "1099511627777",
             ] {
                 let is_zero = mantissa.starts_with('0') && mantissa != "0.1";
-                let large = if is_zero {
-                    ParsedNumber::Float(0.0)
+                let [large, small] = if is_zero {
+                    [ParsedNumber::Float(0.0); 2]
                 } else {
-                    ParsedNumber::Infinite
+                    [ParsedNumber::Infinite, ParsedNumber::Vanishing]
                 };
                 assert_eq!(read(&format!("{mantissa}e{exponent}")), large);
                 assert_eq!(read(&format!("{mantissa}E+{exponent}")), large);
-                assert_eq!(
-                    read(&format!("{mantissa}e-{exponent}")),
-                    ParsedNumber::Float(0.0)
-                );
+                assert_eq!(read(&format!("{mantissa}e-{exponent}")), small);
             }
         }
     }
@@ -360,10 +385,16 @@ mod tests {
                     Err(reject) => return reject.found,
                 };
                 let text = std::str::from_utf8(&input[..end]).unwrap();
+                // A fraction of zeros is none.
+                let whole = match text.split_once('.') {
+                    Some((whole, zeros)) if zeros.bytes().all(|digit| digit == b'0') => whole,
+                    _ => text,
+                };
                 match number {
-                    ParsedNumber::Integer(value) => assert_eq!(text.parse(), Ok(value)),
+                    ParsedNumber::Integer(value) => assert_eq!(whole.parse(), Ok(value)),
                     ParsedNumber::MinusZero => assert_eq!(text, "-0"),
-                    ParsedNumber::Huge => assert!(text.parse::<i64>().is_err()),
+                    ParsedNumber::Huge => assert!(whole.parse::<i64>().is_err()),
+                    ParsedNumber::Vanishing => assert_eq!(text.parse::<f64>().unwrap().abs(), 0.0),
                     ParsedNumber::Float(value) => {
                         assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
                     }

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use hydrant_json::JsonFault;
+use hydrant_json::{FaultKind, JsonFault};
 
-use crate::schema::ColumnType;
-
-/// The reason of a reject: its stable code, as dead letters and metrics carry it.
+/// Why a column does not take a value, or a table a record: its stable code, as commit records, dead letters and metrics
+/// carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RejectReason(&'static str);
 
@@ -17,7 +16,7 @@ impl RejectReason {
     pub const NOT_UTF8: Self = Self("not_utf8");
     /// The JSON is not an object.
     pub const NOT_AN_OBJECT: Self = Self("not_an_object");
-    /// Objects and arrays nest deeper than a table's may.
+    /// Objects and arrays nest deeper than columns may; a record deeper than [`hydrant_json::DEPTH_MAX`] is refused.
     pub const TOO_DEEP: Self = Self("too_deep");
     /// The value is of another kind than the column.
     pub const TYPE_CONFLICT: Self = Self("type_conflict");
@@ -33,6 +32,8 @@ impl RejectReason {
     pub const BAD_KEY: Self = Self("bad_key");
     /// A key has the name of a partition or provenance column.
     pub const RESERVED_COLUMN: Self = Self("reserved_column");
+    /// An empty object or array under a key that never held anything else: nothing says what its column would be.
+    pub const NO_TYPE: Self = Self("no_type");
     /// A new key, and the table has as many columns as it may.
     pub const TOO_MANY_COLUMNS: Self = Self("too_many_columns");
     /// A new key, and the table's columns are fixed.
@@ -41,9 +42,6 @@ impl RejectReason {
     pub const TOO_LARGE: Self = Self("too_large");
     /// The records with its sequence number are too many for one interval, which may not end among them.
     pub const AGGREGATE_TOO_LARGE: Self = Self("aggregate_too_large");
-    /// The record holds no value with a type, and the table has no column yet: no file could hold
-    /// the row.
-    pub const EMPTY_RECORD: Self = Self("empty_record");
     /// The record has no payload: it says that its key is gone, which a table of events cannot.
     pub const TOMBSTONE: Self = Self("tombstone");
     /// Computing it panicked: a fault of hydrant, not of the record.
@@ -92,6 +90,10 @@ pub(super) type DecodeResult<T> = Result<T, Box<Reject>>;
 impl From<JsonFault> for Box<Reject> {
     #[cold]
     fn from(fault: JsonFault) -> Self {
+        if fault.kind == FaultKind::TOO_DEEP {
+            let reject = Reject::new(RejectReason::TOO_DEEP, "deeper nesting", fault.at);
+            return reject.wanting(format!("at most {} levels", hydrant_json::DEPTH_MAX));
+        }
         Reject::malformed(fault.kind.found(), fault.at)
     }
 }
@@ -131,8 +133,10 @@ impl Reject {
         Self::new(RejectReason::MALFORMED_JSON, found, offset)
     }
 
-    pub(super) fn conflict(wanted: &ColumnType, found: &'static str, offset: usize) -> Box<Self> {
-        Self::new(RejectReason::TYPE_CONFLICT, found, offset).wanting(wanted.outermost())
+    /// The reject of a record with an object that has the key `name` twice.
+    #[cold]
+    pub(super) fn repeated(name: &str, offset: usize) -> Box<Self> {
+        Self::new(RejectReason::DUPLICATE_KEY, "a repeated key", offset).within(name)
     }
 
     pub(super) fn wanting(mut self: Box<Self>, wanted: impl Into<String>) -> Box<Self> {

@@ -191,7 +191,7 @@ fn event_time(token: &[u8]) -> Option<i64> {
             ParsedNumber::Integer(value) => Some(time_from_integer(value)),
             ParsedNumber::MinusZero => Some(0),
             ParsedNumber::Float(value) => time_from_float(value),
-            ParsedNumber::Huge | ParsedNumber::Infinite => None,
+            ParsedNumber::Huge | ParsedNumber::Infinite | ParsedNumber::Vanishing => None,
         },
         _ => None,
     }

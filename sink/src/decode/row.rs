@@ -1,18 +1,23 @@
 //! One record, from its first byte to its last.
 
+use std::collections::HashSet;
+
 use hydrant_json::{Word, skip_space, string, unescape, word};
 
 use super::column::{
-    ColumnNode, ColumnRole, Field, Fields, Items, NO_FIELD, TextColumn, Values, end_of,
+    ColumnNode, ColumnRole, Field, Fields, Items, Misfit, NO_FIELD, TextColumn, Values, end_of,
 };
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{DecodeResult, Reject, RejectReason};
+use super::rescue::{RescuedValue, whole_value};
 use crate::schema::TableSchema;
 use crate::table::event_time::EVENT_TIME_FIELDS;
 
-pub use hydrant_core::limits::DEPTH_MAX;
+/// How deep the columns of a table may nest, the record itself included: BigQuery takes 15 levels below it, Arrow C++ 100
+/// nodes, of which a list takes two.
+pub const COLUMN_DEPTH_MAX: usize = 16;
 
-/// The longest key of an object, in bytes.
+/// The longest key that becomes a column, in bytes.
 pub const KEY_BYTES_MAX: usize = hydrant_core::limits::NAME_BYTES_MAX;
 
 /// What stays the same from record to record.
@@ -21,6 +26,8 @@ pub(super) struct RecordRules {
     pub(super) schema: TableSchema,
     pub(super) columns_max: usize,
     pub(super) frozen: bool,
+    /// Whether a value that no column takes is rescued; else its record is refused.
+    pub(super) rescues: bool,
     pub(super) event_time: Option<String>,
     pub(super) event_time_path: Vec<String>,
     pub(super) partition_fields: Vec<String>,
@@ -45,6 +52,18 @@ pub(super) struct RecordState {
     /// The number of this record, from 1.
     pub(super) ordinal: u64,
     pub(super) key: Vec<u8>,
+    /// The values of the record that no column takes, in its order.
+    pub(super) rescued: Vec<RescuedValue>,
+    /// The keys without a column that the record's objects have had, by the number of the object.
+    pub(super) other_keys: HashSet<(u64, Box<str>)>,
+}
+
+/// What a key of an object stands for.
+enum KeyColumn {
+    /// The field with this index.
+    Field(u32),
+    /// No column, for this reason.
+    None(RejectReason, ColumnRole),
 }
 
 /// The reader of one record.
@@ -140,18 +159,40 @@ impl RecordReader<'_> {
         Reject::malformed(found, self.at)
     }
 
-    fn enter(&self, depth: usize) -> DecodeResult<()> {
-        if depth <= DEPTH_MAX {
-            return Ok(());
+    /// Leaves the value that starts here out of its column.
+    #[cold]
+    fn misfit(
+        &mut self,
+        node: &ColumnNode,
+        start: usize,
+        Misfit { reason, found }: Misfit,
+    ) -> DecodeResult<()> {
+        if !self.rules.rescues {
+            let wanted = if reason == RejectReason::TOO_DEEP {
+                format!("at most {COLUMN_DEPTH_MAX} levels")
+            } else if reason == RejectReason::TOO_MANY_COLUMNS {
+                format!("at most {} columns", self.rules.columns_max)
+            } else {
+                node.outermost()
+            };
+            return Err(Reject::new(reason, found, start).wanting(wanted));
         }
-        Err(
-            Reject::new(RejectReason::TOO_DEEP, "deeper nesting", self.at)
-                .wanting(format!("at most {DEPTH_MAX} levels")),
-        )
+        self.rescue(start, reason)
+    }
+
+    /// Rescues the value that starts at `start`. A null is nothing.
+    #[cold]
+    fn rescue(&mut self, start: usize, reason: RejectReason) -> DecodeResult<()> {
+        let end = whole_value(self.bytes(), start)?;
+        self.at = end;
+        if self.bytes()[start] != b'n' {
+            let value = RescuedValue { start, end, reason };
+            self.state.rescued.push(value);
+        }
+        Ok(())
     }
 
     fn object(&mut self, fields: &mut Fields, index: usize, depth: usize) -> DecodeResult<()> {
-        self.enter(depth)?;
         self.at += 1;
         self.state.objects += 1;
         let object = self.state.objects;
@@ -166,23 +207,24 @@ impl RecordReader<'_> {
                 return Err(self.unexpected("no key where one is due"));
             }
             let key_at = self.at;
-            let found = self.key(fields, previous, depth == 1)?;
-            previous = found;
-            let field = &mut fields.fields[found as usize];
-            if field.seen_in == object {
-                return Err(
-                    Reject::new(RejectReason::DUPLICATE_KEY, "a repeated key", key_at)
-                        .within(&field.name),
-                );
+            match self.key(fields, previous, (object, depth))? {
+                KeyColumn::Field(found) => {
+                    previous = found;
+                    let field = &mut fields.fields[found as usize];
+                    if field.seen_in == object {
+                        return Err(Reject::repeated(&field.name, key_at));
+                    }
+                    field.seen_in = object;
+                    self.colon()?;
+                    self.field(field, index, depth)?;
+                }
+                KeyColumn::None(reason, role) => {
+                    self.colon()?;
+                    let start = self.at;
+                    self.rescue(start, reason)?;
+                    self.capture(role, start);
+                }
             }
-            field.seen_in = object;
-            self.skip_space();
-            if self.peek() != Some(b':') {
-                return Err(self.unexpected("a missing colon after a key"));
-            }
-            self.at += 1;
-            self.skip_space();
-            self.field(field, index, depth)?;
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -196,25 +238,46 @@ impl RecordReader<'_> {
         }
     }
 
+    fn colon(&mut self) -> DecodeResult<()> {
+        self.skip_space();
+        if self.peek() != Some(b':') {
+            return Err(self.unexpected("a missing colon after a key"));
+        }
+        self.at += 1;
+        self.skip_space();
+        Ok(())
+    }
+
     fn field(&mut self, field: &mut Field, index: usize, depth: usize) -> DecodeResult<()> {
         let start = self.at;
         self.value(&mut field.node, index, depth, field.role)
             .map_err(|reject| reject.within(&field.name))?;
-        if field.role == ColumnRole::default() || self.bytes()[start] == b'n' {
-            return Ok(());
+        self.capture(field.role, start);
+        Ok(())
+    }
+
+    /// Notes where the value lies that has just been read, if it decides the partition.
+    #[inline]
+    fn capture(&mut self, role: ColumnRole, start: usize) {
+        if role == ColumnRole::default() || self.bytes()[start] == b'n' {
+            return;
         }
-        if let Some(rank) = field.role.time_rank {
+        if let Some(rank) = role.time_rank {
             self.state.captures.times[usize::from(rank)] = Some((start, self.at));
         }
-        if let Some(slot) = field.role.partition_field {
+        if let Some(slot) = role.partition_field {
             self.state.captures.fields[usize::from(slot)] = Some((start, self.at));
         }
-        Ok(())
     }
 
     /// Reads a key and finds its field, or adds it. Telemetry repeats its keys in order, so the
     /// field that followed last time is compared before anything is looked up.
-    fn key(&mut self, fields: &mut Fields, previous: u32, top: bool) -> DecodeResult<u32> {
+    fn key(
+        &mut self,
+        fields: &mut Fields,
+        previous: u32,
+        (object, depth): (u64, usize),
+    ) -> DecodeResult<KeyColumn> {
         let input = self.input;
         let open = self.at;
         let predicted = match fields.fields.get(previous as usize) {
@@ -229,7 +292,7 @@ impl RecordReader<'_> {
                 && &input.as_bytes()[open + 1..close] == name
             {
                 self.at = close + 1;
-                return Ok(predicted);
+                return Ok(KeyColumn::Field(predicted));
             }
         }
         let text = string(input.as_bytes(), open)?;
@@ -243,14 +306,16 @@ impl RecordReader<'_> {
             std::str::from_utf8(&key).map_err(|_| Reject::malformed("bad escape", open))?
         };
         let found = match fields.find(name) {
-            Some(found) => Ok(found),
-            None => self.new_field(fields, name, open, top),
+            Some(found) => Ok(KeyColumn::Field(found)),
+            None => self.new_field(fields, name, open, (object, depth == 1)),
         };
         self.state.key = key;
         let found = found?;
-        match fields.fields.get_mut(previous as usize) {
-            Some(field) => field.next = found,
-            None => fields.first = found,
+        if let KeyColumn::Field(found) = found {
+            match fields.fields.get_mut(previous as usize) {
+                Some(field) => field.next = found,
+                None => fields.first = found,
+            }
         }
         Ok(found)
     }
@@ -261,8 +326,28 @@ impl RecordReader<'_> {
         fields: &mut Fields,
         name: &str,
         at: usize,
-        top: bool,
-    ) -> DecodeResult<u32> {
+        (object, top): (u64, bool),
+    ) -> DecodeResult<KeyColumn> {
+        let role = self.rules.role(fields.role, top, name);
+        match self.check_new(fields, name, at, top) {
+            Ok(()) => {
+                self.state.width += 1;
+                let node = ColumnNode::default();
+                let found = fields.add(name, node, role, self.state.ordinal);
+                Ok(KeyColumn::Field(found))
+            }
+            Err(reject) if self.rules.rescues => {
+                if !self.state.other_keys.insert((object, name.into())) {
+                    return Err(Reject::repeated(name, at));
+                }
+                Ok(KeyColumn::None(reject.reason, role))
+            }
+            Err(reject) => Err(reject),
+        }
+    }
+
+    /// Checks that a key may become a column.
+    fn check_new(&self, fields: &Fields, name: &str, at: usize, top: bool) -> DecodeResult<()> {
         let refused = |reason, found| Reject::new(reason, found, at);
         if name.is_empty() {
             return Err(refused(RejectReason::BAD_KEY, "empty key"));
@@ -288,20 +373,11 @@ impl RecordReader<'_> {
         if self.rules.frozen {
             return Err(refused(RejectReason::UNKNOWN_COLUMN, "new key").within(name));
         }
-        self.widen(at).map_err(|reject| reject.within(name))?;
-        let role = self.rules.role(fields.role, top, name);
-        Ok(fields.add(name, ColumnNode::default(), role, self.state.ordinal))
-    }
-
-    /// Counts one more column.
-    fn widen(&mut self, at: usize) -> DecodeResult<()> {
         if self.state.width >= self.rules.columns_max {
-            return Err(
-                Reject::new(RejectReason::TOO_MANY_COLUMNS, "new column", at)
-                    .wanting(format!("at most {} columns", self.rules.columns_max)),
-            );
+            return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column")
+                .wanting(format!("at most {} columns", self.rules.columns_max))
+                .within(name));
         }
-        self.state.width += 1;
         Ok(())
     }
 
@@ -316,13 +392,16 @@ impl RecordReader<'_> {
         match self.peek() {
             Some(b'"') => self.string(node, index),
             Some(b'-' | b'0'..=b'9') => self.number(node, index),
+            Some(b'{' | b'[') if depth >= COLUMN_DEPTH_MAX => {
+                let (reason, found) = (RejectReason::TOO_DEEP, "deeper nesting");
+                self.misfit(node, at, Misfit { reason, found })
+            }
             Some(b'{') => {
-                self.enter(depth + 1)?;
                 if let Values::Unknown = node.values {
                     node.values = Values::Struct(Box::new(Fields::new(role)));
                 }
                 let Values::Struct(fields) = &mut node.values else {
-                    return Err(node.conflict("object", at));
+                    return self.misfit(node, at, ColumnNode::conflict("object"));
                 };
                 node.valid.set(index);
                 self.object(fields, index, depth + 1)
@@ -331,10 +410,11 @@ impl RecordReader<'_> {
             Some(b't' | b'f' | b'n') => {
                 let (word, end) = word(self.bytes(), at)?;
                 self.at = end;
-                match word {
+                let pushed = match word {
                     Word::Null => Ok(()),
-                    truth => node.push_boolean(index, truth == Word::True, at),
-                }
+                    truth => node.push_boolean(index, truth == Word::True),
+                };
+                pushed.or_else(|misfit| self.misfit(node, at, misfit))
             }
             Some(b'N' | b'I') => Err(Reject::malformed("NaN or Infinity", at)),
             _ => Err(self.unexpected("a missing value")),
@@ -351,25 +431,22 @@ impl RecordReader<'_> {
             scale,
         } = &mut node.values
         else {
-            return node.push_number(index, number, start);
+            let pushed = node.push_number(index, number);
+            return pushed.or_else(|misfit| self.misfit(node, start, misfit));
         };
-        match read_decimal(&self.input.as_bytes()[start..end], *precision, *scale) {
+        let misfit = match read_decimal(&self.input.as_bytes()[start..end], *precision, *scale) {
             Decimal::Unscaled(value) => {
                 unscaled.push(value);
                 node.valid.set(index);
-                Ok(())
+                return Ok(());
             }
-            Decimal::TooFine => Err(node.conflict("number with more fraction digits", start)),
-            Decimal::TooLarge => {
-                let wanted = node.kind().to_string();
-                Err(Reject::new(
-                    RejectReason::INTEGER_OVERFLOW,
-                    "number with more digits",
-                    start,
-                )
-                .wanting(wanted))
-            }
-        }
+            Decimal::TooFine => ColumnNode::conflict("number with more fraction digits"),
+            Decimal::TooLarge => Misfit {
+                reason: RejectReason::INTEGER_OVERFLOW,
+                found: "number with more digits",
+            },
+        };
+        self.misfit(node, start, misfit)
     }
 
     fn string(&mut self, node: &mut ColumnNode, index: usize) -> DecodeResult<()> {
@@ -380,7 +457,7 @@ impl RecordReader<'_> {
         let text = string(self.bytes(), open)?;
         self.at = text.end + 1;
         let Values::Varchar(texts) = &mut node.values else {
-            return Err(node.conflict("string", open));
+            return self.misfit(node, open, ColumnNode::conflict("string"));
         };
         if text.plain {
             let written = &self.input.as_bytes()[text.start..text.end];
@@ -390,25 +467,28 @@ impl RecordReader<'_> {
         }
         #[cfg(test)]
         crate::tests::fault::in_text("fault:decode", &texts.bytes[end_of(&texts.ends)..]);
-        texts.ends.push(length(texts.bytes.len()));
+        texts.end();
         node.valid.set(index);
         Ok(())
     }
 
     fn array(&mut self, node: &mut ColumnNode, index: usize, depth: usize) -> DecodeResult<()> {
-        self.enter(depth)?;
         let open = self.at;
-        self.at += 1;
         if let Values::Unknown = node.values {
-            self.widen(open)?;
+            if self.state.width >= self.rules.columns_max {
+                let (reason, found) = (RejectReason::TOO_MANY_COLUMNS, "new column");
+                return self.misfit(node, open, Misfit { reason, found });
+            }
+            self.state.width += 1;
             node.values = Values::List(Box::new(Items {
                 ends: Vec::new(),
                 item: ColumnNode::default(),
             }));
         }
         let Values::List(items) = &mut node.values else {
-            return Err(node.conflict("array", open));
+            return self.misfit(node, open, ColumnNode::conflict("array"));
         };
+        self.at += 1;
         let mut count = end_of(&items.ends);
         self.skip_space();
         if self.peek() == Some(b']') {

@@ -3,11 +3,12 @@ use bytes::Bytes;
 use super::*;
 use crate::encode::{EncodeOptions, encode, head};
 use crate::schema::TableSchema;
-use crate::table::spec::TableRules;
+use crate::table::spec::{OnConflict, TableRules};
 
 mod conforming;
 mod properties;
 mod records;
+mod rescue;
 mod routing;
 
 /// 2026-11-21T00:00:00Z.
@@ -29,6 +30,15 @@ pub(super) fn decoder(schema: &TableSchema) -> Decoder {
     Decoder::try_new(schema, &TableRules::default(), NOW_MICROS).unwrap()
 }
 
+/// A decoder that refuses records with a value that no column takes.
+pub(super) fn refusing(schema: &TableSchema) -> Decoder {
+    let rules = TableRules {
+        on_conflict: OnConflict::DeadLetter,
+        ..TableRules::default()
+    };
+    Decoder::try_new(schema, &rules, NOW_MICROS).unwrap()
+}
+
 /// Decodes records that must all be taken.
 pub(super) fn decode(schema: &TableSchema, records: &[&str]) -> DecodedRows {
     let mut decoder = decoder(schema);
@@ -42,10 +52,10 @@ pub(super) fn decode(schema: &TableSchema, records: &[&str]) -> DecodedRows {
     decoder.finish()
 }
 
-/// The reject of the last of the records; those before it must be taken.
+/// The reject of the last of the records where nothing is rescued; those before it must be taken.
 pub(super) fn reject_of(schema: &TableSchema, records: &[&str]) -> Reject {
     let (last, before) = records.split_last().unwrap();
-    let mut decoder = decoder(schema);
+    let mut decoder = refusing(schema);
     for record in before {
         assert_eq!(
             decoder.append(record.as_bytes(), &ORIGIN),
@@ -84,4 +94,10 @@ pub(super) fn rows(records: &[&str]) -> Vec<String> {
     let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
     assert_eq!(conformed.rejects, []);
     rows_of(&conformed)
+}
+
+/// What a row, written as JSON, has in `_rescued`.
+pub(super) fn rescued_of(row: &str) -> String {
+    let row: serde_json::Value = serde_json::from_str(row).unwrap();
+    row["_rescued"].as_str().unwrap_or_default().to_owned()
 }

@@ -30,13 +30,21 @@ pub fn write_json_row(
         first = false;
         write_text(field.name(), out)?;
         out.push(b':');
-        write_value(array, row, out)?;
+        write_json_value(array, row, out)?;
     }
     out.push(b'}');
     Ok(())
 }
 
-fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+/// Writes one value as JSON.
+///
+/// # Errors
+/// A type that no table has.
+pub(crate) fn write_json_value(
+    array: &ArrayRef,
+    row: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ArrowError> {
     if array.is_null(row) {
         out.extend_from_slice(b"null");
         return Ok(());
@@ -75,7 +83,7 @@ fn write_value(array: &ArrayRef, row: usize, out: &mut Vec<u8>) -> Result<(), Ar
                 if index > 0 {
                     out.push(b',');
                 }
-                write_value(&items, index, out)?;
+                write_json_value(&items, index, out)?;
             }
             out.push(b']');
         }

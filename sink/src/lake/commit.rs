@@ -173,6 +173,17 @@ impl CommitCounts {
     }
 }
 
+/// How many values of an interval's rows lie in `_rescued`, by where they were and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RescuedCount {
+    /// The path in the record, such as `a.b[].c`; `*` for all that have one path too many.
+    pub path: String,
+    /// Why the column did not take them.
+    pub reason: String,
+    /// How many values.
+    pub values: u64,
+}
+
 /// The accounts of one upstream shard, summed over an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginSum {
@@ -256,6 +267,9 @@ pub struct Commit {
     pub files: Vec<CommitFile>,
     /// The units, by what became of them.
     pub counts: CommitCounts,
+    /// The values that no column took, by path and reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rescued: Vec<RescuedCount>,
     /// The units of earlier stages by upstream shard, from the accounts in the stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub origins: Vec<OriginSum>,
@@ -387,6 +401,11 @@ mod tests {
                 own_dead_letters: 2,
                 ..CommitCounts::default()
             },
+            rescued: vec![RescuedCount {
+                path: "a.b".to_owned(),
+                reason: "type_conflict".to_owned(),
+                values: 3,
+            }],
             origins: Vec::new(),
             gaps: vec![Gap {
                 from: Position::offset(2),

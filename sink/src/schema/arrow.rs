@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 
-use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, TableSchema};
+use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, RESCUED_COLUMN, TableSchema};
 
 /// The Arrow type of a column type. Unknown becomes `Null`, list items are named `element`.
 pub fn arrow_type(kind: &ColumnType) -> DataType {
@@ -43,7 +43,7 @@ fn provenance_fields() -> impl Iterator<Item = Field> {
 }
 
 impl TableSchema {
-    /// The schema of the table's files: its typed columns, then the provenance columns if on.
+    /// The schema of the table's files: its typed columns, then [`RESCUED_COLUMN`], then the provenance columns if on.
     pub fn to_arrow(&self) -> Schema {
         let mut fields: Vec<Field> = self
             .columns
@@ -51,6 +51,7 @@ impl TableSchema {
             .filter_map(Column::typed)
             .map(|column| arrow_field(&column))
             .collect();
+        fields.push(Field::new(RESCUED_COLUMN, DataType::Utf8, true));
         if self.provenance {
             fields.extend(provenance_fields());
         }

@@ -319,7 +319,7 @@ mod tests {
             ("A", "column `A`: the name is empty or taken"),
             (
                 "_Stamp",
-                "column `_Stamp` has the name of a partition or provenance column",
+                "column `_Stamp` has the name of a partition column, a provenance column or `_rescued`",
             ),
         ] {
             let text = text.replacen("\"name\":\"b\"", &format!("\"name\":\"{name}\""), 1);

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, PartitionColumn, TableSchema};
+use super::types::{
+    Column, ColumnType, PROVENANCE_COLUMNS, PartitionColumn, RESCUED_COLUMN, TableSchema,
+};
 
 /// A program that reads the table by a glob over its directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +96,7 @@ impl TableSchema {
     fn named_types(&self, render: fn(&ColumnType) -> String, stamp: &str) -> Vec<(String, String)> {
         let columns: Vec<Column> = self.columns.iter().filter_map(Column::typed).collect();
         let mut columns = named(&columns, render);
+        columns.push((python_text(RESCUED_COLUMN), render(&ColumnType::Varchar)));
         if self.provenance {
             let of = |kind: &str| kind.parse().map_or(stamp.to_owned(), |kind| render(&kind));
             let added = PROVENANCE_COLUMNS.into_iter();
@@ -221,7 +224,7 @@ mod tests {
         assert_eq!(
             schema("date").render(QueryEngine::Polars, "lake/t"),
             "pl.scan_parquet('lake/t/**/*.parquet', schema={'temp': pl.Float64, \
-             'pos': pl.Struct({'it\\'s': pl.Boolean}), 'n': pl.Decimal(18, 2)}, \
+             'pos': pl.Struct({'it\\'s': pl.Boolean}), 'n': pl.Decimal(18, 2), '_rescued': pl.String}, \
              hive_schema={'date': pl.Date}, missing_columns='insert', \
              cast_options=pl.ScanCastOptions(integer_cast='allow-float', \
              missing_struct_fields='insert'))"
@@ -232,7 +235,7 @@ mod tests {
                 .unwrap()
                 .render(QueryEngine::PyArrow, "lake/t"),
             "ds.dataset('lake/t', schema=pa.schema([('temp', pa.float64()), \
-             ('pos', pa.struct([('it\\'s', pa.bool_())])), ('n', pa.decimal128(18, 2)), \
+             ('pos', pa.struct([('it\\'s', pa.bool_())])), ('n', pa.decimal128(18, 2)), ('_rescued', pa.string()), \
              ('_stream', pa.string()), ('_shard', pa.string()), ('_sequence', pa.string()), \
              ('_sub', pa.int64()), ('_stamp', pa.timestamp('us', tz='UTC')), \
              ('date', pa.date32())]), partitioning='hive')"

@@ -16,7 +16,7 @@ use super::types::{Column, ColumnType, PartitionColumn, TableSchema, untyped};
 pub(super) const SCHEMA_VERSION: u32 = 1;
 
 /// How deep columns may be nested: as deep as records may.
-const DEPTH_MAX: usize = crate::decode::DEPTH_MAX;
+const DEPTH_MAX: usize = crate::decode::COLUMN_DEPTH_MAX;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,7 +120,7 @@ fn nest(
     while let Some(entry) = entries.next_if(|entry| entry.depth == depth) {
         let untyped = || untyped(&entry.name);
         let kind = match entry.kind.as_str() {
-            "STRUCT" | "LIST" if depth > DEPTH_MAX => return Err(untyped()),
+            "STRUCT" | "LIST" if depth >= DEPTH_MAX => return Err(untyped()),
             "STRUCT" => ColumnType::Struct(nest(entries, depth + 1)?),
             "LIST" => {
                 let items = <[Column; 1]>::try_from(nest(entries, depth + 1)?);

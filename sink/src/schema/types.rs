@@ -19,6 +19,9 @@ pub const PROVENANCE_COLUMNS: [(&str, &str); 5] = [
     ("_stamp", "TIMESTAMP"),
 ];
 
+/// The column of the values that no other column takes: JSON text in the shape of the record.
+pub const RESCUED_COLUMN: &str = "_rescued";
+
 /// Whether a folded name is that of a provenance column.
 fn is_of_provenance(folded: &str) -> bool {
     PROVENANCE_COLUMNS.iter().any(|(name, _)| *name == folded)
@@ -221,22 +224,27 @@ impl TableSchema {
     /// Whether a key of a record may not be used at top level, because readers would see it twice.
     pub fn is_reserved(&self, name: &str) -> bool {
         let folded = fold_name(name);
-        self.partition_columns
-            .iter()
-            .any(|column| fold_name(&column.name) == folded)
+        folded == RESCUED_COLUMN
+            || self
+                .partition_columns
+                .iter()
+                .any(|column| fold_name(&column.name) == folded)
             || (self.provenance && is_of_provenance(&folded))
     }
 
     pub(super) fn validate(&self) -> Result<()> {
         validate_columns(&self.columns, "")?;
-        let is_provenance = |name: &&String| self.provenance && is_of_provenance(&fold_name(name));
+        let is_provenance = |name: &&String| {
+            let folded = fold_name(name);
+            folded == RESCUED_COLUMN || (self.provenance && is_of_provenance(&folded))
+        };
         let partitions = self.partition_columns.iter().map(|column| &column.name);
         let columns = self.columns.iter().map(|column| &column.name);
         let columns = columns.filter(|name| self.is_reserved(name));
         match partitions.filter(is_provenance).chain(columns).next() {
             Some(name) => Err(refused(
                 name,
-                " has the name of a partition or provenance column: rename it, or turn provenance off",
+                " has the name of a partition column, a provenance column or `_rescued`: rename it, or turn provenance off",
             )),
             None => Ok(()),
         }

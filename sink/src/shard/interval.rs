@@ -6,6 +6,7 @@
 //! while the other files are what they would be without it. Refuses to publish an interval when no single row causes a
 //! panic.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::UInt32Array;
@@ -18,8 +19,10 @@ use hydrant_core::{Error, Interval, Position, Result, Sequence};
 use super::buffer::{IntervalFacts, StreamShard, log_fault, own_dead_letter};
 use super::culprits::{CULPRITS_MAX, culprits, others};
 use super::upload::{PlannedFile, Uploader};
-use crate::decode::{DecodedRows, PartitionRows, Provenance, Reject, row_text};
-use crate::lake::{ChainNames, CommitFile, FileKind};
+use crate::decode::{
+    DecodedRows, PartitionRows, Provenance, Reject, RescueKind, RescueKinds, row_text,
+};
+use crate::lake::{ChainNames, CommitFile, FileKind, RescuedCount};
 use crate::schema::TableSchema;
 use crate::table::dead_letter::{StoredDeadLetter, dead_letter_batch, dead_letter_hash};
 
@@ -29,9 +32,12 @@ pub(crate) struct ConformedInterval {
     pub(crate) facts: IntervalFacts,
     /// The time of the dead letters that are made here.
     time: i64,
-    /// How many columns come from the records; the columns behind them say where a row came from.
+    /// How many columns come from the records, `_rescued` included; those behind them say where a row came from.
     own_columns: usize,
     partitions: Vec<PartitionRows>,
+    /// The index of the record and the kind of each rescued value.
+    rescued_values: Vec<(u32, u32)>,
+    rescue_kinds: RescueKinds,
     /// The indexes of the records whose rows have no believable event time.
     untimed: Vec<u32>,
     /// How many records became dead letters while they were conformed or encoded.
@@ -87,8 +93,10 @@ pub(crate) fn conform(
     let mut interval = ConformedInterval {
         facts,
         time,
-        own_columns: schema.columns.len(),
+        own_columns: schema.columns.len() + 1,
         partitions: conformed.partitions,
+        rescued_values: conformed.rescued_values,
+        rescue_kinds: conformed.rescue_kinds,
         untimed: conformed.untimed,
         refused: 0,
         faults: Vec::new(),
@@ -118,6 +126,26 @@ impl ConformedInterval {
     /// The number of rows without a believable event time.
     pub(crate) fn untimed_rows(&self) -> u64 {
         self.untimed.len() as u64
+    }
+
+    /// The rescued values, by path and reason.
+    pub(crate) fn rescued(&self) -> Vec<RescuedCount> {
+        let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+        for (_, kind) in &self.rescued_values {
+            *counts.entry(*kind).or_default() += 1;
+        }
+        let counts = counts.into_iter().map(|(kind, values)| {
+            let RescueKind { path, reason } = self.rescue_kinds.get(kind).clone();
+            let reason = reason.code().to_owned();
+            RescuedCount {
+                path,
+                reason,
+                values,
+            }
+        });
+        let mut counts: Vec<RescuedCount> = counts.collect();
+        counts.sort_by(|a, b| (&a.path, &a.reason).cmp(&(&b.path, &b.reason)));
+        counts
     }
 
     fn refuse(&mut self, record: u32, reject: &Reject, row: &[u8]) {
@@ -199,8 +227,9 @@ impl ConformedInterval {
             .iter()
             .map(|row| partition.records[*row as usize])
             .collect();
-        self.untimed
-            .retain(|record| given_up.iter().all(|(given_up, _)| given_up != record));
+        let is_kept = |record: &u32| given_up.iter().all(|(given_up, _)| given_up != record);
+        self.untimed.retain(is_kept);
+        self.rescued_values.retain(|(record, _)| is_kept(record));
         for (record, row) in given_up {
             self.fault(record, &row);
         }

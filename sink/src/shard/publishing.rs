@@ -183,6 +183,7 @@ impl Publish {
         let uploading = conformed.upload(uploader, &names, metadata, Ok);
         let (conformed, files) = uploading.await?;
         let (rows, untimed_rows) = (conformed.rows(), conformed.untimed_rows());
+        let rescued = conformed.rescued();
         let ConformedInterval {
             mut facts,
             refused,
@@ -205,6 +206,7 @@ impl Publish {
                 untimed_rows,
                 ..facts.counts
             },
+            rescued,
             origins: facts.origins,
             gaps: facts.gaps,
             faults: facts.faults,
@@ -245,6 +247,7 @@ pub(crate) fn record(
         end: interval.to == Position::End,
         files: Vec::new(),
         counts: CommitCounts::default(),
+        rescued: Vec::new(),
         origins: Vec::new(),
         gaps: Vec::new(),
         faults: Vec::new(),

@@ -3,13 +3,14 @@
 //! Owns the counts of one sink and the names of its metrics. Promises to count a commit when its files are visible and
 //! not before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::stage::Flush;
 use serde::Serialize;
 
+use crate::decode::{OTHER_PATHS, RESCUE_KINDS_MAX};
 use crate::lake::Commit;
 
 /// In each line the name of a metric and a sentence about it.
@@ -18,6 +19,7 @@ hydrant_sink_rows_total Rows published.
 hydrant_sink_files_total Files published.
 hydrant_sink_bytes_total Bytes of published files.
 hydrant_sink_dead_letters_total Dead letters published, by reason.
+hydrant_sink_rescued_total Values that no column took, by path and reason.
 hydrant_sink_flushes_total Intervals published, by reason.
 hydrant_sink_publish_seconds Seconds that a publish takes.
 hydrant_sink_latency_seconds Seconds from the producer's stamp to the visible row.
@@ -45,6 +47,8 @@ pub struct Published {
 #[derive(Debug, Default)]
 pub struct Totals {
     published: Mutex<Published>,
+    /// The paths that metrics name.
+    rescued_paths: Mutex<BTreeSet<String>>,
 }
 
 impl Totals {
@@ -75,6 +79,11 @@ impl Totals {
             metrics::counter!("hydrant_sink_dead_letters_total", "reason" => reason.to_string())
                 .increment(*dead_letters);
         }
+        for rescued in &commit.rescued {
+            let (path, reason) = (self.path_label(&rescued.path), rescued.reason.clone());
+            metrics::counter!("hydrant_sink_rescued_total", "path" => path, "reason" => reason)
+                .increment(rescued.values);
+        }
         let shard = commit.interval().shard.to_string();
         for (age, rows) in ages {
             let count = usize::try_from(rows).unwrap_or(usize::MAX);
@@ -93,6 +102,17 @@ impl Totals {
             .increment(1);
         metrics::histogram!("hydrant_sink_publish_seconds", "shard" => shard)
             .record(took.as_secs_f64());
+    }
+
+    /// The path as metrics name it: few enough of them, whatever keys records have.
+    fn path_label(&self, path: &str) -> String {
+        let paths = self.rescued_paths.lock();
+        let mut paths = paths.unwrap_or_else(PoisonError::into_inner);
+        if paths.len() < RESCUE_KINDS_MAX {
+            paths.insert(path.to_owned());
+        }
+        let is_named = paths.contains(path);
+        if is_named { path } else { OTHER_PATHS }.to_owned()
     }
 
     /// The counts so far.

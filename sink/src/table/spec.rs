@@ -17,6 +17,17 @@ use crate::schema::{ColumnType, TableSchema};
 /// The newest version of [`Spec`].
 const SPEC_VERSION: u32 = 1;
 
+/// What becomes of a value that its column does not take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConflict {
+    /// It goes into the column `_rescued`, and the rest of its record into the columns.
+    #[default]
+    Rescue,
+    /// Its record becomes a dead letter.
+    DeadLetter,
+}
+
 /// The configured rules of a table. Those by which records become rows are stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableRules {
@@ -35,6 +46,8 @@ pub struct TableRules {
     pub declared: Vec<(String, ColumnType)>,
     /// Whether only declared columns and columns of the stored schema are accepted.
     pub frozen: bool,
+    /// What becomes of a value that its column does not take.
+    pub on_conflict: OnConflict,
     /// The most columns, nested ones and their containers included.
     pub columns_max: usize,
     /// The most partitions of one interval; one more makes the decoder full.
@@ -56,6 +69,7 @@ impl Default for TableRules {
             provenance: false,
             declared: Vec::new(),
             frozen: false,
+            on_conflict: OnConflict::Rescue,
             columns_max: 2_000,
             partitions_max: 1_024,
             encode: EncodeOptions::default(),
@@ -141,6 +155,7 @@ mod tests {
                 },
             )],
             frozen: true,
+            on_conflict: OnConflict::DeadLetter,
             columns_max: 17,
             partitions_max: 3,
             encode: EncodeOptions::default(),

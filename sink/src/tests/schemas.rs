@@ -6,7 +6,7 @@ use hydrant_core::{Disposition, Result};
 
 use super::support::*;
 use crate::schema::ColumnType;
-use crate::table::spec::TableRules;
+use crate::table::spec::{OnConflict, TableRules};
 use crate::verify::{Depth, verify};
 
 async fn publish_one(process: &SinkProcess, shard: &str, payload: &str) -> Result<()> {
@@ -39,17 +39,30 @@ async fn two_sinks_race_for_a_schema() {
         .await
         .unwrap();
     let rows = rows_of(&*a.lake, &names().data()).await;
-    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    let row = rows.iter().find(|row| row["n"] == 3).unwrap();
+    assert_eq!(
+        (&row["_rescued"], &row["w"]),
+        (&"{\"v\":\"x\"}".into(), &true.into())
+    );
+    // Where nothing is rescued, the row becomes a dead letter.
+    let strict = TableRules {
+        on_conflict: OnConflict::DeadLetter,
+        ..TableRules::default()
+    };
+    let d = ProcessSetup {
+        rules: strict,
+        ..ProcessSetup::named(&world, "d")
+    };
+    let d = d.run().await.unwrap();
+    publish_one(&d, "000003", "{\"n\":3,\"v\":\"x\",\"w\":true}")
+        .await
+        .unwrap();
     let dead_letters = rows_of(&*a.lake, &names().dead_letters()).await;
     assert_eq!(dead_letters.len(), 1);
     assert_eq!(dead_letters[0]["reason"], "type_conflict");
-    assert!(
-        dead_letters[0]["detail"]
-            .as_str()
-            .unwrap()
-            .contains("column `v`"),
-        "{dead_letters:?}"
-    );
+    let detail = dead_letters[0]["detail"].as_str().unwrap();
+    assert!(detail.contains("column `v`"), "{dead_letters:?}");
     // The first sink still knows number 1 only, and finds out when it needs more than that.
     publish_one(&a, "000000", "{\"n\":4,\"v\":6,\"z\":1}")
         .await
@@ -59,9 +72,9 @@ async fn two_sinks_race_for_a_schema() {
     assert!(report.is_good(), "{report:?}");
     assert_eq!(
         (report.schema, report.units.rows, report.units.dead_letters),
-        (3, 3, 1)
+        (3, 4, 1)
     );
-    assert_eq!(report.files_of_older_schemas, 2);
+    assert_eq!(report.files_of_older_schemas, 3);
 }
 
 #[tokio::test]
@@ -84,8 +97,10 @@ async fn an_integer_beyond_2_53_and_a_fraction_exclude_each_other() {
         .unwrap()
         .unwrap();
     assert_eq!(newest.column("v").unwrap().kind, ColumnType::Bigint);
-    assert_eq!(rows_of(&*a.lake, &names().data()).await.len(), 2);
-    assert_eq!(rows_of(&*a.lake, &names().dead_letters()).await.len(), 1);
+    let rows = rows_of(&*a.lake, &names().data()).await;
+    let row = rows.iter().find(|row| row["n"] == 3).unwrap();
+    assert_eq!(row["_rescued"], "{\"v\":2.5}");
+    assert_eq!(rows.len(), 3);
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ impl EndlessLake {
                 rows: 10,
                 ..CommitCounts::default()
             },
+            rescued: Vec::new(),
             origins: Vec::new(),
             gaps: Vec::new(),
             faults: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hydrant_sink::decode::DEPTH_MAX;
+use hydrant_core::limits::DEPTH_MAX;
 
 use crate::test_dir::{DeadLetterRow, TestDir};
 
@@ -90,17 +90,7 @@ fn cases() -> Vec<RecordCase> {
         case(r#""RAWMARK""#, sink("not_an_object")),
         case("null", sink("not_an_object")),
         case(r#"{"secret":"RAWMARK","n":8,"n":9}"#, sink("duplicate_key")),
-        case(r#"{"secret":"RAWMARK","":1}"#, sink("bad_key")),
-        case(r#"{"secret":"RAWMARK","N":1}"#, sink("key_case_conflict")),
-        case(
-            r#"{"secret":"RAWMARK","n":123456789012345678901234567890}"#,
-            sink("integer_overflow"),
-        ),
-        case(
-            r#"{"secret":"RAWMARK","x":1e999}"#,
-            sink("number_out_of_range"),
-        ),
-        case(r#"{"secret":"RAWMARK","n":"text"}"#, sink("type_conflict")),
+        case(r#"{"n":40,"n":41}"#, sink("duplicate_key")),
         case(huge, RecordOutcome::Refused("line_too_long")),
     ];
     let mut cases = vec![good(0)];
@@ -211,23 +201,69 @@ fn bad_records_become_dead_letters_with_reason_and_place_and_the_good_ones_rows(
     }
 }
 
-/// A table without columns cannot hold a row without values; later it can.
+/// An object is a row whatever it holds, also in a table without columns.
 #[test]
-fn an_object_without_values_is_a_dead_letter_until_the_table_has_a_column() {
+fn an_object_without_values_is_a_row() {
     let place = TestDir::new();
     place.create("local:raw", 1);
     place.put("local:raw", &["{}"]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
-    let dead_letters = place.dead_letters("lake");
-    assert_eq!(dead_letters.len(), 1, "{dead_letters:?}");
-    assert_eq!(dead_letters[0].reason, "empty_record");
     place.put("local:raw", &[r#"{"n":1}"#, "{}"]);
     place.sink("local:raw", "file:lake").expect(0, &[]);
     let verified = place.sound("file:lake");
     assert_eq!(
         (&verified["rows"], &verified["dead_letters"]),
-        (&2.into(), &1.into())
+        (&3.into(), &0.into())
     );
+}
+
+/// What no column takes is in `_rescued` or, where the table says so, in a dead letter with the reason.
+#[test]
+fn a_value_that_no_column_takes_is_rescued_or_a_dead_letter() {
+    let odd = [
+        (r#"{"":1}"#, "bad_key"),
+        (r#"{"N":1}"#, "key_case_conflict"),
+        (
+            r#"{"n":123456789012345678901234567890}"#,
+            "integer_overflow",
+        ),
+        (r#"{"x":1e999}"#, "number_out_of_range"),
+        (r#"{"n":"text"}"#, "type_conflict"),
+        (r#"{"Date":[{"a": 1}]}"#, "reserved_column"),
+        (r#"{"_rescued":{}}"#, "reserved_column"),
+    ];
+    for (setting, rescues) in [("rescue", true), ("dead-letter", false)] {
+        let place = TestDir::new();
+        place.create("local:raw", 1);
+        place.put("local:raw", &[r#"{"n":1}"#]);
+        place.sink("local:raw", "file:lake").expect(0, &[]);
+        let records: Vec<&str> = odd.iter().map(|(record, _)| *record).collect();
+        place.put("local:raw", &records);
+        place.write(
+            "hydrant.toml",
+            format!("[sink]\non-conflict = \"{setting}\"\n"),
+        );
+        let sink = ["--from", "local:raw", "--to", "file:lake", "--exit-at-end"];
+        place
+            .run(
+                "hydrant-sink",
+                &[&sink[..], &["--config", "hydrant.toml"]].concat(),
+            )
+            .expect(0, &[]);
+        let dead_letters = place.dead_letters("lake");
+        let rescued = place.rescued("lake");
+        if rescues {
+            let records = records.iter().map(|record| record.replace(": ", ":"));
+            assert_eq!(rescued, records.collect::<Vec<_>>());
+            assert_eq!(dead_letters.len(), 0);
+        } else {
+            assert_eq!(rescued.len(), 0);
+            let found = dead_letters.iter().map(|letter| letter.reason.as_str());
+            let wanted = odd.iter().map(|(_, reason)| *reason);
+            assert!(found.eq(wanted), "{dead_letters:?}");
+        }
+        place.sound("file:lake");
+    }
 }
 
 /// Personal data in a key is replaced before a reader can see it, also in a record that cannot be read.
@@ -273,7 +309,7 @@ fn a_key_with_personal_data_does_not_reach_the_letter_of_its_record() {
     }
 }
 
-/// Records as deep as columns may nest pass every stage and every command that reads them.
+/// Records as deep as records may nest pass every stage and every command that reads them.
 #[test]
 fn the_deepest_records_become_rows() {
     let place = TestDir::new();
@@ -310,10 +346,16 @@ fn the_deepest_records_become_rows() {
         .expect(0, &[]);
     assert_eq!(head.out.lines().count(), records.len(), "{head:?}");
     for (line, record) in head.out.lines().zip(&records) {
-        let read: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!(
-            read,
-            serde_json::from_str::<serde_json::Value>(record).unwrap()
-        );
+        let mut row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let rescued = row.as_object_mut().unwrap().remove("_rescued").unwrap();
+        let rescued: serde_json::Value = serde_json::from_str(rescued.as_str().unwrap()).unwrap();
+        let record: serde_json::Value = serde_json::from_str(record).unwrap();
+        assert_eq!(row["device_id"], record["device_id"]);
+        for (name, value) in rescued.as_object().unwrap() {
+            assert_eq!(
+                *value, record[name],
+                "readers take no column as deep as this"
+            );
+        }
     }
 }

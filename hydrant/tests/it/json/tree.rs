@@ -121,6 +121,39 @@ impl Tree {
         }
     }
 
+    /// Removes a member of an object.
+    pub(super) fn take(&mut self, name: &str) -> Option<Tree> {
+        let Tree::Object(members) = self else {
+            return None;
+        };
+        let at = members.iter().position(|(key, _)| key == name)?;
+        Some(members.remove(at).1)
+    }
+
+    /// Adds what the other has: members by name, items by place, and itself where this is null.
+    pub(super) fn merge(&mut self, other: Tree) {
+        match (self, other) {
+            (Tree::Object(members), Tree::Object(others)) => {
+                for (name, value) in others {
+                    match members.iter_mut().find(|(key, _)| *key == name) {
+                        Some((_, member)) => member.merge(value),
+                        None => members.push((name, value)),
+                    }
+                }
+            }
+            (Tree::List(items), Tree::List(others)) => {
+                for (at, other) in others.into_iter().enumerate() {
+                    match items.get_mut(at) {
+                        Some(item) => item.merge(other),
+                        None => items.push(other),
+                    }
+                }
+            }
+            (tree, other) if *tree == Tree::Null => *tree = other,
+            _ => {}
+        }
+    }
+
     /// Whether both are equal as values: members in any order, numbers by value.
     pub(super) fn equals(&self, other: &Tree) -> bool {
         match (self, other) {

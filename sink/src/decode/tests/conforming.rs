@@ -16,11 +16,16 @@ fn schema_of(records: &[&str]) -> TableSchema {
     decode(&TableSchema::default(), records).schema().clone()
 }
 
-/// Decodes records for an empty table, then conforms them to another schema.
+/// Decodes records for an empty table, then conforms them to another schema; nothing is rescued.
 fn conform(records: &[&str], target: &TableSchema) -> (Vec<String>, Vec<(u32, String, String)>) {
-    let conformed = decode(&TableSchema::default(), records)
-        .conform(target, PROVENANCE)
-        .unwrap();
+    let mut decoder = refusing(&TableSchema::default());
+    for record in records {
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            DecodeOutcome::Row
+        );
+    }
+    let conformed = decoder.finish().conform(target, PROVENANCE).unwrap();
     let rejects = conformed.rejects.iter().map(|reject| {
         let row = String::from_utf8(reject.row.clone()).unwrap();
         (reject.record, reject.reject.to_string(), row)
@@ -134,6 +139,7 @@ fn a_frozen_table_refuses_new_keys() {
     let schema = schema_of(&[r#"{"a":1,"o":{"x":1}}"#]);
     let options = TableRules {
         frozen: true,
+        on_conflict: OnConflict::DeadLetter,
         ..TableRules::default()
     };
     let mut decoder = Decoder::try_new(&schema, &options, NOW_MICROS).unwrap();

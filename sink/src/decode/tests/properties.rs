@@ -124,7 +124,7 @@ proptest! {
     fn rows_read_back_as_another_parser_reads_the_records(records in records()) {
         let payloads: Vec<Vec<u8>> =
             records.iter().map(|record| serde_json::to_vec(record).unwrap()).collect();
-        let mut decoder = decoder(&TableSchema::default());
+        let mut decoder = refusing(&TableSchema::default());
         let taken = append(&mut decoder, &payloads);
         let (_, lines, rejects) = written(decoder);
         if rejects.is_empty() {

@@ -267,10 +267,8 @@ fn the_records_field_keeps_its_name_and_the_partition_column_yields() {
     );
     let conformed = late.conform(&fixed, PROVENANCE).unwrap();
     assert_eq!(conformed.partitions[0].path, "date=2026-11-21");
-    assert_eq!(
-        conformed.rejects[0].reject.reason,
-        RejectReason::RESERVED_COLUMN
-    );
+    let rows = rows_of(&conformed);
+    assert_eq!(rescued_of(&rows[1]), r#"{"date":"mine"}"#);
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! The values of records that no column takes.
+//!
+//! Owns the text of the column `_rescued`: JSON in the shape of the record, with nothing in it but what was left out of the
+//! columns. Objects keep their keys and lists their places, with null for an item that its column took, so that the
+//! record is the row with this merged into it. Values are written as they were, without the white space between their
+//! tokens. Promises that a rescued value is whole JSON whose keys repeat nowhere. Counts the values by path and reason, for at most
+//! [`RESCUE_KINDS_MAX`] of those.
+
+use std::collections::{HashMap, HashSet};
+
+use hydrant_json::{skip_space, string, unescape};
+
+use super::bits::Bits;
+use super::column::TextColumn;
+use super::reject::{DecodeResult, Reject, RejectReason};
+
+/// How many pairs of path and reason are counted apart in an interval.
+pub const RESCUE_KINDS_MAX: usize = 256;
+
+/// The path under which values are counted that have one path too many.
+pub const OTHER_PATHS: &str = "*";
+
+/// A value of the record that no column takes, as a range of the payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RescuedValue {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) reason: RejectReason,
+}
+
+/// Where values were rescued and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RescueKind {
+    /// The path, such as `a.b[].c`.
+    pub path: String,
+    /// Why the column did not take them.
+    pub reason: RejectReason,
+}
+
+/// The kinds of rescued values of an interval, numbered as they come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RescueKinds {
+    kinds: Vec<RescueKind>,
+    ids: HashMap<RescueKind, u32>,
+}
+
+/// The column `_rescued` while records are decoded.
+#[derive(Debug, Default)]
+pub(super) struct RescueColumn {
+    pub(super) valid: Bits,
+    pub(super) texts: TextColumn,
+    pub(super) kinds: RescueKinds,
+    /// The row and the kind of each rescued value, by row.
+    pub(super) values: Vec<(u32, u32)>,
+}
+
+impl RescueKinds {
+    /// The number of a kind.
+    pub(super) fn id_of(&mut self, path: &str, reason: RejectReason) -> u32 {
+        let full = self.kinds.len() >= RESCUE_KINDS_MAX;
+        let kind = |path: &str| RescueKind {
+            path: path.to_owned(),
+            reason,
+        };
+        if let Some(id) = self.ids.get(&kind(path)) {
+            return *id;
+        }
+        if full && path != OTHER_PATHS {
+            return self.id_of(OTHER_PATHS, reason);
+        }
+        let id = u32::try_from(self.kinds.len()).unwrap_or(u32::MAX);
+        self.kinds.push(kind(path));
+        self.ids.insert(kind(path), id);
+        id
+    }
+
+    /// The kind with this number.
+    pub(crate) fn get(&self, id: u32) -> &RescueKind {
+        &self.kinds[id as usize]
+    }
+}
+
+impl RescueColumn {
+    /// Adds what was rescued of the record that becomes row `row`, in the order of the payload.
+    #[cold]
+    pub(super) fn push(
+        &mut self,
+        row: usize,
+        payload: &[u8],
+        rescued: &[RescuedValue],
+    ) -> DecodeResult<()> {
+        let mut extract = Extract {
+            input: payload,
+            rescued,
+            row: u32::try_from(row).unwrap_or(u32::MAX),
+            path: String::new(),
+            column: self,
+        };
+        extract.container(skip_space(payload, 0))?;
+        debug_assert!(
+            extract.rescued.is_empty(),
+            "every rescued value lies in the record"
+        );
+        self.texts.end();
+        self.valid.set(row);
+        Ok(())
+    }
+
+    /// Removes what rows from `rows` on brought.
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.valid.truncate(rows);
+        self.texts.truncate(self.valid.ones());
+        let kept = self
+            .values
+            .partition_point(|(row, _)| (*row as usize) < rows);
+        self.values.truncate(kept);
+    }
+}
+
+/// Copies the rescued values of a record, container by container. The record was read before.
+struct Extract<'a> {
+    input: &'a [u8],
+    /// Those that are left.
+    rescued: &'a [RescuedValue],
+    row: u32,
+    path: String,
+    column: &'a mut RescueColumn,
+}
+
+impl Extract<'_> {
+    fn container(&mut self, open: usize) -> DecodeResult<()> {
+        let is_object = self.input[open] == b'{';
+        let path = self.path.len();
+        self.column.texts.bytes.push(self.input[open]);
+        let mut at = skip_space(self.input, open + 1);
+        // How many items the text has so far, nulls included, and how many the container.
+        let (mut written, mut index) = (0, 0);
+        while !self.rescued.is_empty() && !matches!(self.input.get(at), Some(b'}' | b']') | None) {
+            let key = at;
+            if is_object {
+                let text = string(self.input, at)?;
+                at = skip_space(self.input, text.end + 1);
+                at = skip_space(self.input, at + 1);
+                if path > 0 {
+                    self.path.push('.');
+                }
+                let mut name = Vec::new();
+                unescape(self.input, text, &mut name)?;
+                self.path.push_str(&String::from_utf8_lossy(&name));
+            } else {
+                self.path.push_str("[]");
+            }
+            let end = hydrant_json::value(self.input, at)?;
+            if self.rescued.first().is_some_and(|value| value.start < end) {
+                let out = &mut self.column.texts.bytes;
+                while written < index {
+                    out.extend_from_slice(if written > 0 { b",null" } else { b"null" });
+                    written += 1;
+                }
+                if written > 0 {
+                    out.push(b',');
+                }
+                if is_object {
+                    compact(&self.input[key..at], out);
+                } else {
+                    index += 1;
+                }
+                written += 1;
+                self.value(at, end)?;
+            } else if !is_object {
+                index += 1;
+            }
+            self.path.truncate(path);
+            at = skip_space(self.input, end);
+            if self.input.get(at) == Some(&b',') {
+                at = skip_space(self.input, at + 1);
+            }
+        }
+        let close = if is_object { b'}' } else { b']' };
+        self.column.texts.bytes.push(close);
+        Ok(())
+    }
+
+    /// The value that lies from `at` to `end`, or what was rescued within it.
+    fn value(&mut self, at: usize, end: usize) -> DecodeResult<()> {
+        match self.rescued.split_first() {
+            Some((value, rest)) if value.start == at => {
+                debug_assert_eq!(value.end, end);
+                compact(&self.input[at..end], &mut self.column.texts.bytes);
+                let kind = self.column.kinds.id_of(&self.path, value.reason);
+                self.column.values.push((self.row, kind));
+                self.rescued = rest;
+                Ok(())
+            }
+            _ => self.container(at),
+        }
+    }
+}
+
+/// Copies valid JSON without the white space between its tokens.
+pub(super) fn compact(json: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        let end = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            b'"' => string(json, at).map_or(json.len(), |text| text.end + 1),
+            _ => at + 1,
+        };
+        out.extend_from_slice(&json[at..end]);
+        at = end;
+    }
+}
+
+/// Checks the value that starts at `at`, and that no object in it has a key twice; returns the place behind it.
+pub(super) fn whole_value(input: &[u8], at: usize) -> DecodeResult<usize> {
+    let end = hydrant_json::value(input, at)?;
+    if matches!(input[at], b'{' | b'[') {
+        check_keys(input, at, end)?;
+    }
+    Ok(end)
+}
+
+/// Checks that no object of valid JSON has a key twice.
+fn check_keys(input: &[u8], mut at: usize, end: usize) -> DecodeResult<()> {
+    // The keys of each open object; none for a list.
+    let mut open: Vec<Option<HashSet<Vec<u8>>>> = Vec::new();
+    let mut is_key = false;
+    while at < end {
+        match input[at] {
+            b'{' => {
+                open.push(Some(HashSet::new()));
+                is_key = true;
+            }
+            b'[' => {
+                open.push(None);
+                is_key = false;
+            }
+            b'}' | b']' => drop(open.pop()),
+            b',' => is_key = matches!(open.last(), Some(Some(_))),
+            b'"' => {
+                let text = string(input, at)?;
+                if let Some(Some(keys)) = open.last_mut()
+                    && std::mem::take(&mut is_key)
+                {
+                    let mut key = Vec::new();
+                    unescape(input, text, &mut key)?;
+                    if !keys.insert(key) {
+                        let reason = RejectReason::DUPLICATE_KEY;
+                        return Err(Reject::new(reason, "a repeated key", at));
+                    }
+                }
+                at = text.end;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
