@@ -44,7 +44,7 @@ pub(super) enum Values {
 
 /// A value that does not fit its column, which is as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Misfit {
+pub(super) struct ValueMisfit {
     pub(super) reason: RejectReason,
     /// The kind of the value.
     pub(super) found: &'static str,
@@ -204,13 +204,17 @@ impl ColumnNode {
     }
 
     /// A value of another kind than the column's.
-    pub(super) fn conflict(found: &'static str) -> Misfit {
+    pub(super) fn conflict(found: &'static str) -> ValueMisfit {
         let reason = RejectReason::TYPE_CONFLICT;
-        Misfit { reason, found }
+        ValueMisfit { reason, found }
     }
 
     #[inline]
-    pub(super) fn push_number(&mut self, index: usize, number: ParsedNumber) -> Result<(), Misfit> {
+    pub(super) fn push_number(
+        &mut self,
+        index: usize,
+        number: ParsedNumber,
+    ) -> Result<(), ValueMisfit> {
         match &mut self.values {
             Values::Number(numbers) => numbers.push(number)?,
             Values::Unknown => {
@@ -224,7 +228,7 @@ impl ColumnNode {
         Ok(())
     }
 
-    pub(super) fn push_boolean(&mut self, index: usize, value: bool) -> Result<(), Misfit> {
+    pub(super) fn push_boolean(&mut self, index: usize, value: bool) -> Result<(), ValueMisfit> {
         if let Values::Unknown = self.values {
             self.values = Values::Boolean(Bits::default());
         }
@@ -332,7 +336,7 @@ impl NumberColumn {
     }
 
     #[inline]
-    fn push(&mut self, number: ParsedNumber) -> Result<(), Misfit> {
+    fn push(&mut self, number: ParsedNumber) -> Result<(), ValueMisfit> {
         let double = self.is_double();
         match number {
             ParsedNumber::Float(value) if double => self.bits.push(value.to_bits()),
@@ -348,8 +352,8 @@ impl NumberColumn {
 
     /// Takes a number of another kind than the column has so far.
     #[inline(never)]
-    fn push_other(&mut self, number: ParsedNumber) -> Result<(), Misfit> {
-        let misfit = |reason, found| Err(Misfit { reason, found });
+    fn push_other(&mut self, number: ParsedNumber) -> Result<(), ValueMisfit> {
+        let misfit = |reason, found| Err(ValueMisfit { reason, found });
         let double = self.is_double();
         match number {
             ParsedNumber::Integer(value) => {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use hydrant_json::{Word, skip_space, string, unescape, word};
 
 use super::column::{
-    ColumnNode, ColumnRole, Field, Fields, Items, Misfit, NO_FIELD, TextColumn, Values, end_of,
+    ColumnNode, ColumnRole, Field, Fields, Items, NO_FIELD, TextColumn, ValueMisfit, Values, end_of,
 };
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{DecodeResult, Reject, RejectReason};
@@ -165,7 +165,7 @@ impl RecordReader<'_> {
         &mut self,
         node: &ColumnNode,
         start: usize,
-        Misfit { reason, found }: Misfit,
+        ValueMisfit { reason, found }: ValueMisfit,
     ) -> DecodeResult<()> {
         if !self.rules.rescues {
             let wanted = if reason == RejectReason::TOO_DEEP {
@@ -394,7 +394,7 @@ impl RecordReader<'_> {
             Some(b'-' | b'0'..=b'9') => self.number(node, index),
             Some(b'{' | b'[') if depth >= COLUMN_DEPTH_MAX => {
                 let (reason, found) = (RejectReason::TOO_DEEP, "deeper nesting");
-                self.misfit(node, at, Misfit { reason, found })
+                self.misfit(node, at, ValueMisfit { reason, found })
             }
             Some(b'{') => {
                 if let Values::Unknown = node.values {
@@ -441,7 +441,7 @@ impl RecordReader<'_> {
                 return Ok(());
             }
             Decimal::TooFine => ColumnNode::conflict("number with more fraction digits"),
-            Decimal::TooLarge => Misfit {
+            Decimal::TooLarge => ValueMisfit {
                 reason: RejectReason::INTEGER_OVERFLOW,
                 found: "number with more digits",
             },
@@ -477,7 +477,7 @@ impl RecordReader<'_> {
         if let Values::Unknown = node.values {
             if self.state.width >= self.rules.columns_max {
                 let (reason, found) = (RejectReason::TOO_MANY_COLUMNS, "new column");
-                return self.misfit(node, open, Misfit { reason, found });
+                return self.misfit(node, open, ValueMisfit { reason, found });
             }
             self.state.width += 1;
             node.values = Values::List(Box::new(Items {
