@@ -8,6 +8,7 @@ use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema};
+use hydrant_sink::table::event_time::UntimedReason;
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
 use serde_json::json;
@@ -205,16 +206,27 @@ struct Verified<'a> {
 /// A verification for people.
 pub(crate) fn text_of(report: &TableReport) -> String {
     let records = report.chains.iter().map(|chain| chain.records).sum();
-    let rows = [
+    let mut rows = vec![
         ("records in", report.units.input),
         ("rows", report.units.rows),
-        ("  without a usable date", report.untimed_rows),
+    ];
+    for (reason, count) in &report.untimed_rows {
+        let name = match reason {
+            UntimedReason::Missing => "  without an event time",
+            UntimedReason::Unreadable => "  with an unreadable event time",
+            UntimedReason::TooEarly => "  with an event time before 2000",
+            UntimedReason::TooLate => "  with an event time ahead",
+        };
+        rows.push((name, *count));
+    }
+    rows.extend([
         ("dead letters", report.units.dead_letters),
         ("dropped by rule", report.units.dropped),
         ("duplicates", report.units.duplicates),
         ("files", report.files),
         ("commit records", records),
-    ];
+    ]);
+    let rows = rows.into_iter();
     let rows = rows.map(|(name, count)| vec![name.to_owned(), count_text(count)]);
     let counts = table(&["", ">count"], rows);
     let mut text = format!(

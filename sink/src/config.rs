@@ -47,6 +47,20 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   row-group-bytes     1MiB to 1GiB [default: 64MiB]
   bloom-filters       columns that queries look up by value";
 
+/// The forms of an event time, for the long help.
+const EVENT_TIME_FORMAT_HELP: &str = "\
+Another form of event times, as of strftime, such as `%d.%m.%Y %H:%M:%S` (may be repeated).
+It is tried before the forms that are known anyway, all but RFC 3339:
+  2026-01-31T10:00:00.123Z, also with +0100, -03, +05:30, a space before the zone or for the T,
+  a comma before the fraction, without seconds, or the date alone
+  2026/01/31 10:00:00, 20260131T100000Z, 20260131100000, 2026-W05-6, 2026-031
+  31/Jan/2026:10:00:00 +0100            web servers
+  Sat, 31 Jan 2026 10:00:00 GMT         e-mail and HTTP
+  Sat Jan 31 10:00:00 2026              C; also with a zone, and as JavaScript has it
+  Jan 31 10:00:00                       syslog: the last such day
+  1769853600, 1769853600.123            since 1970, as number or text: below 1e11 seconds, below
+                                        1e14 milliseconds, below 1e17 microseconds, else nanoseconds";
+
 /// The flags. Each outranks its environment variable (`HYDRANT_SINK_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
 pub struct SinkArgs {
@@ -69,6 +83,17 @@ pub struct SinkArgs {
     /// (default: event_time, timestamp, ts, time or @timestamp, the first that can be read)
     #[arg(long, value_name = "FIELD")]
     pub event_time: Option<String>,
+    /// Zone of event times that are written without one: UTC, an offset such as +02:00, or a name
+    /// such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// Another form of event times, such as `%d.%m.%Y %H:%M:%S` (may be repeated)
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        long_help = EVENT_TIME_FORMAT_HELP
+    )]
+    pub event_time_format: Vec<String>,
     /// Partition by `date` or `hour` and by fields, separated by commas [default: date]
     #[arg(long, value_name = "PARTS")]
     pub partition: Option<String>,
@@ -178,6 +203,8 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 /// - `partition`: `date`, `hour` or fields. Default: `date`. Add fields that queries filter by. Cost: a file for each
 ///   value and interval.
 /// - `utc-offset-minutes`: the time zone of days and hours. Default: 0.
+/// - `time-zone`: the zone of event times that are written without one. Default: UTC.
+/// - `event-time-format`: forms of event times beside the known ones. Default: none.
 /// - `columns`: a table of names and types that the first records do not decide. Default: none.
 /// - `frozen`: whether other keys become no columns. Default: no.
 /// - `on-conflict`: what becomes of a value that its column does not take. Default: it is rescued.
@@ -205,6 +232,12 @@ fn read_rules(section: &mut Section) -> TableRules {
     {
         let message = format!("`{path}` has an empty part: write for example `meta.time`");
         section.problem("event-time", message);
+    }
+    let zone = section.parsed("time-zone", str::parse);
+    rules.time_zone = zone.unwrap_or_default();
+    rules.event_time_formats = section.list("event-time-format");
+    if let Err(error) = rules.time_reader(0) {
+        section.problem("event-time-format", error.to_string());
     }
     rules.provenance = section.flag("provenance", false);
     for (name, kind) in section.table("columns") {
@@ -299,6 +332,7 @@ mod tests {
     #[test]
     fn a_file_says_what_a_table_is() {
         let file = "[sink]\ntable = \"devices\"\npartition = [\"hour\", \"region\"]\nfrozen = true\n\
+                    time-zone = \"Europe/Berlin\"\nevent-time-format = [\"%d.%m.%Y, %H:%M\"]\n\
                     compression = \"lz4\"\nflush-interval = \"5s\"\nbloom-filters = [\"id\"]\n\
                     [sink.columns]\nid = \"VARCHAR\"\nprice = \"DECIMAL(9,2)\"\n";
         let config = read(
@@ -312,6 +346,8 @@ mod tests {
         let rules = &config.rules;
         assert_eq!(config.names().table(), "devices");
         assert_eq!(rules.partition, ["hour", "region"]);
+        assert_eq!(rules.time_zone.to_string(), "Europe/Berlin");
+        assert_eq!(rules.event_time_formats, ["%d.%m.%Y, %H:%M"]);
         assert!(rules.frozen && rules.provenance);
         assert_eq!(rules.declared.len(), 2);
         assert_eq!(rules.encode.compression, Compression::Lz4);
@@ -322,7 +358,7 @@ mod tests {
     #[test]
     fn all_mistakes_are_reported_at_once() {
         let file = "[sink]\ntable = \"a/b\"\npartition = [\"date\", \"hour\"]\ncompresion = \"lz4\"\n\
-                    flush-interval = \"5d\"\n[sink.columns]\nid = \"TEXT\"\n";
+                    flush-interval = \"5d\"\ntime-zone = \"Mars\"\nevent-time-format = [\"%H\"]\n[sink.columns]\nid = \"TEXT\"\n";
         let reported = read(
             &SinkArgs {
                 start: Some("soon".to_owned()),
@@ -339,6 +375,8 @@ mod tests {
             "compression",
             "flush-interval",
             "columns",
+            "time-zone",
+            "event-time-format",
             "--start",
         ] {
             assert!(reported.contains(part), "{part} in {reported}");

@@ -6,9 +6,10 @@ use crate::decode::{DecodeOutcome, Decoder, Provenance, RejectReason, RowOrigin}
 use crate::encode::{EncodeOptions, encode, head, write_json_row};
 use crate::lake::{COMMIT_VERSION, Commit};
 use crate::schema::{ColumnType, TableSchema};
-use crate::table::event_time::parse_rfc3339;
+use crate::table::event_time::{TimeReader, parse_rfc3339};
 use crate::table::partition::PartitionSpec;
 use crate::table::spec::TableRules;
+use crate::table::zone::Zone;
 
 const NOW_MICROS: i64 = 1_780_000_000_000_000;
 
@@ -139,6 +140,17 @@ fn times_are_read_as_chrono_reads_them() {
             "-00:00",
             "t",
             " ",
+            "Fri, 2 Jan 2026 03:04:05 +0100",
+            "2/Jan/2026:03:04:05 ",
+            "Jan 29",
+            "Feb 29 03:04:05",
+            "2026W021T",
+            "20260102030405",
+            "1767323045.25",
+            "e9",
+            ",5",
+            "GMT",
+            "[Europe/Berlin]",
             "z",
             "0000-",
             "9999-12-31",
@@ -158,7 +170,16 @@ fn times_are_read_as_chrono_reads_them() {
                     "chrono does not accept the time {found}"
                 );
             }
-            found.is_some()
+            let reader = TimeReader::try_new(Zone::default(), &[], 1_795_219_200_000_000);
+            let read = reader.expect("no format").text(input);
+            if found.is_some() {
+                assert_eq!(read, found);
+            }
+            let mail = text.and_then(|text| chrono::DateTime::parse_from_rfc2822(text).ok());
+            if let (Some(mail), Some(read)) = (mail, read) {
+                assert!(input.windows(3).any(|at| at == b":60") || mail.timestamp_micros() == read);
+            }
+            read.is_some()
         });
 }
 

@@ -25,7 +25,7 @@ pub use chain::{Chain, ChainTip, Genesis};
 pub use clean_up::Leftovers;
 pub use commit::{
     COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, RescuedCount,
-    ShardInterval, TimeRange, seal_body, unseal_body,
+    ShardInterval, TimeRange, UntimedRows, seal_body, unseal_body,
 };
 pub(crate) use commit::{checksum, digest};
 pub use error::ObjectError;

@@ -95,7 +95,7 @@ fn a_flag_with_its_default_changes_nothing() {
             },
         ),
     ];
-    assert_eq!(compared, [10, 3, 6, 7], "defaults in the help texts");
+    assert_eq!(compared, [10, 3, 6, 8], "defaults in the help texts");
 }
 
 #[test]

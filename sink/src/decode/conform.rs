@@ -25,6 +25,7 @@ use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, RESCUED_COLUMN, TableSchema, arrow_field, arrow_type,
     fold_name,
 };
+use crate::table::event_time::UntimedReason;
 
 /// What every row of an interval has in common, for the provenance columns.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +71,7 @@ pub struct Conformed {
     pub(crate) rescue_kinds: RescueKinds,
     /// The records, by the same index, whose rows fit and lie in the default partition for want of a believable event
     /// time.
-    pub untimed: Vec<u32>,
+    pub untimed: Vec<(u32, UntimedReason)>,
 }
 
 /// The values that do not fit: rescued by row, or else the first reason for which each row is refused.
@@ -166,9 +167,11 @@ impl DecodedRows {
             });
         }
         partitions.sort_by(|a, b| a.path.cmp(&b.path));
-        let untimed = self.untimed.iter().map(|row| *row as usize);
-        let untimed = untimed.filter(|row| !refused.contains_key(row));
-        let mut untimed: Vec<u32> = untimed.map(|row| self.records[row]).collect();
+        let untimed = self.untimed.iter();
+        let untimed = untimed.map(|(row, reason)| (*row as usize, *reason));
+        let untimed = untimed.filter(|(row, _)| !refused.contains_key(row));
+        let untimed = untimed.map(|(row, reason)| (self.records[row], reason));
+        let mut untimed: Vec<_> = untimed.collect();
         untimed.sort_unstable();
         Ok(Conformed {
             partitions,

@@ -11,6 +11,7 @@ use super::route::{PartitionRouter, Routed};
 use super::row::{Captures, RecordReader, RecordRules, RecordState};
 use crate::lake::TimeRange;
 use crate::schema::{Column, TableSchema};
+use crate::table::event_time::UntimedReason;
 use crate::table::spec::{OnConflict, TableRules};
 
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
@@ -62,7 +63,7 @@ pub struct Decoder {
     partitions: Vec<u32>,
     records: Vec<u32>,
     /// The rows without an event time that names a partition.
-    untimed: Vec<u32>,
+    untimed: Vec<(u32, UntimedReason)>,
     pub(crate) at: DecoderMark,
 }
 
@@ -87,11 +88,12 @@ impl Decoder {
     /// rebuild of the interval passes the same time again.
     ///
     /// # Errors
-    /// Refused when the layout is invalid, or differs from that of the table.
+    /// Refused when the layout or a format is invalid, or the layout differs from that of the table.
     pub fn try_new(schema: &TableSchema, rules: &TableRules, now_micros: i64) -> Result<Self> {
         let layout = rules.layout()?;
         layout.columns_for(schema)?;
         let partitions_max = rules.partitions_max;
+        let times = rules.time_reader(now_micros)?;
         let event_time_path = rules.event_time.iter().flat_map(|path| path.split('.'));
         let rules = RecordRules {
             schema: schema.clone(),
@@ -122,7 +124,7 @@ impl Decoder {
             ..RecordState::default()
         };
         Ok(Self {
-            router: PartitionRouter::new(layout, now_micros, partitions_max),
+            router: PartitionRouter::new(layout, times, partitions_max),
             rules,
             root,
             state,
@@ -196,7 +198,9 @@ impl Decoder {
         self.state.width = self.root.width();
         self.partitions.truncate(rows);
         self.records.truncate(rows);
-        let untimed = self.untimed.partition_point(|row| (*row as usize) < rows);
+        let untimed = self
+            .untimed
+            .partition_point(|(row, _)| (*row as usize) < rows);
         self.untimed.truncate(untimed);
         self.rescue.truncate(rows);
         self.provenance.truncate(rows);
@@ -247,12 +251,13 @@ impl Decoder {
                 .push(origin.stamp_micros.unwrap_or(origin.arrival_micros));
         }
         match routed.time {
-            Some(time) => {
+            Ok(time) => {
                 self.at.event_times = Some(TimeRange::with(self.at.event_times, time));
             }
-            None => self
-                .untimed
-                .push(u32::try_from(self.at.rows).unwrap_or(u32::MAX)),
+            Err(reason) => {
+                let row = u32::try_from(self.at.rows).unwrap_or(u32::MAX);
+                self.untimed.push((row, reason));
+            }
         }
         self.at.payload_bytes += payload_bytes;
         self.at.rows += 1;
@@ -271,7 +276,7 @@ impl Decoder {
         let beside = self.at.rows * 8
             + provenance.sequences.len()
             + provenance.subs.len() * 20
-            + self.untimed.len() * 4
+            + self.untimed.len() * 8
             + self.rescue.texts.bytes.len()
             + self.rescue.values.len() * 8
             + self.at.rows * 4;

@@ -13,6 +13,7 @@ use super::bits::Bits;
 use super::column::{ColumnNode, Fields, Items, NumberColumn, TextColumn, Values};
 use super::rescue::RescueKinds;
 use crate::schema::{Column, TableSchema, arrow_type};
+use crate::table::event_time::UntimedReason;
 use crate::table::partition::{PartitionKey, PartitionSpec};
 
 /// The rows of an interval, before they are brought under the table's stored schema. Those of a partition stand
@@ -42,7 +43,7 @@ pub struct DecodedRows {
     pub(super) partitions: Vec<u32>,
     pub(super) records: Vec<u32>,
     /// The rows without a believable event time.
-    pub(super) untimed: Vec<u32>,
+    pub(super) untimed: Vec<(u32, UntimedReason)>,
 }
 
 impl DecodedRows {
@@ -69,9 +70,9 @@ impl DecodedRows {
 
     /// As [`DecodedRows::take`], in place: no more than one column is there twice.
     fn keep(&mut self, rows: &[u32]) -> Result<(), ArrowError> {
-        let mut is_untimed = vec![false; self.rows()];
-        for row in &self.untimed {
-            is_untimed[*row as usize] = true;
+        let mut reasons = vec![None; self.rows()];
+        for (row, reason) in &self.untimed {
+            reasons[*row as usize] = Some(*reason);
         }
         let indices = UInt32Array::from(rows.to_vec());
         let beside = self.provenance.iter_mut().chain([&mut self.rescued]);
@@ -82,8 +83,8 @@ impl DecodedRows {
         self.partitions = pick(&self.partitions);
         self.records = pick(&self.records);
         let untimed = (0_u32..).zip(rows);
-        let untimed = untimed.filter(|(_, row)| is_untimed[**row as usize]);
-        self.untimed = untimed.map(|(at, _)| at).collect();
+        let untimed = untimed.filter_map(|(at, row)| Some((at, reasons[*row as usize]?)));
+        self.untimed = untimed.collect();
         Ok(())
     }
 

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use hydrant_json::{JsonString, unescape};
 
-use super::number::{ParsedNumber, read_number};
 use super::row::Captures;
-use crate::table::event_time::{in_window, parse_rfc3339, time_from_float, time_from_integer};
+use crate::table::event_time::{TimeReader, UntimedReason};
 use crate::table::partition::{PartitionKey, PartitionSpec, field_value};
 
 /// The longest field values, as written, whose partition is remembered.
@@ -16,7 +15,7 @@ const WRITTEN_BYTES_MAX: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct PartitionRouter {
     spec: PartitionSpec,
-    now_micros: i64,
+    times: TimeReader,
     partitions_max: usize,
     keys: Vec<PartitionKey>,
     ids: HashMap<PartitionKey, u32>,
@@ -33,14 +32,14 @@ pub(super) struct Routed {
     /// The number of the partition.
     pub(super) partition: u32,
     /// The event time, if it names a partition.
-    pub(super) time: Option<i64>,
+    pub(super) time: Result<i64, UntimedReason>,
 }
 
 impl PartitionRouter {
-    pub(super) fn new(spec: PartitionSpec, now_micros: i64, partitions_max: usize) -> Self {
+    pub(super) fn new(spec: PartitionSpec, times: TimeReader, partitions_max: usize) -> Self {
         Self {
             spec,
-            now_micros,
+            times,
             partitions_max: partitions_max.max(1),
             keys: Vec::new(),
             ids: HashMap::new(),
@@ -75,13 +74,8 @@ impl PartitionRouter {
         captures: &Captures,
         fallback_micros: i64,
     ) -> Option<Routed> {
-        let mut candidates = captures.times.iter().flatten().peekable();
-        let micros = match candidates.peek() {
-            Some(_) => candidates.find_map(|(start, end)| event_time(&payload[*start..*end])),
-            None => Some(fallback_micros),
-        };
-        let time = micros.and_then(|micros| in_window(micros, self.now_micros));
-        let bucket = time.and_then(|micros| self.spec.bucket(micros));
+        let time = self.time(payload, captures, fallback_micros);
+        let bucket = time.ok().and_then(|micros| self.spec.bucket(micros));
         #[cfg(test)]
         crate::tests::fault::in_text("fault:route", payload);
         let partition = if captures.fields.is_empty() {
@@ -100,6 +94,23 @@ impl PartitionRouter {
             self.route_by_fields(payload, captures, bucket)?
         };
         Some(Routed { partition, time })
+    }
+
+    fn time(
+        &self,
+        payload: &[u8],
+        captures: &Captures,
+        fallback_micros: i64,
+    ) -> Result<i64, UntimedReason> {
+        let mut candidates = captures.times.iter().flatten().peekable();
+        if candidates.peek().is_none() {
+            let stamp = self.times.in_window(fallback_micros);
+            return stamp.map_err(|_| UntimedReason::Missing);
+        }
+        let micros =
+            candidates.find_map(|(start, end)| event_time(&payload[*start..*end], &self.times));
+        self.times
+            .in_window(micros.ok_or(UntimedReason::Unreadable)?)
     }
 
     fn route_by_fields(
@@ -176,23 +187,18 @@ fn value_of(payload: &[u8], range: Option<(usize, usize)>) -> Option<String> {
 }
 
 /// Reads a JSON value as an event time.
-fn event_time(token: &[u8]) -> Option<i64> {
+fn event_time(token: &[u8], times: &TimeReader) -> Option<i64> {
     match token.first()? {
         b'"' => {
             let inner = token.get(1..token.len() - 1)?;
             if !inner.contains(&b'\\') {
-                return parse_rfc3339(inner);
+                return times.text(inner);
             }
             let mut text = Vec::new();
             unescape(token, inside(0, token.len()), &mut text).ok()?;
-            parse_rfc3339(&text)
+            times.text(&text)
         }
-        b'-' | b'0'..=b'9' => match read_number(token, 0).ok()?.0 {
-            ParsedNumber::Integer(value) => Some(time_from_integer(value)),
-            ParsedNumber::MinusZero => Some(0),
-            ParsedNumber::Float(value) => time_from_float(value),
-            ParsedNumber::Huge | ParsedNumber::Infinite | ParsedNumber::Vanishing => None,
-        },
+        b'-' | b'0'..=b'9' => times.number(token),
         _ => None,
     }
 }

@@ -3,6 +3,8 @@
 //! Owns the form of the record. Promises that a record proves itself: it holds its own checksum, and its input equals
 //! the sum of rows, dead letters, drops and duplicates. Refuses damaged records and records of a newer version.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use hydrant_core::lake::{Lake, Sealed};
 use hydrant_core::origin::{Dropped, WriterId};
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::ObjectError;
+use crate::table::event_time::UntimedReason;
 
 /// The version of the records that this program writes.
 pub const COMMIT_VERSION: u32 = 1;
@@ -117,6 +120,9 @@ pub struct CommitFile {
     pub position_hash: String,
 }
 
+/// How many rows have no believable event time, by reason.
+pub type UntimedRows = BTreeMap<UntimedReason, u64>;
+
 /// The number of units of an interval, by what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitCounts {
@@ -135,9 +141,9 @@ pub struct CommitCounts {
     pub dropped: Vec<Dropped>,
     /// Records that the reader had returned before.
     pub duplicates: u64,
-    /// Rows without a believable event time.
-    #[serde(default)]
-    pub untimed_rows: u64,
+    /// Rows without a believable event time, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub untimed_rows: UntimedRows,
 }
 
 impl CommitCounts {
@@ -399,6 +405,7 @@ mod tests {
                 input: 10,
                 rows: 8,
                 own_dead_letters: 2,
+                untimed_rows: [(UntimedReason::TooEarly, 3)].into(),
                 ..CommitCounts::default()
             },
             rescued: vec![RescuedCount {

@@ -22,9 +22,10 @@ use super::upload::{PlannedFile, Uploader};
 use crate::decode::{
     DecodedRows, PartitionRows, Provenance, Reject, RescueKind, RescueKinds, row_text,
 };
-use crate::lake::{ChainNames, CommitFile, FileKind, RescuedCount};
+use crate::lake::{ChainNames, CommitFile, FileKind, RescuedCount, UntimedRows};
 use crate::schema::TableSchema;
 use crate::table::dead_letter::{StoredDeadLetter, dead_letter_batch, dead_letter_hash};
+use crate::table::event_time::UntimedReason;
 
 /// A sealed interval whose rows have the stored schema.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(crate) struct ConformedInterval {
     rescued_values: Vec<(u32, u32)>,
     rescue_kinds: RescueKinds,
     /// The indexes of the records whose rows have no believable event time.
-    untimed: Vec<u32>,
+    untimed: Vec<(u32, UntimedReason)>,
     /// How many records became dead letters while they were conformed or encoded.
     pub(crate) refused: u64,
     /// The positions of the records whose computation panicked.
@@ -123,9 +124,13 @@ impl ConformedInterval {
         rows.sum()
     }
 
-    /// The number of rows without a believable event time.
-    pub(crate) fn untimed_rows(&self) -> u64 {
-        self.untimed.len() as u64
+    /// The number of rows without a believable event time, by reason.
+    pub(crate) fn untimed_rows(&self) -> UntimedRows {
+        let mut counts = UntimedRows::new();
+        for (_, reason) in &self.untimed {
+            *counts.entry(*reason).or_default() += 1;
+        }
+        counts
     }
 
     /// The rescued values, by path and reason.
@@ -228,7 +233,7 @@ impl ConformedInterval {
             .map(|row| partition.records[*row as usize])
             .collect();
         let is_kept = |record: &u32| given_up.iter().all(|(given_up, _)| given_up != record);
-        self.untimed.retain(is_kept);
+        self.untimed.retain(|(record, _)| is_kept(record));
         self.rescued_values.retain(|(record, _)| is_kept(record));
         for (record, row) in given_up {
             self.fault(record, &row);

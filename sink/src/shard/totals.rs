@@ -16,6 +16,7 @@ use crate::lake::Commit;
 /// In each line the name of a metric and a sentence about it.
 pub(crate) const METRICS: &str = "\
 hydrant_sink_rows_total Rows published.
+hydrant_sink_untimed_rows_total Rows without a believable event time, by reason.
 hydrant_sink_files_total Files published.
 hydrant_sink_bytes_total Bytes of published files.
 hydrant_sink_dead_letters_total Dead letters published, by reason.
@@ -83,6 +84,10 @@ impl Totals {
             let (path, reason) = (self.path_label(&rescued.path), rescued.reason.clone());
             metrics::counter!("hydrant_sink_rescued_total", "path" => path, "reason" => reason)
                 .increment(rescued.values);
+        }
+        for (reason, rows) in &commit.counts.untimed_rows {
+            metrics::counter!("hydrant_sink_untimed_rows_total", "reason" => reason.as_str())
+                .increment(*rows);
         }
         let shard = commit.interval().shard.to_string();
         for (age, rows) in ages {

@@ -1,17 +1,35 @@
 //! The event time of a record.
 //!
 //! Owns which of a record's fields is its event time and how that field is read. Promises that the result depends on
-//! the record and the given `now` only: there is no clock here, so the rebuild of an interval passes the `now` of its
-//! first build. Refuses to drop or move a row: an event time that cannot be read, or that lies outside [2000-01-01, now
-//! + 1 day], puts the row into the default partition, where it is counted.
+//! the record, the rules and the given `now` only: there is no clock here, so the rebuild of an interval passes the `now`
+//! of its first build. Refuses to drop or move a row: an event time that cannot be read, or that lies outside
+//! [2000-01-01, now + 1 day], puts the row into the default partition, where it is counted by [`UntimedReason`]. A clock
+//! before [`CLOCK_UNSET_MICROS`] was never set and judges no time.
 
-use chrono::NaiveDate;
+use std::fmt::Write as _;
+
+use chrono::format::{Item, Parsed, StrftimeItems, parse};
+use chrono::{DateTime, NaiveDate, Timelike as _};
+use hydrant_core::Error;
+use serde::{Deserialize, Serialize};
+
+use super::time_text::{WrittenDay, WrittenTime, since_1970, written_time};
+use super::zone::Zone;
 
 /// The top-level fields that are tried for the event time, in this order.
 pub const EVENT_TIME_FIELDS: [&str; 5] = ["event_time", "timestamp", "ts", "time", "@timestamp"];
 
 /// The earliest event time that names a partition: 2000-01-01T00:00:00Z, in microseconds.
 pub const EVENT_TIME_MIN_MICROS: i64 = 946_684_800_000_000;
+
+/// A clock that shows an earlier time than 2026-01-01T00:00:00Z was never set: this program is younger.
+pub const CLOCK_UNSET_MICROS: i64 = 1_767_225_600_000_000;
+
+/// The latest event time that names a partition when the clock is not set: the last with a year of four digits.
+const EVENT_TIME_MAX_MICROS: i64 = 253_402_300_799_999_999;
+
+/// The longest text that is read as a time.
+const TEXT_BYTES_MAX: usize = 128;
 
 pub(super) const MICROS_PER_HOUR: i64 = 3_600_000_000;
 pub(super) const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
@@ -94,11 +112,148 @@ pub fn time_from_float(value: f64) -> Option<i64> {
     Some(micros.floor() as i64)
 }
 
-/// The event time if it names a partition: within [2000-01-01, now + 1 day].
-pub fn in_window(micros: i64, now_micros: i64) -> Option<i64> {
-    (EVENT_TIME_MIN_MICROS..=now_micros.saturating_add(MICROS_PER_DAY))
-        .contains(&micros)
-        .then_some(micros)
+/// Why a row has no event time that names a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UntimedReason {
+    /// The record has no field for it, and its stamp names no partition either.
+    Missing,
+    /// None of the fields holds a time.
+    Unreadable,
+    /// Before 2000.
+    TooEarly,
+    /// More than a day ahead.
+    TooLate,
+}
+
+impl UntimedReason {
+    /// The reason as metrics and reports name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UntimedReason::Missing => "missing",
+            UntimedReason::Unreadable => "unreadable",
+            UntimedReason::TooEarly => "too_early",
+            UntimedReason::TooLate => "too_late",
+        }
+    }
+}
+
+/// Reads the times of an interval's records.
+#[derive(Clone, Debug)]
+pub(crate) struct TimeReader {
+    zone: Zone,
+    formats: Vec<Vec<Item<'static>>>,
+    /// `None` when the clock is not set.
+    latest: Option<i64>,
+}
+
+impl TimeReader {
+    /// A reader for an interval that was opened at `now_micros`. Times without a zone are of `zone`; `formats` (as of
+    /// `strftime`) are tried before all forms but RFC 3339.
+    ///
+    /// # Errors
+    /// Refused: a format with an unknown part, or without a day.
+    pub(crate) fn try_new(zone: Zone, formats: &[String], now_micros: i64) -> Result<Self, Error> {
+        let latest = now_micros.saturating_add(MICROS_PER_DAY);
+        let formats = formats.iter().map(|format| format_items(format));
+        Ok(TimeReader {
+            zone,
+            formats: formats.collect::<Result<_, _>>()?,
+            latest: (now_micros >= CLOCK_UNSET_MICROS).then_some(latest),
+        })
+    }
+
+    /// The event time if it names a partition: within [2000-01-01, now + 1 day].
+    pub(crate) fn in_window(&self, micros: i64) -> Result<i64, UntimedReason> {
+        match micros {
+            ..EVENT_TIME_MIN_MICROS => Err(UntimedReason::TooEarly),
+            _ if micros > self.latest.unwrap_or(EVENT_TIME_MAX_MICROS) => {
+                Err(UntimedReason::TooLate)
+            }
+            _ => Ok(micros),
+        }
+    }
+
+    /// Reads the text of a string as microseconds since 1970. A day without a year is the last one.
+    pub(crate) fn text(&self, text: &[u8]) -> Option<i64> {
+        if let Some(micros) = parse_rfc3339(text) {
+            return Some(micros);
+        }
+        let text = text.trim_ascii();
+        if text.len() > TEXT_BYTES_MAX {
+            return None;
+        }
+        self.formatted(text)
+            .or_else(|| written_time(text)?.since_1970(self.zone, self.latest))
+            .or_else(|| since_1970(text))
+    }
+
+    /// Reads the text of a JSON number as microseconds since 1970.
+    pub(crate) fn number(&self, text: &[u8]) -> Option<i64> {
+        self.formatted(text).or_else(|| since_1970(text))
+    }
+
+    fn formatted(&self, text: &[u8]) -> Option<i64> {
+        if self.formats.is_empty() {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
+        let mut formats = self.formats.iter();
+        formats.find_map(|format| self.by_format(text, format))
+    }
+
+    fn by_format(&self, text: &str, format: &[Item<'static>]) -> Option<i64> {
+        let mut parsed = Parsed::new();
+        parse(&mut parsed, text, format.iter()).ok()?;
+        if parsed.timestamp().is_some() {
+            let time = parsed.to_naive_datetime_with_offset(0).ok()?;
+            return Some(time.and_utc().timestamp_micros());
+        }
+        let day = match (parsed.to_naive_date(), parsed.month(), parsed.day()) {
+            (Ok(date), ..) => WrittenDay::Date(date),
+            (_, Some(month), Some(day)) if parsed.year().is_none() => {
+                WrittenDay::OfYear(month, day)
+            }
+            _ => return None,
+        };
+        if parsed.hour_div_12().is_some() && parsed.minute().is_none() {
+            parsed.set_minute(0).ok()?;
+        }
+        let (second_of_day, nanos) = match parsed.hour_div_12() {
+            Some(_) => {
+                let time = parsed.to_naive_time().ok()?;
+                (time.num_seconds_from_midnight(), time.nanosecond())
+            }
+            None => (0, 0),
+        };
+        let time = WrittenTime {
+            day,
+            second_of_day,
+            micros: nanos / 1_000,
+            zone: parsed.offset().map(Zone::Fixed),
+        };
+        time.since_1970(self.zone, self.latest)
+    }
+}
+
+fn format_items(format: &str) -> Result<Vec<Item<'static>>, Error> {
+    let items = StrftimeItems::new(format).parse_to_owned();
+    let items = items.map_err(|_| {
+        Error::refused(format!(
+            "`{format}` has an unknown part: write for example `%d.%m.%Y %H:%M:%S`"
+        ))
+    })?;
+    // What the format writes must be a time again.
+    let sample = DateTime::from_timestamp(1_800_000_015, 0).unwrap_or_default();
+    let mut text = String::new();
+    let is_written = write!(text, "{}", sample.format_with_items(items.iter())).is_ok();
+    let reader = TimeReader::try_new(Zone::default(), &[], sample.timestamp_micros())?;
+    if !is_written || reader.by_format(&text, &items).is_none() {
+        return Err(Error::refused(format!(
+            "`{format}` names no day: write for example `%d.%m.%Y %H:%M:%S`"
+        )));
+    }
+    Ok(items)
 }
 
 fn digits(text: &[u8]) -> Option<u32> {
@@ -155,6 +310,246 @@ mod tests {
         ] {
             assert_eq!(parse_rfc3339(text.as_bytes()), micros, "{text}");
         }
+    }
+
+    fn reader(zone: &str, formats: &[&str]) -> TimeReader {
+        let formats: Vec<String> = formats.iter().map(|format| (*format).to_owned()).collect();
+        TimeReader::try_new(zone.parse().unwrap(), &formats, NOW).unwrap()
+    }
+
+    /// 2026-11-21T00:00:00Z.
+    const NOW: i64 = 1_795_219_200_000_000;
+
+    fn read(reader: &TimeReader, text: &str) -> Option<String> {
+        let time = DateTime::from_timestamp_micros(reader.text(text.as_bytes())?)?;
+        Some(time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
+    }
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let reader = reader("+02:00", &[]);
+        for (text, time) in [
+            ("2020-12-08T15:11:55.019-0300", "2020-12-08T18:11:55.019Z"),
+            ("2023-01-10T22:55:31+0100", "2023-01-10T21:55:31Z"),
+            ("2024-05-01T10:00:00+0000", "2024-05-01T10:00:00Z"),
+            ("2024-01-06T11:34:06+00", "2024-01-06T11:34:06Z"),
+            ("2024-01-06T11:34:06-03", "2024-01-06T14:34:06Z"),
+            ("2024-05-01T10:00:00-00:00", "2024-05-01T10:00:00Z"),
+            ("2024-05-01T10:00:00+05:30", "2024-05-01T04:30:00Z"),
+            ("2024-05-01T10:00:00 +0530", "2024-05-01T04:30:00Z"),
+            ("2024-05-01T10:00:00 Z", "2024-05-01T10:00:00Z"),
+            ("2024-05-01T10:00:00.000UTC", "2024-05-01T10:00:00Z"),
+            ("2024-05-01 10:00:00 UTC", "2024-05-01T10:00:00Z"),
+            ("2024-05-01 10:00:00 GMT+2", "2024-05-01T08:00:00Z"),
+            ("2024-05-01 10:00:00 PDT", "2024-05-01T17:00:00Z"),
+            ("2024-05-01T10:00:00[Europe/Berlin]", "2024-05-01T08:00:00Z"),
+            (
+                "2024-05-01T10:00:00+01:00[Europe/Berlin]",
+                "2024-05-01T09:00:00Z",
+            ),
+            ("2024-05-01T10:00Z[UTC]", "2024-05-01T10:00:00Z"),
+            ("2024-05-01 10:00:00 Europe/Berlin", "2024-05-01T08:00:00Z"),
+            // Without a zone: that of the configuration.
+            ("2018-10-31T11:57:31", "2018-10-31T09:57:31Z"),
+            ("2019-04-22 21:28:12", "2019-04-22T19:28:12Z"),
+            ("2019-04-22 21:28:12.123", "2019-04-22T19:28:12.123Z"),
+            ("2019-04-22T21:28", "2019-04-22T19:28:00Z"),
+            ("2019-04-22T21", "2019-04-22T19:00:00Z"),
+            ("2019-4-2 1:28:12", "2019-04-01T23:28:12Z"),
+            ("2024-01-01", "2023-12-31T22:00:00Z"),
+            ("2024/01/01", "2023-12-31T22:00:00Z"),
+            ("2024.01.01 05:00:00", "2024-01-01T03:00:00Z"),
+            ("2012/03/10 22:36:55 -0800", "2012-03-11T06:36:55Z"),
+            (" 2024-05-01T10:00:00Z\n", "2024-05-01T10:00:00Z"),
+            ("2024-05-01_10:00:00Z", "2024-05-01T10:00:00Z"),
+            ("2024-05-01, 10:00:00 Z", "2024-05-01T10:00:00Z"),
+            (
+                "2024-07-16T03:15:36.273422656+00:00",
+                "2024-07-16T03:15:36.273422Z",
+            ),
+            ("2024-01-01T00:00:00,123Z", "2024-01-01T00:00:00.123Z"),
+            ("2024-05-01T24:00:00Z", "2024-05-02T00:00:00Z"),
+            ("2024-05-01 23:59:60 Z", "2024-05-02T00:00:00Z"),
+            // Basic forms.
+            ("20240101T000000Z", "2024-01-01T00:00:00Z"),
+            ("20240101T0000Z", "2024-01-01T00:00:00Z"),
+            ("20240101T000000.250+0100", "2023-12-31T23:00:00.250Z"),
+            ("20240102", "2024-01-01T22:00:00Z"),
+            ("20240102030405", "2024-01-02T01:04:05Z"),
+            ("20240102030405Z", "2024-01-02T03:04:05Z"),
+            // Weeks and days of the year.
+            ("2024-W18-3", "2024-04-30T22:00:00Z"),
+            ("2024-W18-3T10:00:00Z", "2024-05-01T10:00:00Z"),
+            ("2024W183T100000Z", "2024-05-01T10:00:00Z"),
+            ("2024-W18T10:00Z", "2024-04-29T10:00:00Z"),
+            ("2024-122T10:00:00Z", "2024-05-01T10:00:00Z"),
+            // Web servers, e-mail, C, Go, JavaScript.
+            ("26/Jun/2023:14:24:53 +0800", "2023-06-26T06:24:53Z"),
+            ("Wed, 01 May 2024 10:00:00 GMT", "2024-05-01T10:00:00Z"),
+            ("Wed, 1 May 2024 10:00 -0700 (PDT)", "2024-05-01T17:00:00Z"),
+            ("1 May 2024 10:00:00 EST", "2024-05-01T15:00:00Z"),
+            ("01 May 24 10:00 UT", "2024-05-01T10:00:00Z"),
+            ("Wednesday, 01-May-24 10:00:00 GMT", "2024-05-01T10:00:00Z"),
+            ("Wed May  1 10:00:00 2024", "2024-05-01T08:00:00Z"),
+            ("Wed May  1 10:00:00 UTC 2024", "2024-05-01T10:00:00Z"),
+            ("Wed May 01 10:00:00 -0700 2024", "2024-05-01T17:00:00Z"),
+            ("Wed May 01 10:00:00 2024 -0700", "2024-05-01T17:00:00Z"),
+            (
+                "Wed May 01 2024 10:00:00 GMT+0200 (Central European Summer Time)",
+                "2024-05-01T08:00:00Z",
+            ),
+            ("May 1, 2024", "2024-04-30T22:00:00Z"),
+            ("2024-May-01 10:00:00Z", "2024-05-01T10:00:00Z"),
+            // Without a year: the last one, up to a day ahead.
+            ("Nov 21 10:00:00", "2026-11-21T08:00:00Z"),
+            ("Nov 23 10:00:00.5", "2025-11-23T08:00:00.500Z"),
+            ("May  1 10:00:00", "2026-05-01T08:00:00Z"),
+            ("Feb 29 10:00:00", "2024-02-29T08:00:00Z"),
+            // Since 1970.
+            ("1643631507020", "2022-01-31T12:18:27.020Z"),
+            ("1643631507", "2022-01-31T12:18:27Z"),
+            ("1643631507.25", "2022-01-31T12:18:27.250Z"),
+            ("1643631507.1234569", "2022-01-31T12:18:27.123456Z"),
+            ("1643631507020.5", "2022-01-31T12:18:27.020500Z"),
+            ("1643631507020123", "2022-01-31T12:18:27.020123Z"),
+            ("1643631507020123456", "2022-01-31T12:18:27.020123Z"),
+            ("1.643631507e9", "2022-01-31T12:18:27Z"),
+            ("2024", "1970-01-01T00:33:44Z"),
+            ("-1.0000001", "1969-12-31T23:59:58.999999Z"),
+        ] {
+            assert_eq!(read(&reader, text).as_deref(), Some(time), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_means_several_times_or_none_is_not_read() {
+        let reader = reader("UTC", &[]);
+        for text in [
+            "",
+            " ",
+            "never",
+            "30-04-2024 10:06:21",
+            "01/02/2024",
+            "1.2.2024",
+            "10:00:00",
+            "2024-13-01",
+            "2024-02-30 10:00:00",
+            "2023-366",
+            "2024-W54-1",
+            "2024-W18-8",
+            "2024-05-01T25:00:00Z",
+            "2024-05-01T24:00:01Z",
+            "2024-05-01T10:60:00",
+            "2024-05-01T10:00:61",
+            "2024-05-01T10:00:00.",
+            "2024-05-01T10:00:00+2400",
+            "2024-05-01T10:00:00+",
+            "2024-05-01T10:00:00 CEST",
+            "2024-05-01T10:00:00[Mars/Base]",
+            "2024-05-01T10:00:00[UTC",
+            "2024-05-01T10:00:00Z later",
+            "2024-05-01 10",
+            "2024-05-01T",
+            "2024-05/01",
+            "May 32 10:00:00",
+            "May 1 10:00:00 host",
+            "Mayday 1 10:00:00",
+            "99999999999999999999",
+            "1e20",
+            "0x10",
+            "1_000",
+            "\u{0661}\u{0662}",
+        ] {
+            assert_eq!(read(&reader, text), None, "{text}");
+        }
+        let long = format!("2024-05-01T10:00:00{}Z", " ".repeat(TEXT_BYTES_MAX));
+        assert_eq!(read(&reader, &long), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_written_in_a_known_form_is_read_back(
+            seconds in 0_i64..4_000_000_000,
+            millis in 0_u32..1_000,
+            zone in -720_i32..720,
+        ) {
+            let reader = reader("UTC", &[]);
+            let zone = chrono::FixedOffset::east_opt(zone * 60).unwrap();
+            let time = DateTime::from_timestamp(seconds, millis * 1_000_000).unwrap();
+            let local = time.with_timezone(&zone);
+            for (form, unit) in [
+                ("%Y-%m-%dT%H:%M:%S%.3f%z", 1_000),
+                ("%Y-%m-%d %H:%M:%S%.6f %:z", 1_000),
+                ("%Y/%m/%d %H:%M:%S%.3f %z", 1_000),
+                ("%Y%m%dT%H%M%S%.3f%z", 1_000),
+                ("%Y%m%d%H%M%S%z", 1_000_000),
+                ("%G-W%V-%uT%H:%M:%S,%3f%z", 1_000),
+                ("%GW%V%uT%H%M%S%z", 1_000_000),
+                ("%Y-%jT%H:%M:%S%.3f%z", 1_000),
+                ("%d/%b/%Y:%H:%M:%S %z", 1_000_000),
+                ("%a, %d %b %Y %H:%M:%S %z", 1_000_000),
+                ("%A, %d-%b-%Y %H:%M:%S %z", 1_000_000),
+                ("%a %b %e %H:%M:%S%.3f %z %Y", 1_000),
+                ("%a %b %e %H:%M:%S %Y %z", 1_000_000),
+                ("%B %e, %Y %H:%M %z", 60_000_000),
+                ("%s", 1_000_000),
+                ("%s%.3f", 1_000),
+            ] {
+                let text = local.format(form).to_string();
+                let micros = time.timestamp_micros();
+                proptest::prop_assert_eq!(
+                    reader.text(text.as_bytes()),
+                    Some(micros - micros.rem_euclid(unit)),
+                    "{}", text
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn formats_name_other_forms_and_go_first() {
+        let forms = [
+            "%d.%m.%Y %H:%M:%S",
+            "%m/%d/%Y %I:%M %p %z",
+            "%d/%m",
+            "%Y%m%d%H",
+            "%s!",
+        ];
+        let reader = reader("Europe/Berlin", &forms);
+        for (text, time) in [
+            ("30.04.2024 10:06:21", "2024-04-30T08:06:21Z"),
+            ("05/06/2024 01:30 PM +0000", "2024-05-06T13:30:00Z"),
+            ("05/06", "2026-06-04T22:00:00Z"),
+            ("2024010203", "2024-01-02T02:00:00Z"),
+            ("1643631507!", "2022-01-31T12:18:27Z"),
+            ("2024-05-01 10:00:00", "2024-05-01T08:00:00Z"),
+        ] {
+            assert_eq!(read(&reader, text).as_deref(), Some(time), "{text}");
+        }
+        assert_eq!(reader.number(b"2024010203"), reader.text(b"2024010203"));
+        for format in ["%H:%M", "%Q", "", "date", "%Y-%m"] {
+            let formats = [format.to_owned()];
+            let refused = TimeReader::try_new(Zone::default(), &formats, NOW).unwrap_err();
+            assert!(refused.to_string().contains(&format!("`{format}`")));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_judges_no_time() {
+        let at = |now| TimeReader::try_new(Zone::default(), &[], now).unwrap();
+        let time = parse_rfc3339(b"2027-01-01T00:00:00Z").unwrap();
+        for (now, judged) in [
+            (0, Ok(time)),
+            (CLOCK_UNSET_MICROS - 1, Ok(time)),
+            (CLOCK_UNSET_MICROS, Err(UntimedReason::TooLate)),
+            (time - MICROS_PER_DAY, Ok(time)),
+            (time - MICROS_PER_DAY - 1, Err(UntimedReason::TooLate)),
+        ] {
+            assert_eq!(at(now).in_window(time), judged, "{now}");
+        }
+        assert_eq!(at(0).in_window(i64::MAX), Err(UntimedReason::TooLate));
+        assert_eq!(at(0).in_window(0), Err(UntimedReason::TooEarly));
+        assert_eq!(at(0).text(b"May  1 10:00:00"), None);
     }
 
     #[test]

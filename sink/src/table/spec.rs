@@ -8,7 +8,9 @@ use bytes::Bytes;
 use hydrant_core::Result;
 use serde::{Deserialize, Serialize};
 
+use super::event_time::TimeReader;
 use super::partition::PartitionSpec;
+use super::zone::Zone;
 use crate::encode::EncodeOptions;
 use crate::lake::ObjectError;
 use crate::lake::{digest, seal_body, unseal_body};
@@ -38,6 +40,12 @@ pub struct TableRules {
     /// The dotted path of the field that holds the event time; `None` for the first well-known one that a record has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<String>,
+    /// The zone of event times that are written without one.
+    #[serde(default)]
+    pub time_zone: Zone,
+    /// The forms of event times beside the known ones, as of `strftime`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_time_formats: Vec<String>,
     /// Whether rows have columns that say where they came from. Decides a table's first schema only.
     #[serde(skip)]
     pub provenance: bool,
@@ -66,6 +74,8 @@ impl Default for TableRules {
             partition: vec!["date".to_owned()],
             offset_minutes: 0,
             event_time: None,
+            time_zone: Zone::default(),
+            event_time_formats: Vec::new(),
             provenance: false,
             declared: Vec::new(),
             frozen: false,
@@ -85,6 +95,14 @@ impl TableRules {
     /// Refused with what is wrong with the layout.
     pub fn layout(&self) -> Result<PartitionSpec> {
         PartitionSpec::try_new(&self.partition, self.offset_minutes)
+    }
+
+    /// What reads the event times of an interval that was opened at `now_micros`.
+    ///
+    /// # Errors
+    /// Refused with what is wrong with a format.
+    pub(crate) fn time_reader(&self, now_micros: i64) -> Result<TimeReader> {
+        TimeReader::try_new(self.time_zone, &self.event_time_formats, now_micros)
     }
 
     /// The schema of a table that has no stored schema yet.
@@ -146,6 +164,8 @@ mod tests {
             partition: vec!["date".to_owned(), "region".to_owned()],
             offset_minutes: 60,
             event_time: Some("at.time".to_owned()),
+            time_zone: "Europe/Berlin".parse().unwrap(),
+            event_time_formats: vec!["%d.%m.%Y".to_owned()],
             provenance: true,
             declared: vec![(
                 "amount".to_owned(),

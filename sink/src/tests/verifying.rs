@@ -16,6 +16,7 @@ use hydrant_testing::layer::{LakeLayer, Layered};
 use super::owners::{OwnersPlan, between};
 use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
+use crate::table::event_time::UntimedReason;
 use crate::verify::{
     Depth, LISTED_MAX, ProblemKind, TableReport, head, partitions, schema, tables, verify,
 };
@@ -455,7 +456,7 @@ async fn untimed_rows_are_rows() {
             report.units.dead_letters,
             report.untimed_rows
         ),
-        (3, 1, 2)
+        (3, 1, [(UntimedReason::Unreadable, 2)].into())
     );
 }
 

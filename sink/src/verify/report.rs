@@ -6,7 +6,7 @@ use std::fmt;
 use hydrant_core::Position;
 use serde::Serialize;
 
-use crate::lake::OriginSum;
+use crate::lake::{OriginSum, UntimedRows};
 
 /// The most problems of a kind that are listed; the others are only counted.
 pub const LISTED_MAX: usize = 100;
@@ -114,8 +114,8 @@ pub struct TableReport {
     /// The units of all chains.
     #[serde(flatten)]
     pub units: UnitCounts,
-    /// Rows in the default partition because they have no believable event time.
-    pub untimed_rows: u64,
+    /// Rows in the default partition because they have no believable event time, by reason.
+    pub untimed_rows: UntimedRows,
     /// Files that are visible, dead letters included.
     pub files: u64,
     /// The bytes of the files.

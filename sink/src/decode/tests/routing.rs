@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::schema::{Column, ColumnType};
+use crate::table::event_time::UntimedReason;
 
 const OLD: i64 = 1_577_836_800_000_000;
 
@@ -77,6 +78,8 @@ fn the_first_readable_well_known_field_is_the_event_time() {
         (r#"{"nested":{"ts":"2026-01-05T00:00:00Z"}}"#, "2020-01-01"),
         (r#"{"Timestamp":"2026-01-05T00:00:00Z"}"#, "2020-01-01"),
         (r#"{"ts":"2026-01-05T00:00:00\u005a"}"#, "2026-01-05"),
+        (r#"{"ts":"26\/Jun\/2023:14:24:53 +0800"}"#, "2023-06-26"),
+        (r#"{"ts":"2023-06-26T23:30:00-0100"}"#, "2023-06-27"),
         (r#"{"ts":true}"#, "__HIVE_DEFAULT_PARTITION__"),
         (r#"{"ts":{}}"#, "__HIVE_DEFAULT_PARTITION__"),
         (r#"{"ts":""}"#, "__HIVE_DEFAULT_PARTITION__"),
@@ -95,6 +98,8 @@ fn numbers_are_times_by_their_magnitude() {
         ("1767225600000000", "2026-01-01"),
         ("1767225600000000000", "2026-01-01"),
         ("1.7672256e9", "2026-01-01"),
+        (r#""1767225600""#, "2026-01-01"),
+        (r#""1767225600000.5""#, "2026-01-01"),
         ("1.7672256E18", "2026-01-01"),
         ("99999999999", "__HIVE_DEFAULT_PARTITION__"),
         ("100000000000", "__HIVE_DEFAULT_PARTITION__"),
@@ -156,18 +161,37 @@ fn a_row_without_an_event_time_takes_the_stamp_or_else_the_arrival() {
 }
 
 #[test]
-fn rows_without_a_believable_time_are_counted() {
+fn rows_without_a_believable_time_are_counted_by_reason() {
     let mut decoder = decoder(&TableSchema::default());
-    for record in [r#"{"ts":1}"#, r#"{"time":"x"}"#, r#"{"ts":1767225600}"#] {
+    for (record, stamp) in [
+        (r#"{"ts":1}"#, NOW_MICROS),
+        (r#"{"time":"x"}"#, NOW_MICROS),
+        (r#"{"ts":1767225600}"#, 0),
+        (r#"{"event_time":"2027-01-01","ts":1767225600}"#, NOW_MICROS),
+        (r#"{"a":1}"#, 0),
+        (r#"{"a":1}"#, NOW_MICROS),
+    ] {
+        let origin = RowOrigin {
+            stamp_micros: Some(stamp),
+            ..ORIGIN
+        };
         assert_eq!(
-            decoder.append(record.as_bytes(), &ORIGIN),
+            decoder.append(record.as_bytes(), &origin),
             DecodeOutcome::Row
         );
     }
     let decoded = decoder.finish();
     let schema = decoded.schema().clone();
     let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
-    assert_eq!(conformed.untimed, [0, 1]);
+    assert_eq!(
+        conformed.untimed,
+        [
+            (0, UntimedReason::TooEarly),
+            (1, UntimedReason::Unreadable),
+            (3, UntimedReason::TooLate),
+            (4, UntimedReason::Missing),
+        ]
+    );
 }
 
 #[test]

@@ -225,9 +225,10 @@ impl Verification {
         check_sums(key, &commit, report);
         walk.to = Some(interval.to);
         walk.report.count(&commit, interval.to);
-        report.untimed_rows = report
-            .untimed_rows
-            .saturating_add(commit.counts.untimed_rows);
+        for (reason, rows) in &commit.counts.untimed_rows {
+            let sum = report.untimed_rows.entry(*reason).or_default();
+            *sum = sum.saturating_add(*rows);
+        }
         Some(commit)
     }
 }
