@@ -37,8 +37,7 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   columns             table of names and types, such as price = \"DECIMAL(9,2)\", instead of the
                       types that the first records suggest
   frozen              true: new keys become no columns [default: false]
-  on-conflict         rescue: a value that its column does not take goes into the column _rescued;
-                      dead-letter: its record becomes a dead letter [default: rescue]
+  on-conflict         rescue what a column does not take, or dead-letter its record [default: rescue]
   columns-max         most columns of the table [default: 2000]
   partitions-max      most partitions of one publish [default: 1024]
   utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
