@@ -7,7 +7,7 @@ use hydrant_process::config::{Flags, Layers, Problems, Section};
 use hydrant_stream::Streams;
 use serde::Serialize;
 
-use crate::encode::{Compression, EncodeOptions};
+use crate::encode::{Compression, EncodeOptions, ParquetProfile};
 use crate::lake::{Lakes, TableNames};
 use crate::schema::ColumnType;
 use crate::shard::flush_rules::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
@@ -210,6 +210,7 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 /// - `columns-max`, `partitions-max`: bounds of one table and one interval. Default: 2000 and 1024. Cost: memory.
 /// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
 ///   64 MiB, none.
+/// - `parquet-profile`: `compatible` or `modern`, which readers must understand the encodings. Default: compatible.
 fn read_rules(section: &mut Section) -> TableRules {
     let mut rules = TableRules::default();
     let partition = section.list("partition");
@@ -277,6 +278,11 @@ fn read_encoding(section: &mut Section) -> EncodeOptions {
         ("none", Compression::None),
     ];
     options.compression = section.choice("compression", &choices, zstd);
+    let profiles = [
+        ("compatible", ParquetProfile::Compatible),
+        ("modern", ParquetProfile::Modern),
+    ];
+    options.profile = section.choice("parquet-profile", &profiles, options.profile);
     let bytes = section.bytes_within(
         "row-group-bytes",
         options.row_group_bytes as u64,
@@ -332,7 +338,7 @@ mod tests {
     fn a_file_says_what_a_table_is() {
         let file = "[sink]\ntable = \"devices\"\npartition = [\"hour\", \"region\"]\nfrozen = true\n\
                     time-zone = \"Europe/Berlin\"\nevent-time-format = [\"%d.%m.%Y, %H:%M\"]\n\
-                    compression = \"lz4\"\nflush-interval = \"5s\"\nbloom-filters = [\"id\"]\n\
+                    compression = \"lz4\"\nparquet-profile = \"modern\"\nflush-interval = \"5s\"\nbloom-filters = [\"id\"]\n\
                     [sink.columns]\nid = \"VARCHAR\"\nprice = \"DECIMAL(9,2)\"\n";
         let config = read(
             &SinkArgs {
@@ -350,6 +356,7 @@ mod tests {
         assert!(rules.frozen && rules.provenance);
         assert_eq!(rules.declared.len(), 2);
         assert_eq!(rules.encode.compression, Compression::Lz4);
+        assert_eq!(rules.encode.profile, ParquetProfile::Modern);
         assert_eq!(config.flush.interval, Duration::from_secs(5));
         assert_eq!(rules.encode.bloom_filters, ["id"]);
     }

@@ -7,6 +7,8 @@
 
 mod choice;
 mod json;
+mod options;
+mod pages;
 mod reader;
 mod writer;
 
@@ -15,6 +17,7 @@ mod tests;
 
 pub use json::write_json_row;
 pub(crate) use json::write_json_value;
+pub use options::{Compression, EncodeOptions, ParquetProfile};
 pub use reader::head;
 pub(crate) use reader::{FOOTER_END_BYTES, count_rows};
-pub use writer::{Compression, EncodeError, EncodeOptions, FileEncoder, encode};
+pub use writer::{EncodeError, FileEncoder, encode};

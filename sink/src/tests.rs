@@ -8,6 +8,7 @@ mod crash;
 pub(crate) mod fault;
 mod faults;
 mod file_lake;
+mod footers;
 mod long_chain;
 mod memory;
 mod owners;

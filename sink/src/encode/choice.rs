@@ -1,8 +1,10 @@
 //! Which encoding a column gets.
 //!
-//! A sample of its values decides: what repeats goes into a dictionary; doubles that do not are
-//! split into streams of bytes, integers that do not are stored as differences, and text that does
-//! not is stored plainly. All of these are read by DuckDB, Polars, pyarrow and Spark.
+//! A sample of its values decides: what repeats goes into a dictionary, which every reader knows. What does not is stored
+//! plainly; for readers of the modern profile doubles are split into streams of bytes, and integers are stored as
+//! differences. The vectorised reader of Spark refuses split doubles, in all versions up to 4.1.
+
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int64Type, TimestampMicrosecondType};
@@ -11,6 +13,8 @@ use arrow_schema::{DataType, TimeUnit};
 use parquet::basic::Encoding;
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::options::ParquetProfile;
 
 /// How many values of a column are looked at.
 const SAMPLE_VALUES: usize = 4_096;
@@ -22,14 +26,21 @@ const DISTINCT_PERCENT_MAX: usize = 50;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     Dictionary,
+    Plain,
+    /// Of the modern profile.
     Encoding(Encoding),
 }
 
 /// The choice for every leaf of the batch.
-pub(super) fn choose(batch: &RecordBatch) -> Vec<(ColumnPath, Choice)> {
+pub(super) fn choose(batch: &RecordBatch, profile: ParquetProfile) -> Vec<(ColumnPath, Choice)> {
     let mut choices = Vec::new();
     for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
         visit(array, vec![field.name().clone()], &mut choices);
+    }
+    for (_, choice) in &mut choices {
+        if profile == ParquetProfile::Compatible && matches!(choice, Choice::Encoding(_)) {
+            *choice = Choice::Plain;
+        }
     }
     choices
 }
@@ -49,10 +60,16 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
             path.extend(["list".to_owned(), item.name().clone()]);
             return visit(array.as_list::<i32>().values(), path, choices);
         }
+        DataType::Map(entries, _) => {
+            let mut path = path;
+            path.push(entries.name().clone());
+            let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
+            return visit(&entries, path, choices);
+        }
         DataType::Float64 => {
             let values = array.as_primitive::<Float64Type>();
             let hashes = values.iter().flatten().map(|value| mixed(value.to_bits()));
-            pick(hashes, Encoding::BYTE_STREAM_SPLIT)
+            pick(hashes, Choice::Encoding(Encoding::BYTE_STREAM_SPLIT))
         }
         DataType::Int64 => integers(array.as_primitive::<Int64Type>()),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
@@ -60,7 +77,7 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
         }
         DataType::Utf8 => {
             let values = array.as_string::<i32>().iter().flatten();
-            pick(values.map(|text| xxh3_64(text.as_bytes())), Encoding::PLAIN)
+            pick(values.map(|text| xxh3_64(text.as_bytes())), Choice::Plain)
         }
         _ => Choice::Dictionary,
     };
@@ -70,7 +87,7 @@ fn visit(array: &ArrayRef, path: Vec<String>, choices: &mut Vec<(ColumnPath, Cho
 fn integers<T: ArrowPrimitiveType<Native = i64>>(values: &PrimitiveArray<T>) -> Choice {
     let values = values.iter().flatten();
     let hashes = values.map(|value| mixed(value.cast_unsigned()));
-    pick(hashes, Encoding::DELTA_BINARY_PACKED)
+    pick(hashes, Choice::Encoding(Encoding::DELTA_BINARY_PACKED))
 }
 
 /// Spreads the difference of two numbers over all bits. Twice, because once leaves numbers that are evenly spaced
@@ -84,7 +101,7 @@ fn mixed(value: u64) -> u64 {
 }
 
 /// Chooses by the hashes of the values.
-fn pick(hashes: impl Iterator<Item = u64>, otherwise: Encoding) -> Choice {
+fn pick(hashes: impl Iterator<Item = u64>, otherwise: Choice) -> Choice {
     let mut sampled = 0;
     let mut distinct = Distinct::default();
     for hash in hashes.take(SAMPLE_VALUES) {
@@ -92,7 +109,7 @@ fn pick(hashes: impl Iterator<Item = u64>, otherwise: Encoding) -> Choice {
         distinct.add(hash);
     }
     if distinct.estimate() * 100 > sampled * DISTINCT_PERCENT_MAX && sampled > 1 {
-        Choice::Encoding(otherwise)
+        otherwise
     } else {
         Choice::Dictionary
     }

@@ -1,13 +1,18 @@
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow_schema::{Field, Schema};
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::Encoding;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector,
+};
+use parquet::basic::{CompressionCodec, Encoding};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use super::*;
+use crate::decode::{DecodeOutcome, Decoder, Provenance, RowOrigin};
+use crate::schema::TableSchema;
+use crate::table::spec::TableRules;
 
 const ROWS: i64 = 20_000;
 
@@ -158,8 +163,15 @@ fn the_footer_tells_the_program_and_the_metadata_in_order() {
     let footer = footer(&file);
     let footer = footer.file_metadata();
     assert_eq!(footer.num_rows().unsigned_abs(), encoded);
-    let program = format!("hydrant {}", env!("CARGO_PKG_VERSION"));
-    assert_eq!(footer.created_by(), Some(program.as_str()));
+    // `APPLICATION version VERSION (build HASH)`, which is all that parquet-mr takes.
+    let program = footer.created_by().unwrap();
+    let (application, rest) = program.split_once(" version ").unwrap();
+    let (version, build) = rest.split_once(" (build ").unwrap();
+    assert_eq!(
+        (application, version),
+        ("hydrant", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(build.ends_with(')') && !build[..build.len() - 1].contains([')', '(']));
     let entries = footer.key_value_metadata().unwrap().iter();
     let entries: Vec<(&str, &str)> = entries
         .map(|entry| (entry.key.as_str(), entry.value.as_deref().unwrap()))
@@ -187,34 +199,269 @@ fn row_groups_end_at_their_bytes() {
 }
 
 #[test]
-fn encodings_follow_the_values_and_the_options() {
-    let filtered = EncodeOptions {
-        bloom_filters: vec!["uuid".to_owned()],
-        ..EncodeOptions::default()
+fn encodings_follow_the_values_and_the_profile() {
+    use Encoding::{
+        BYTE_STREAM_SPLIT, DELTA_BINARY_PACKED, PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY,
     };
-    for options in [EncodeOptions::default(), filtered] {
-        let (_, file) = file(&options);
-        let footer = ParquetMetaDataReader::new()
-            .parse_and_finish(&file)
-            .unwrap();
+    for profile in [ParquetProfile::Compatible, ParquetProfile::Modern] {
+        let (_, file) = file(&EncodeOptions {
+            profile,
+            ..EncodeOptions::default()
+        });
+        let footer = footer(&file);
         let group = footer.row_group(0);
-        let dictionary: Vec<bool> = group
-            .columns()
-            .iter()
-            .map(|column| column.dictionary_page_offset().is_some())
-            .collect();
+        let columns = group.columns().iter();
+        let dictionary = columns.map(|column| column.dictionary_page_offset().is_some());
+        let dictionary: Vec<bool> = dictionary.collect();
         assert_eq!(dictionary, [false, true, false, true, false, true]);
         let has = |column: usize, encoding| group.column(column).encodings().any(|e| e == encoding);
-        assert!(has(0, Encoding::DELTA_BINARY_PACKED) && has(2, Encoding::BYTE_STREAM_SPLIT));
-        let bloom: Vec<bool> = group
-            .columns()
-            .iter()
-            .map(|column| column.bloom_filter_offset().is_some())
-            .collect();
+        let is_modern = profile == ParquetProfile::Modern;
+        assert_eq!(has(0, DELTA_BINARY_PACKED), is_modern);
+        assert_eq!(has(2, BYTE_STREAM_SPLIT), is_modern);
+        if !is_modern {
+            let mut encodings = group.columns().iter().flat_map(|column| column.encodings());
+            let of_old = [PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY, Encoding::RLE];
+            assert!(encodings.all(|encoding| of_old.contains(&encoding)));
+        }
+        assert!(group.columns().iter().all(|column| {
+            column.column_index_offset().is_some() && column.offset_index_offset().is_some()
+        }));
         assert_eq!(
-            bloom,
-            [0, 1, 2, 3, 4, 5].map(|column| column == 4 && !options.bloom_filters.is_empty())
+            read(file)[0].columns(),
+            batch().slice(0, ROWS as usize).columns()
         );
+    }
+}
+
+/// Lists and maps leave no trace in the paths by which bloom filters are declared.
+#[test]
+fn bloom_filters_are_of_the_declared_columns_and_of_the_size_of_the_rows() {
+    let text =
+        |n: i64| format!("{{\"id\":\"{n}\",\"at\":{{\"id\":\"{n}\",\"tags\":[{{\"id\":{n}}}]}}}}");
+    let lines: Vec<String> = (0..500).map(text).collect();
+    let batch = decoded(&lines);
+    let options = |columns: &[&str]| EncodeOptions {
+        bloom_filters: columns.iter().map(|column| (*column).to_owned()).collect(),
+        ..EncodeOptions::default()
+    };
+    let size_of = |columns: &[&str]| {
+        let mut out = Vec::new();
+        encode(&batch, &options(columns), &[], &mut out).unwrap();
+        let footer = footer(&out.clone().into());
+        let columns = footer.row_group(0).columns().iter();
+        let filtered = columns.filter(|column| column.bloom_filter_offset().is_some());
+        let filtered = filtered.map(|column| column.column_path().string());
+        (out.len(), filtered.collect::<Vec<_>>())
+    };
+    let (plain, none) = size_of(&["at", "tags"]);
+    assert!(none.is_empty(), "{none:?}");
+    let (filtered, some) = size_of(&["id", "at.id", "at.tags.id"]);
+    assert_eq!(some, ["id", "at.id", "at.tags.list.element.id"]);
+    assert!(filtered - plain < 3 * 2_048, "{filtered} of {plain}");
+}
+
+/// The rows of lines of JSON, as a table has them.
+fn decoded(lines: &[String]) -> RecordBatch {
+    let schema = TableSchema::default();
+    let rules = TableRules::default();
+    let mut decoder = Decoder::try_new(&schema, &rules, 1_780_000_000_000_000).unwrap();
+    let origin = RowOrigin {
+        stamp_micros: None,
+        arrival_micros: 1_780_000_000_000_000,
+        sequence: "0",
+        sub: 0,
+    };
+    for line in lines {
+        assert_eq!(
+            decoder.append(line.as_bytes(), &origin),
+            DecodeOutcome::Row,
+            "{line}"
+        );
+    }
+    let rows = decoder.finish();
+    let schema = rows.schema().clone();
+    let provenance = Provenance {
+        stream: "s",
+        shard: "0",
+    };
+    let conformed = rows.conform(&schema, provenance).unwrap();
+    conformed.partitions[0].batch.clone()
+}
+
+/// Columns of every kind without a value, in rows of which the column with values has as many as there are rows.
+fn hollow(rows: usize) -> RecordBatch {
+    let item = Arc::new(Field::new("element", DataType::Float64, true));
+    let fields = Fields::from(vec![
+        Field::new("a", DataType::Utf8, true),
+        Field::new("b", DataType::List(Arc::clone(&item)), true),
+    ]);
+    let mut kinds = vec![
+        DataType::Int64,
+        DataType::Float64,
+        DataType::Boolean,
+        DataType::Date32,
+        DataType::Utf8,
+        DataType::Decimal128(9, 2),
+        DataType::Decimal128(38, 2),
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::List(item),
+        DataType::Struct(fields.clone()),
+        DataType::List(Arc::new(Field::new(
+            "element",
+            DataType::Struct(fields),
+            true,
+        ))),
+    ];
+    kinds.extend(kinds.clone());
+    let nulls = (0..).zip(&kinds).map(|(n, kind)| {
+        let field = Field::new(format!("null{n}"), kind.clone(), true);
+        (field, new_null_array(kind, rows))
+    });
+    let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+    let values = (Field::new("value", DataType::Int64, true), values);
+    let (mut fields, mut arrays): (Vec<_>, Vec<_>) = nulls.unzip();
+    let middle = fields.len() / 2;
+    fields.insert(middle, values.0);
+    arrays.insert(middle, values.1);
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
+}
+
+#[test]
+fn columns_without_values_are_read_as_nulls_and_cost_little() {
+    for rows in [1, 7, 5_000, 70_000] {
+        let batch = hollow(rows);
+        let options = EncodeOptions {
+            row_group_bytes: 100 << 10,
+            ..EncodeOptions::default()
+        };
+        let mut out = Vec::new();
+        encode(&batch, &options, &[], &mut out).unwrap();
+        let file = Bytes::from(out);
+        let footer = footer(&file);
+        assert_eq!(footer.num_row_groups() > 1, rows == 70_000);
+        for group in footer.row_groups() {
+            for column in group.columns() {
+                let path = column.column_path().string();
+                let nulls = column.statistics().unwrap().null_count_opt();
+                let is_null = path != "value";
+                assert_eq!(nulls == Some(group.num_rows() as u64), is_null, "{path}");
+                assert!(!is_null || column.compressed_size() < 64, "{path}");
+                assert!(column.column_index_offset().is_some(), "{path}");
+                assert!(column.offset_index_offset().is_some(), "{path}");
+            }
+        }
+        let mut at = 0;
+        for part in read(file) {
+            assert_eq!(part.columns(), batch.slice(at, part.num_rows()).columns());
+            at += part.num_rows();
+        }
+        assert_eq!(at, rows);
+    }
+}
+
+#[test]
+fn rows_of_nulls_only_are_rows() {
+    let batch = hollow(9).project(&[0, 4, 9]).unwrap();
+    let mut out = Vec::new();
+    assert_eq!(
+        encode(&batch, &EncodeOptions::default(), &[], &mut out).unwrap(),
+        9
+    );
+    assert_eq!(read(out.into())[0], batch);
+}
+
+/// What a reader skips by the page index is found by it: the offsets are those of the pages as they lie in the file.
+#[test]
+fn the_index_of_pages_finds_every_page() {
+    let schema = batch().schema();
+    let rows = arrow_select::concat::concat_batches(&schema, &[batch(), batch(), batch()]).unwrap();
+    let mut out = Vec::new();
+    encode(&rows, &EncodeOptions::default(), &[], &mut out).unwrap();
+    let file = Bytes::from(out);
+    let indexed = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    let (mut at, mut pages) = (0, 0);
+    let step = 1_997;
+    while at + 3 < rows.num_rows() {
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new_with_options(file.clone(), indexed.clone());
+        let builder = builder.unwrap();
+        let index = builder.metadata().page_index_for_row_group(0);
+        pages = (0..6)
+            .filter_map(|column| index.num_data_pages(column))
+            .max()
+            .unwrap();
+        let selection = vec![RowSelector::skip(at), RowSelector::select(3)];
+        let mut reader = builder
+            .with_row_selection(selection.into())
+            .build()
+            .unwrap();
+        let found = reader.next().unwrap().unwrap();
+        assert_eq!(found.columns(), rows.slice(at, found.num_rows()).columns());
+        at += step;
+    }
+    assert!(pages > 1, "{pages}");
+}
+
+/// Chunks of any size are what they were, whatever compresses them, and the footer says how many bytes they take.
+#[test]
+fn chunks_of_all_sizes_come_back() {
+    let all = batch();
+    for compression in [Compression::Zstd(1), Compression::Snappy, Compression::None] {
+        for rows in [1, 2, 5, 20, 40, 80, 300, 4_097] {
+            let part = all.slice(13, rows);
+            let options = EncodeOptions {
+                compression,
+                ..EncodeOptions::default()
+            };
+            let mut out = Vec::new();
+            encode(&part, &options, &[], &mut out).unwrap();
+            let footer = footer(&out.clone().into());
+            let mut end = 4;
+            for column in footer.row_group(0).columns() {
+                let (start, bytes) = column.byte_range();
+                assert_eq!(start, end);
+                end += bytes;
+                let codec = column.compression_codec();
+                let is_less = column.compressed_size() < column.uncompressed_size();
+                assert!(
+                    !is_less || codec != CompressionCodec::UNCOMPRESSED,
+                    "{codec:?}"
+                );
+            }
+            assert_eq!(read(out.into())[0].columns(), part.columns());
+        }
+    }
+}
+
+#[test]
+fn rescued_values_and_what_is_kept_out_leave_nothing_in_the_footer() {
+    let text: ArrayRef = Arc::new(StringArray::from_iter_values(
+        (0..9).map(|n| format!("secret {n}")),
+    ));
+    let names = ["_rescued", "kept"];
+    let batch = RecordBatch::try_from_iter(names.map(|name| (name, Arc::clone(&text)))).unwrap();
+    let without: [(&'static [&'static str], usize); 2] =
+        [(&["_rescued"], 2), (&["_rescued", "kept"], 0)];
+    for (out_of_footer, wanted) in without {
+        let options = EncodeOptions {
+            compression: Compression::None,
+            without_statistics: out_of_footer,
+            ..EncodeOptions::default()
+        };
+        let mut out = Vec::new();
+        encode(&batch, &options, &[], &mut out).unwrap();
+        let footer = footer(&out.clone().into());
+        let columns = footer.row_group(0).columns().iter();
+        let data_ends = columns
+            .map(|column| column.byte_range())
+            .map(|(start, bytes)| start + bytes);
+        let behind = &out[data_ends.max().unwrap() as usize..];
+        let found = behind
+            .windows(6)
+            .filter(|window| window == b"secret")
+            .count();
+        // Minimum and maximum, each in the statistics of the chunk and in the index.
+        assert_eq!(found, wanted * 2);
     }
 }
 

@@ -1,58 +1,22 @@
 //! Record batches to Parquet bytes.
 
 use std::io::Write;
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression as ParquetCompression, ZstdLevel};
+use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_schema::Schema;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::EnabledStatistics;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnDescPtr;
 
-use super::choice::{Choice, choose};
+use super::options::{EncodeOptions, properties};
+use super::pages::{Chunk, ChunkStores, SharedChunk};
 
 /// The rows handed to the writer at a time: it looks at a row group's bytes between two writes only.
 const ROWS_PER_WRITE: usize = 4_096;
-
-/// How pages are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    None,
-    /// Snappy: a little faster than zstd at level 1, and larger.
-    Snappy,
-    /// LZ4, as `LZ4_RAW`.
-    Lz4,
-    /// Zstandard at a level of 1 to 22.
-    Zstd(i32),
-}
-
-/// The bytes to which minima and maxima of text are cut in statistics.
-const STATISTICS_BYTES: usize = 32;
-
-/// How files are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodeOptions {
-    /// Default: zstd at level 1.
-    pub compression: Compression,
-    /// The encoded bytes after which a row group ends. Default: 64 MiB. Raise it when files are
-    /// read whole. Cost: that much memory per encoder.
-    pub row_group_bytes: usize,
-    /// The dotted paths of the columns with bloom filters, which are looked up by equality. Default: none.
-    pub bloom_filters: Vec<String>,
-}
-
-impl Default for EncodeOptions {
-    fn default() -> Self {
-        Self {
-            compression: Compression::Zstd(1),
-            row_group_bytes: 64 << 20,
-            bloom_filters: Vec::new(),
-        }
-    }
-}
 
 /// Why a file could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +49,49 @@ pub fn encode<W: Write + Send>(
 }
 
 /// A Parquet file that is written piece by piece; the whole of it is what [`encode`] writes. Its memory is one row
-/// group and what was not taken out of `W`.
+/// group and what was not taken out of `W`. A column without any value takes none.
 pub struct FileEncoder<W: Write + Send> {
-    writer: ArrowWriter<W>,
-    /// The rows that are not written yet.
+    file: SerializedFileWriter<W>,
+    /// Makes the writers of the columns that have values.
+    writers: ArrowRowGroupWriterFactory,
+    stores: Arc<ChunkStores>,
+    /// The leaves of all columns, and whether their column has a value.
+    leaves: Vec<(ColumnDescPtr, bool)>,
+    group: Option<RowGroup>,
+    group_bytes_max: usize,
+    /// The rows that are not written yet, in the columns that have values.
     rest: RecordBatch,
     rows: u64,
+}
+
+/// A row group that is being written.
+struct RowGroup {
+    columns: Vec<(ArrowColumnWriter, SharedChunk)>,
+    rows: usize,
+}
+
+impl RowGroup {
+    fn bytes(&self) -> usize {
+        let columns = self.columns.iter();
+        let bytes = columns.map(|(writer, chunk)| {
+            let estimate = writer.get_estimated_total_bytes();
+            estimate.saturating_sub(chunk.saved_bytes())
+        });
+        bytes.sum()
+    }
+
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.rows += rows.num_rows();
+        let mut columns = self.columns.iter_mut();
+        for (field, array) in rows.schema().fields().iter().zip(rows.columns()) {
+            for leaf in compute_leaves(field, array)? {
+                let column = columns.next();
+                let missing = || ParquetError::General("a leaf has no writer".to_owned());
+                column.ok_or_else(missing)?.0.write(&leaf)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl<W: Write + Send> FileEncoder<W> {
@@ -110,14 +111,35 @@ impl<W: Write + Send> FileEncoder<W> {
                 crate::tests::fault::in_column(marker, column);
             }
         }
-        let properties = properties(rows, options, metadata)?;
-        // The Arrow schema in the footer says nothing that Parquet's own does not.
-        let writer_options = ArrowWriterOptions::new()
-            .with_properties(properties)
-            .with_skip_arrow_metadata(true);
+        let has_value = |array: &ArrayRef| array.null_count() < array.len();
+        let has_values: Vec<bool> = rows.columns().iter().map(has_value).collect();
+        let with_values: Vec<usize> = (0..has_values.len()).filter(|n| has_values[*n]).collect();
+        let rest = rows.project(&with_values)?;
+        let properties = Arc::new(properties(&rest, options, metadata)?);
+        let convert = |schema: &Schema| ArrowSchemaConverter::new().convert(schema);
+        let stores = Arc::new(ChunkStores::try_new(options.compression.zstd_level()?)?);
+        // A file of the columns with values alone, for their writers.
+        let narrow = SerializedFileWriter::new(
+            std::io::sink(),
+            convert(&rest.schema())?.root_schema_ptr(),
+            Arc::clone(&properties),
+        )?;
+        let factory = Arc::clone(&stores);
+        let writers = ArrowRowGroupWriterFactory::new(&narrow, rest.schema())
+            .with_page_store_factory(factory);
+        let schema = convert(&rows.schema())?;
+        let leaves = (0..).zip(schema.columns()).map(|(leaf, column)| {
+            let column_has_values = has_values[schema.get_column_root_idx(leaf)];
+            (Arc::clone(column), column_has_values)
+        });
         Ok(FileEncoder {
-            writer: ArrowWriter::try_new_with_options(out, rows.schema(), writer_options)?,
-            rest: rows.clone(),
+            leaves: leaves.collect(),
+            file: SerializedFileWriter::new(out, schema.root_schema_ptr(), properties)?,
+            writers,
+            stores,
+            group: None,
+            group_bytes_max: options.row_group_bytes.max(1),
+            rest,
             rows: 0,
         })
     }
@@ -128,16 +150,65 @@ impl<W: Write + Send> FileEncoder<W> {
     /// The output refuses bytes.
     pub fn write_some(&mut self) -> Result<bool, EncodeError> {
         let left = self.rest.num_rows();
-        let written = ROWS_PER_WRITE.min(left);
-        self.writer.write(&self.rest.slice(0, written))?;
+        if left == 0 {
+            return Ok(false);
+        }
+        let group = match &mut self.group {
+            Some(group) => group,
+            none => {
+                let writers = self.writers.create_column_writers(0)?;
+                none.insert(RowGroup {
+                    columns: writers.into_iter().zip(self.stores.take()).collect(),
+                    rows: 0,
+                })
+            }
+        };
+        let mut written = ROWS_PER_WRITE.min(left);
+        if group.rows > 0 {
+            // As many as the group has room for, going by those that it has.
+            let room = self.group_bytes_max.saturating_sub(group.bytes());
+            let fits = room.saturating_mul(group.rows) / group.bytes().max(1);
+            written = written.min(fits.max(1));
+        }
+        group.write(&self.rest.slice(0, written))?;
+        let is_full = group.bytes() >= self.group_bytes_max;
         self.rows += written as u64;
         self.rest = self.rest.slice(written, left - written);
-        Ok(written > 0)
+        if is_full {
+            self.end_group()?;
+        }
+        Ok(true)
+    }
+
+    /// Writes the row group that is open.
+    fn end_group(&mut self) -> Result<(), EncodeError> {
+        let Some(RowGroup { columns, rows }) = self.group.take() else {
+            return Ok(());
+        };
+        let properties = Arc::clone(self.file.properties());
+        let mut columns = columns.into_iter();
+        let mut group = self.file.next_row_group()?;
+        for (column, has_values) in &self.leaves {
+            let chunk = match has_values {
+                true => {
+                    let missing = || ParquetError::General("a chunk has no writer".to_owned());
+                    let (writer, pages) = columns.next().ok_or_else(missing)?;
+                    pages.finish(writer.close()?.close())?
+                }
+                false => {
+                    let statistics = properties.statistics_enabled(column.path());
+                    Chunk::of_nulls(column, rows, statistics == EnabledStatistics::Page)?
+                }
+            };
+            group.append_column(&chunk.bytes, chunk.close)?;
+        }
+        group.close()?;
+        Ok(())
     }
 
     /// What was written so far. Bytes may be taken out, but none added.
     pub fn output(&mut self) -> &mut W {
-        self.writer.inner_mut()
+        self.file.inner_mut()
     }
 
     /// Writes all rows that are left and the footer, and returns the number of all rows.
@@ -146,51 +217,10 @@ impl<W: Write + Send> FileEncoder<W> {
     /// Those of [`FileEncoder::write_some`].
     pub fn finish(&mut self) -> Result<u64, EncodeError> {
         while self.write_some()? {}
-        let footer = self.writer.finish()?;
+        self.end_group()?;
+        let footer = self.file.finish()?;
         let rows = footer.file_metadata().num_rows();
         debug_assert_eq!(u64::try_from(rows).ok(), Some(self.rows));
         Ok(self.rows)
     }
-}
-
-fn properties(
-    rows: &RecordBatch,
-    options: &EncodeOptions,
-    metadata: &[(String, String)],
-) -> Result<WriterProperties, EncodeError> {
-    let compression = match options.compression {
-        Compression::None => ParquetCompression::UNCOMPRESSED,
-        Compression::Snappy => ParquetCompression::SNAPPY,
-        Compression::Lz4 => ParquetCompression::LZ4_RAW,
-        Compression::Zstd(level @ 1..=22) => ParquetCompression::ZSTD(
-            ZstdLevel::try_new(level).map_err(|_| EncodeError::ZstdLevel(level))?,
-        ),
-        Compression::Zstd(level) => return Err(EncodeError::ZstdLevel(level)),
-    };
-    let entries = metadata
-        .iter()
-        .map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
-    let entries: Vec<KeyValue> = entries.collect();
-    let truncate = Some(STATISTICS_BYTES);
-    let mut builder = WriterProperties::builder()
-        .set_created_by(concat!("hydrant ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_key_value_metadata((!entries.is_empty()).then_some(entries))
-        .set_compression(compression)
-        .set_max_row_group_row_count(None)
-        .set_max_row_group_bytes(Some(options.row_group_bytes.max(1)))
-        .set_statistics_truncate_length(truncate)
-        .set_column_index_truncate_length(truncate);
-    for (path, choice) in choose(rows) {
-        builder = match choice {
-            Choice::Dictionary => builder.set_column_dictionary_enabled(path, true),
-            Choice::Encoding(encoding) => builder
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, encoding),
-        };
-    }
-    for column in &options.bloom_filters {
-        let path = ColumnPath::new(column.split('.').map(str::to_owned).collect());
-        builder = builder.set_column_bloom_filter_enabled(path, true);
-    }
-    Ok(builder.build())
 }

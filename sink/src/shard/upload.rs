@@ -23,6 +23,7 @@ use super::culprits::culprits;
 use crate::encode::{EncodeError, EncodeOptions, FileEncoder, encode};
 use crate::lake::requests::{Requests, UPLOADS_MAX, one_of};
 use crate::lake::{CommitFile, FileKind, Leftovers};
+use crate::table::dead_letter::DEAD_LETTER_TEXTS;
 
 /// How many bytes of a file are handed to the lake at once: more than the least size of a part in object stores.
 const PART_BYTES: usize = 8 << 20;
@@ -281,7 +282,10 @@ impl Uploader<'_> {
         plan: &Arc<PlannedFile>,
         encoding: Encoding,
     ) -> Result<Unfaulted<(Encoding, Bytes)>> {
-        let (file, options) = (Arc::clone(plan), self.options.clone());
+        let (file, mut options) = (Arc::clone(plan), self.options.clone());
+        if plan.kind == FileKind::DeadLetters {
+            options.without_statistics = DEAD_LETTER_TEXTS;
+        }
         let encoded = self.context.workers.run(move || {
             contain(|| encoding.advance(&file, &options)).ok_or_else(|| faulted(&file, &options))
         });

@@ -1,8 +1,8 @@
 //! Dead letters as rows of a file.
 //!
 //! Owns the columns of `_hydrant/<table>/dead-letters/`. Promises that a dead letter of an earlier stage has no
-//! payload, because the payload was never scanned, and that a dead letter of this sink has the payload as it was read
-//! from the stream. Refuses nothing: a record that cannot become a row of the table can always become a row here.
+//! payload, because the payload was never scanned, that a dead letter of this sink has the payload as it was read
+//! from the stream, and that no footer has a minimum or maximum of keys, details and payloads. Refuses nothing: a record that cannot become a row of the table can always become a row here.
 
 use std::sync::Arc;
 
@@ -17,6 +17,9 @@ use crate::lake::position_hash::PositionHash;
 
 /// The value of `stage` in this sink's dead letters.
 pub(crate) const STAGE: &str = "sink";
+
+/// The columns whose values do not get into a footer: nobody who reads metadata only should find parts of records.
+pub(crate) const DEAD_LETTER_TEXTS: &[&str] = &["key", "detail", "payload"];
 
 /// The memory that a dead letter takes beside its texts and its payload: 192 bytes, as much again for what it points
 /// to, and its columns when it becomes a row, which grow by doubling.
