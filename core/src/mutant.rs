@@ -53,6 +53,14 @@ pub enum Mutant {
     RanAheadKept,
     /// A sink removes uploads whose interval begins where its chain ends.
     CleanedAtTip,
+    /// A sink says that a record is finished before its files are visible.
+    MarkedEarly,
+    /// A sink does not look whether a file that vanished was taken away on purpose.
+    LayoutUnseen,
+    /// A sink does not start when a file vanished whose records the stream no longer has.
+    VanishedIsFatal,
+    /// Files are taken away before the record that says so.
+    ExpiredBeforeRecord,
     /// A sink writes dead letters in their order of arrival.
     LettersAsTheyCame,
     /// The name of a file is random instead of a function of its interval.

@@ -123,7 +123,15 @@ pub(crate) async fn run(
         }
         LakeCommand::Verify { place, quick } => {
             let (lake, names) = place.open(lakes, context).await?;
-            let report = verify::verify(&lake, &names, Depth { contents: !quick }).await?;
+            let report = verify::verify(
+                &lake,
+                &names,
+                Depth {
+                    contents: !quick,
+                    now: Some(context.clock.wall_micros()),
+                },
+            )
+            .await?;
             let verified = Verified {
                 ok: report.is_good(),
                 report: &report,
@@ -219,8 +227,15 @@ pub(crate) fn text_of(report: &TableReport) -> String {
         };
         rows.push((name, *count));
     }
+    let (expired, lost) = (report.expired, report.lost);
+    let gone = |rows: &mut Vec<_>, expired: u64, lost: u64| {
+        let gone = [("  expired since", expired), ("  lost", lost)];
+        rows.extend(gone.into_iter().filter(|(_, count)| *count > 0));
+    };
+    gone(&mut rows, expired.rows, lost.rows);
+    rows.push(("dead letters", report.units.dead_letters));
+    gone(&mut rows, expired.dead_letters, lost.dead_letters);
     rows.extend([
-        ("dead letters", report.units.dead_letters),
         ("dropped by rule", report.units.dropped),
         ("duplicates", report.units.duplicates),
         ("files", report.files),
@@ -251,8 +266,14 @@ pub(crate) fn text_of(report: &TableReport) -> String {
     list("problem", &report.problems, &report.problem_counts);
     let gaps = report.warning_counts.get(&ProblemKind::Gap).copied();
     let once = "every record that was read is a row, a dead letter or dropped by a rule, once";
+    let lost = lost.rows.saturating_add(lost.dead_letters);
     let verdict = match gaps.unwrap_or_default() {
         _ if !report.is_good() => "NOT sound".to_owned(),
+        _ if lost > 0 => format!(
+            "sound, but {} lost with files that vanished, see above; each other one that was read is a row, a dead letter \
+             or dropped by a rule, once",
+            counted(lost, "record")
+        ),
         0 => format!("sound: {once}"),
         gaps => format!(
             "sound, but records were removed from the stream before they were read, in {}: {once}",

@@ -11,30 +11,34 @@ mod clean_up;
 mod commit;
 mod error;
 mod file;
-mod finisher;
+pub(crate) mod finisher;
 mod identity;
 mod lakes;
+pub(crate) mod layout;
 mod names;
 pub(crate) mod position_hash;
 mod publisher;
 mod rebuild_record;
 pub(crate) mod requests;
+mod retention;
+pub(crate) mod slots;
 
 pub(crate) use chain::PRODUCT;
-pub use chain::{Chain, ChainTip, Genesis};
+pub use chain::{Chain, ChainTip, Genesis, TipRecord};
 pub use clean_up::Leftovers;
 pub use commit::{
     COMMIT_VERSION, Commit, CommitCounts, CommitFile, FileKind, Gap, OriginSum, RescuedCount,
     ShardInterval, TimeRange, UntimedRows, seal_body, unseal_body,
 };
-pub(crate) use commit::{checksum, digest};
+pub(crate) use commit::{checksum, digest, sealed_crc};
 pub use error::ObjectError;
 pub use file::FileLake;
-pub use finisher::{Finisher, Rebuild};
+pub use finisher::{Finisher, Rebuild, Remade};
 pub(crate) use identity::identify;
 pub use lakes::{LakeLocation, Lakes};
 pub(crate) use names::DataFileName;
 pub(crate) use names::percent_encode;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
 pub use publisher::{ChainProgress, Publisher};
-pub use rebuild_record::RebuildRecord;
+pub use rebuild_record::{GivenUp, RebuildOutcome, RebuildRecord};
+pub use retention::TableRetention;

@@ -63,7 +63,7 @@ impl TableSink {
                 rules,
                 flush,
                 registry,
-                finisher: Finisher::new(rebuild, &context.random),
+                finisher: Finisher::new(rebuild, context),
                 holders: Holders::default(),
                 overdraft: Overdraft::default(),
                 specs: Mutex::default(),

@@ -19,5 +19,6 @@ mod simulation;
 mod slow_lake;
 mod support;
 mod uploads;
+mod vanishing;
 mod verifying;
 mod verifying_at_scale;

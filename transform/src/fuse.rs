@@ -204,6 +204,10 @@ impl ShardStage for FusedShard {
     fn outlives_a_failed_push(&self) -> bool {
         self.inner.outlives_a_failed_push()
     }
+
+    async fn settle(&mut self) {
+        self.inner.settle().await;
+    }
 }
 
 #[cfg(test)]

@@ -186,6 +186,9 @@ pub trait ShardStage: Send {
     /// position. For [`Flush::Revoke`], [`Flush::Drain`] and [`Flush::End`] that is everything pushed; for the others it
     /// may be less, without waiting: a publish that has only begun answers as far as the one before it.
     async fn publish(&mut self, why: Flush) -> Result<Progress>;
+    /// Leaves the output so that the shard's next owner has nothing to finish. Called when everything pushed is published and
+    /// the claim is given back. It saves work only: what fails is logged.
+    async fn settle(&mut self) {}
     /// Whether what was pushed before a push that failed is still there to be published, and nothing of what failed: then
     /// a record that cannot be taken holds up none of those before it.
     fn outlives_a_failed_push(&self) -> bool {

@@ -1,27 +1,24 @@
 //! The chain of commit records of one shard.
 //!
-//! Owns how a chain begins and how its newest record is found: names sort newest first, so one page of a few names
-//! is enough, and no more of them are held, however long the chain. Promises that what it returns is durable, and that a foreign name is logged and
-//! never mistaken for a record. Refuses to guess where records were removed.
+//! Owns how a chain begins, what its newest record is, and the mark that says that this record is finished. Promises that
+//! what it returns is durable, and that a record belongs to this chain and slot. Refuses damaged records.
 
 use bytes::Bytes;
 use hydrant_core::lake::{Put, SharedLake};
 use hydrant_core::stream::Start;
-use hydrant_core::{Error, Position, Result, ShardId, StreamId};
+use hydrant_core::{Position, Result, ShardId, StreamId};
 use serde::{Deserialize, Serialize};
 
 use super::commit::{Commit, seal_body, unseal_body};
 use super::error::ObjectError;
 use super::names::{ChainNames, TableNames};
+use super::slots::SlotChain;
 
 /// The newest version of [`Genesis`].
 const GENESIS_VERSION: u32 = 1;
 
 /// The version of the rule that makes keys of data files.
 const KEY_FORMAT: u32 = 1;
-
-/// How many names are listed to find the newest record, so that a few foreign names do not hide it.
-const TIP_NAMES: usize = 8;
 
 /// The program, as records name it.
 pub(crate) const PRODUCT: &str = concat!("hydrant ", env!("CARGO_PKG_VERSION"));
@@ -54,14 +51,25 @@ pub enum ChainTip {
     /// The chain has begun and has no record yet.
     Genesis(Genesis),
     /// The newest record; the only one that may be unfinished.
-    Record(Box<Commit>),
+    Record(Box<TipRecord>),
+}
+
+/// The newest record of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TipRecord {
+    /// The record.
+    pub commit: Commit,
+    /// Whether all its files are known to have been visible once.
+    pub is_finished: bool,
+    /// The checksum of the record, for its mark.
+    pub(crate) crc: String,
 }
 
 impl ChainTip {
     /// The slot of the newest record; 0 without a record.
     pub fn slot(&self) -> u64 {
         match self {
-            ChainTip::Record(commit) => commit.slot,
+            ChainTip::Record(tip) => tip.commit.slot,
             _ => 0,
         }
     }
@@ -71,7 +79,7 @@ impl ChainTip {
         match self {
             ChainTip::None => None,
             ChainTip::Genesis(genesis) => Some(genesis.start),
-            ChainTip::Record(commit) => Some(commit.interval().to),
+            ChainTip::Record(tip) => Some(tip.commit.interval().to),
         }
     }
 }
@@ -83,22 +91,17 @@ pub struct Chain {
     pub(crate) names: ChainNames,
     stream: StreamId,
     pub(crate) shard: ShardId,
-}
-
-/// Logs an object among the records that is not one of them.
-fn log_foreign(key: &str) {
-    tracing::warn!(
-        key,
-        "ignoring an object that is not a commit record of this chain; move it away"
-    );
+    pub(crate) slots: SlotChain,
 }
 
 impl Chain {
     /// The chain of `shard` of `stream` in the table.
     pub fn new(lake: &SharedLake, table: &TableNames, stream: &StreamId, shard: &ShardId) -> Self {
+        let names = table.chain(stream, shard);
         Chain {
+            slots: SlotChain::new(lake, names.records(), "commit records"),
             lake: SharedLake::clone(lake),
-            names: table.chain(stream, shard),
+            names,
             stream: stream.clone(),
             shard: shard.clone(),
         }
@@ -109,50 +112,26 @@ impl Chain {
     /// # Errors
     /// Fatal when the newest record is damaged or names were tampered with.
     pub async fn tip(&self) -> Result<ChainTip> {
-        let newest = self.lake.page(&self.names.records(), "", TIP_NAMES).await?;
-        let slots: Vec<Option<u64>> = newest
-            .iter()
-            .map(|object| self.names.slot(&object.key).filter(|slot| *slot > 0))
-            .collect();
-        for (at, slot) in slots.iter().enumerate() {
-            let key = &newest[at].key;
-            let Some(slot) = *slot else {
-                log_foreign(key);
-                continue;
-            };
-            // Slots have no holes: a record without a predecessor is not the newest of this chain.
-            let before = slot - 1;
-            let follows = before == 0
-                || slots[at + 1..].contains(&Some(before))
-                || self.lake.head(&self.names.record(before)).await?.is_some();
-            let Some(body) = self.lake.get(key).await? else {
-                return Err(Error::fatal(format!(
-                    "`{key}` was removed while it was being read: commit records are never removed; restore it",
-                )));
-            };
-            match self.read(slot, &body) {
-                Ok(commit) if follows => return Ok(ChainTip::Record(Box::new(commit))),
-                Ok(_) => {
-                    return Err(Error::fatal(format!(
-                        "`{}` is missing and the record after it exists: commit records are never removed; restore it",
-                        self.names.record(before),
-                    )));
-                }
-                Err(error) if follows => return Err(error.into()),
-                Err(_) => log_foreign(key),
-            }
+        let newest = self.slots.newest(|slot, body| self.read(slot, body));
+        if let Some(newest) = newest.await? {
+            let commit = newest.object;
+            return Ok(ChainTip::Record(Box::new(TipRecord {
+                is_finished: newest.is_marked || commit.files.is_empty(),
+                commit,
+                crc: newest.crc,
+            })));
         }
-        if newest.len() < TIP_NAMES {
-            return Ok(self
-                .genesis()
-                .await?
-                .map_or(ChainTip::None, ChainTip::Genesis));
+        let genesis = self.genesis().await?;
+        Ok(genesis.map_or(ChainTip::None, ChainTip::Genesis))
+    }
+
+    /// Says in the lake that every file which the record of `slot` names was visible once: the next owner has nothing to
+    /// finish. `crc` is the checksum of the record. What fails is logged: it saves work only.
+    pub(crate) async fn mark(&self, slot: u64, crc: &str) {
+        if let Err(error) = self.slots.mark(slot, crc).await {
+            let (shard, error) = (&self.shard, error.report());
+            tracing::warn!(%shard, slot, error, "cannot mark a record as finished; the next owner finishes it again");
         }
-        Err(Error::fatal(format!(
-            "`{}` holds {TIP_NAMES} names or more that are not commit records, such as `{}`: move them away",
-            self.names.records(),
-            newest[0].key,
-        )))
     }
 
     /// Begins the chain at `start`, and as `began`, unless it has begun, and returns where it begins.

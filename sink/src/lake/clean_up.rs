@@ -173,9 +173,10 @@ impl Leftovers {
             let Some(body) = chain.lake.get(&object.key).await? else {
                 continue;
             };
-            let sealed = RebuildRecord::from_body(&object.key, &body)?.file.sealed;
-            if sealed.key == leftover.key {
-                return Ok(sealed.upload != leftover.upload);
+            let record = RebuildRecord::from_body(&object.key, &body)?;
+            if record.key == leftover.key {
+                let chosen = record.sealed().map(|sealed| &sealed.upload);
+                return Ok(chosen != Some(&leftover.upload));
             }
         }
         Ok(false)

@@ -31,6 +31,15 @@ pub fn seal_body<T: Serialize>(object: &T) -> Bytes {
     body.into()
 }
 
+/// The checksum that an object ends with, in hex; empty for what [`seal_body`] did not write.
+pub(crate) fn sealed_crc(body: &[u8]) -> String {
+    let digits = body
+        .len()
+        .checked_sub(11)
+        .and_then(|at| body.get(at..at + 8));
+    String::from_utf8_lossy(digits.unwrap_or_default()).into_owned()
+}
+
 /// Reads an object that [`seal_body`] wrote.
 ///
 /// # Errors
@@ -301,6 +310,8 @@ pub struct Commit {
     pub stamps: Option<TimeRange>,
     /// When the interval was opened, in microseconds since 1970; event times are judged against it.
     pub opened: i64,
+    /// When the record was made, in microseconds since 1970.
+    pub made: i64,
     /// The program that wrote the record.
     pub product: String,
 }
@@ -342,6 +353,18 @@ impl Commit {
     /// The files of this kind.
     pub fn files_of(&self, kind: FileKind) -> impl Iterator<Item = &CommitFile> {
         self.files.iter().filter(move |file| file.kind == kind)
+    }
+
+    /// The newest time of what the record holds, in microseconds since 1970: of its event times, and the time of the record
+    /// itself for what has none.
+    pub fn newest_time(&self) -> i64 {
+        let is_timed = self.counts.untimed_rows.values().all(|count| *count == 0)
+            && self.counts.dead_letters() == 0;
+        match self.event_times {
+            Some(times) if is_timed => times.max,
+            Some(times) => times.max.max(self.made),
+            None => self.made,
+        }
     }
 
     /// The bytes of all files.
@@ -426,6 +449,7 @@ mod tests {
             event_times: Some(TimeRange { min: 3, max: 4 }),
             stamps: Some(TimeRange { min: -1, max: 5 }),
             opened: 7,
+            made: 8,
             product: "hydrant 0".to_owned(),
         }
     }

@@ -24,6 +24,9 @@ pub(crate) const TEMPORARY: &str = "_hydrant/.temporary";
 /// The name that a table must not have, because a lake in a directory uses it.
 const RESERVED: &str = "staging";
 
+/// The ending of the marks beside records.
+const MARK: &str = ".done";
+
 /// The ending of data files.
 const PARQUET: &str = ".parquet";
 
@@ -132,9 +135,23 @@ impl TableNames {
         format!("{}dead-letters/", self.system())
     }
 
+    /// The prefix of the chain of the table's declared settings.
+    pub(crate) fn settings(&self) -> String {
+        format!("{}settings/", self.system())
+    }
+
     /// The slot of the record with this key, below the prefix `records` of its chain; `None` for other keys.
     pub fn slot_of(records: &str, key: &str) -> Option<u64> {
-        let digits = key.strip_prefix(records)?.strip_suffix(".json")?;
+        Self::slot_named(records, key, ".json")
+    }
+
+    /// The slot of the record whose mark has this key; `None` for other keys.
+    pub(crate) fn marked_slot_of(records: &str, key: &str) -> Option<u64> {
+        Self::slot_named(records, key, MARK)
+    }
+
+    fn slot_named(records: &str, key: &str, ending: &str) -> Option<u64> {
+        let digits = key.strip_prefix(records)?.strip_suffix(ending)?;
         if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
@@ -146,6 +163,11 @@ impl TableNames {
     /// newest.
     pub fn record_name(slot: u64) -> String {
         format!("{:020}.json", NINES - u128::from(slot))
+    }
+
+    /// The last part of the key of the mark beside the record of `slot`. It sorts just before the record.
+    pub(crate) fn mark_name(slot: u64) -> String {
+        format!("{:020}{MARK}", NINES - u128::from(slot))
     }
 
     /// The names of the chain of one shard.
@@ -350,6 +372,11 @@ mod tests {
             let chain = chain();
             prop_assert_eq!(b.cmp(&a), chain.record(a).cmp(&chain.record(b)));
             prop_assert_eq!(chain.slot(&chain.record(a)), Some(a));
+            let mark = format!("{}{}", chain.records(), TableNames::mark_name(a));
+            prop_assert_eq!(TableNames::marked_slot_of(&chain.records(), &mark), Some(a));
+            prop_assert_eq!(chain.slot(&mark), None);
+            prop_assert!(mark < chain.record(a));
+            prop_assert_eq!(a < b, chain.record(b) < mark);
         }
 
         #[test]

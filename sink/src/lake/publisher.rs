@@ -12,7 +12,7 @@ use hydrant_core::stream::Start;
 use hydrant_core::{Error, Position, Result};
 
 use super::chain::{Chain, ChainTip};
-use super::commit::Commit;
+use super::commit::{Commit, sealed_crc};
 use super::finisher::Finisher;
 
 /// How far a chain has come. All of its files are visible.
@@ -42,6 +42,8 @@ pub struct Publisher {
     lost: Option<Position>,
     /// Whether uploads of dead owners are still to be cleaned up after the first record.
     cleans: bool,
+    /// The checksum of the newest record, which is finished and has no mark that says so.
+    unmarked: Option<String>,
 }
 
 impl Publisher {
@@ -52,9 +54,12 @@ impl Publisher {
     pub async fn resume(chain: &Chain, finisher: &Finisher) -> Result<Option<ChainProgress>> {
         let tip = chain.tip().await?;
         let (marks, began) = match &tip {
-            ChainTip::Record(commit) => {
-                finisher.finish(chain, commit).await?;
-                (commit.marks.clone(), None)
+            ChainTip::Record(tip) => {
+                if !tip.is_finished {
+                    finisher.finish(chain, &tip.commit).await?;
+                    chain.mark(tip.commit.slot, &tip.crc).await;
+                }
+                (tip.commit.marks.clone(), None)
             }
             ChainTip::Genesis(genesis) => (Vec::new(), genesis.began),
             ChainTip::None => (Vec::new(), None),
@@ -116,6 +121,7 @@ impl Publisher {
             marks: progress.marks,
             lost: None,
             cleans: false,
+            unmarked: None,
         })
     }
 
@@ -171,6 +177,7 @@ impl Publisher {
         self.check_owner()?;
         commit.counts.check(&key)?;
         let body = commit.to_body();
+        let crc = sealed_crc(&body);
         let put = retry_forever("put a commit record", &self.finisher.random, || {
             self.chain.lake.put_new(&key, body.clone())
         });
@@ -189,7 +196,11 @@ impl Publisher {
                 return self.check_owner();
             }
         }
+        if mutant::is(Mutant::MarkedEarly) {
+            self.chain.mark(commit.slot, &crc).await;
+        }
         self.finisher.finish(&self.chain, commit).await?;
+        self.unmarked = (!commit.files.is_empty()).then_some(crc);
         debug_assert!(self.to < interval.to);
         self.slot = commit.slot;
         self.to = interval.to;
@@ -198,6 +209,14 @@ impl Publisher {
             self.clean().await;
         }
         Ok(())
+    }
+
+    /// The mark that is missing beside the newest record, to be put when nothing follows for a while. None is missing where
+    /// the next owner has nothing to finish.
+    pub(crate) fn take_mark(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (crc, slot) = (self.unmarked.take()?, self.slot);
+        let chain = self.chain.clone();
+        Some(async move { chain.mark(slot, &crc).await })
     }
 
     async fn discard_unnamed(&self, ours: &Commit, winner: &Commit) -> Result<()> {

@@ -257,6 +257,7 @@ pub(crate) fn record(
         event_times: None,
         stamps: None,
         opened,
+        made: shared.context.clock.wall_micros(),
         product: PRODUCT.to_owned(),
     }
 }

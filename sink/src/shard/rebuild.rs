@@ -2,8 +2,9 @@
 //!
 //! Owns how a committed interval is read and decoded a second time: from its own start to its own end, by its recorded
 //! spec and its recorded time, through the transform that it went through. Promises the same rows or none: the caller
-//! compares count and position digest. Refuses to invent what the stream no longer holds, and to rebuild a file without
-//! the transform or under another policy than before: what a policy redacts must not come back.
+//! compares count and position digest. What the stream no longer has is said, and what is left of the files is made.
+//! Refuses to rebuild a file without the transform or under another policy than before: what a policy redacts must not
+//! come back.
 
 use std::sync::Arc;
 
@@ -21,8 +22,9 @@ use tokio::sync::Mutex;
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer, untraced};
 use super::upload::{PlannedFile, Uploader, Uploads};
+use crate::lake::finisher::OR_GIVE_UP;
 use crate::lake::requests::Requests;
-use crate::lake::{Chain, ChainTip, Commit, CommitFile, Leftovers, Rebuild, TableNames};
+use crate::lake::{Chain, ChainTip, Commit, Gap, Leftovers, Rebuild, Remade, TableNames};
 use crate::schema::registry;
 use crate::table::spec::Spec;
 
@@ -132,8 +134,8 @@ impl SourceRebuild {
             let chain = Chain::new(&self.lake, &self.names, &stream_shard.stream, parent);
             if let ChainTip::Record(last) = chain.tip().await? {
                 let progress = Progress {
-                    to: last.interval().to,
-                    marks: last.marks,
+                    to: last.commit.interval().to,
+                    marks: last.commit.marks,
                     ..Progress::default()
                 };
                 parents.push((parent.clone(), progress));
@@ -144,7 +146,8 @@ impl SourceRebuild {
 
     fn gone(&self, shard: &ShardId, until: Position) -> Error {
         Error::fatal(format!(
-            "cannot decode the interval up to {until} of shard `{}` again: `{}` no longer holds the same records",
+            "cannot decode the interval up to {until} of shard `{}` again: `{}` no longer holds the same records; \
+             {OR_GIVE_UP}",
             shard,
             self.stream.url(),
         ))
@@ -193,7 +196,7 @@ impl Rebuild for SourceRebuild {
         from: Progress,
         files: &[(usize, String)],
         leftovers: &Arc<Leftovers>,
-    ) -> Result<Vec<CommitFile>> {
+    ) -> Result<Remade> {
         let _one = self.one_at_a_time.lock().await;
         let interval_of = commit.interval();
         let key = files.first().map_or("", |(_, key)| key);
@@ -247,6 +250,8 @@ impl Rebuild for SourceRebuild {
             })
         });
         let conformed = conforming.await?.unwrap_or(Err(broken))?;
+        let gaps = new_gaps(&conformed.facts.gaps, &commit.gaps);
+        let lacks_rows = !gaps.is_empty();
         let options = crate::encode::EncodeOptions::default();
         let uploads = Uploads::new(&self.lake, leftovers);
         let uploader = Uploader {
@@ -258,24 +263,60 @@ impl Rebuild for SourceRebuild {
         let gone = || self.gone(&interval_of.shard, interval.to);
         let choose = |plans: Vec<PlannedFile>| {
             let mut plans: Vec<Option<PlannedFile>> = plans.into_iter().map(Some).collect();
-            let chosen = files.iter().map(|(index, key)| {
-                let plan = plans.get_mut(*index).and_then(Option::take);
-                let mut plan = plan.ok_or_else(gone)?;
-                let wanted = &commit.files[*index].sealed.key;
-                if plan.key != *wanted {
+            let mut chosen = Vec::new();
+            for (index, key) in files {
+                let wanted = &commit.files[*index];
+                // Without all records, partitions before this one may have no file, which the numbers of files follow.
+                let found = match lacks_rows {
+                    false => plans.get_mut(*index),
+                    true => plans.iter_mut().find(|plan| {
+                        let place =
+                            |plan: &PlannedFile| (plan.kind, directory(&plan.key).to_owned());
+                        let wanted = (wanted.kind, directory(&wanted.sealed.key).to_owned());
+                        plan.as_ref().is_some_and(|plan| place(plan) == wanted)
+                    }),
+                };
+                let Some(mut plan) = found.and_then(Option::take) else {
+                    if lacks_rows {
+                        continue;
+                    }
+                    return Err(gone());
+                };
+                if !lacks_rows && plan.key != wanted.sealed.key {
                     return Err(Error::fatal(format!(
-                        "cannot rebuild `{wanted}`: it became `{}`; the stream no longer holds the same records",
-                        plan.key,
+                        "cannot rebuild `{}`: it became `{}`; the stream no longer holds the same records; {OR_GIVE_UP}",
+                        wanted.sealed.key, plan.key,
                     )));
                 }
                 key.clone_into(&mut plan.key);
-                Ok(plan)
-            });
-            chosen.collect()
+                chosen.push(plan);
+            }
+            Ok(chosen)
         };
         let uploading = conformed.upload(uploader, &names, metadata, choose);
         let (_, rebuilt) = uploading.await?;
         uploads.forget(&rebuilt);
-        Ok(rebuilt)
+        let file = |(_, key): &(usize, String)| {
+            let mut rebuilt = rebuilt.iter();
+            rebuilt.find(|file| file.sealed.key == *key).cloned()
+        };
+        Ok(Remade {
+            files: files.iter().map(file).collect(),
+            gaps,
+        })
     }
+}
+
+/// The gaps that were not there when the record was made.
+fn new_gaps(found: &[Gap], recorded: &[Gap]) -> Vec<Gap> {
+    let is_new = |gap: &&Gap| {
+        let mut recorded = recorded.iter();
+        !recorded.any(|known| known.from <= gap.from && gap.to <= known.to)
+    };
+    found.iter().filter(is_new).cloned().collect()
+}
+
+/// The directory of a key.
+fn directory(key: &str) -> &str {
+    key.rsplit_once('/').map_or("", |(dir, _)| dir)
 }

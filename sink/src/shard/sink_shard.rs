@@ -14,6 +14,7 @@ use hydrant_core::lease::Progress;
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
 use hydrant_core::{Error, Interval, Permit, Position, Result};
+use tokio::task::JoinSet;
 
 use super::buffer::{Buffer, EndMarks, StreamShard, TakeOutcome};
 use super::context::SinkContext;
@@ -65,6 +66,10 @@ pub(crate) struct SinkShard {
     since: Option<Instant>,
     ended: bool,
     holder: Holder,
+    /// When the newest record of this owner became visible.
+    rests_since: Option<Instant>,
+    /// The mark of a record that nothing followed, on its way.
+    marking: JoinSet<()>,
 }
 
 impl SinkShard {
@@ -91,6 +96,8 @@ impl SinkShard {
             place: EndMarks::default(),
             since: None,
             ended: false,
+            rests_since: None,
+            marking: JoinSet::new(),
         }
     }
 
@@ -283,7 +290,22 @@ impl SinkShard {
         self.publisher = publisher;
         result?;
         self.published = self.sealed;
+        self.rests_since = Some(clock::now());
         Ok(true)
+    }
+
+    /// Marks the newest record as finished once nothing has followed it for two flush intervals: a busy chain needs no
+    /// marks. Cancel-safe.
+    async fn rest(&mut self) {
+        let deadline = self
+            .rests_since
+            .map(|since| since + 2 * self.shared.flush.interval);
+        clock::sleep_until(deadline).await;
+        let is_empty = self.buffer.as_ref().is_none_or(|buffer| buffer.is_empty());
+        let publisher = self.publisher.as_mut().filter(|_| is_empty);
+        if let Some(marking) = publisher.and_then(Publisher::take_mark) {
+            self.marking.spawn(marking);
+        }
     }
 
     /// Records in the lake that the shard has ended. Its children start after that.
@@ -410,8 +432,19 @@ impl ShardStage for SinkShard {
     async fn changed(&mut self) {
         match &mut self.publishing {
             Some(publishing) => publishing.ended().await,
-            None => std::future::pending().await,
+            None => {
+                self.rest().await;
+                std::future::pending().await
+            }
         }
+    }
+
+    async fn settle(&mut self) {
+        // While an interval is published, the publisher is in there.
+        if let Some(marking) = self.publisher.as_mut().and_then(Publisher::take_mark) {
+            marking.await;
+        }
+        while self.marking.join_next().await.is_some() {}
     }
 
     async fn publish(&mut self, why: Flush) -> Result<Progress> {

@@ -24,6 +24,7 @@ hydrant_sink_rescued_total Values that no column took, by path and reason.
 hydrant_sink_flushes_total Intervals published, by reason.
 hydrant_sink_publish_seconds Seconds that a publish takes.
 hydrant_sink_latency_seconds Seconds from the producer's stamp to the visible row.
+hydrant_sink_lost_rows_total Rows of files that vanished and cannot be made again, by reason.
 hydrant_sink_schema_changes_total New schemas stored.
 ";
 

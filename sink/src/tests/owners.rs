@@ -373,7 +373,7 @@ async fn nothing_follows_the_end_of_a_shard() {
     );
     let tip = chain.record(1).await.unwrap().unwrap();
     assert!(tip.end && tip.files.is_empty());
-    let finisher = Finisher::new(None, &process.context.random);
+    let finisher = Finisher::new(None, &process.context);
     let mut publisher =
         Publisher::open(chain, finisher, Position::Begin, None, Position::End, None)
             .await

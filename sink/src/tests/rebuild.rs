@@ -369,10 +369,10 @@ async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records(
         }
         shard.changed().await;
         cuts += 1;
-        let ChainTip::Record(commit) = chain.tip().await.unwrap() else {
+        let ChainTip::Record(tip) = chain.tip().await.unwrap() else {
             panic!("a record");
         };
-        for file in &commit.files {
+        for file in &tip.commit.files {
             dead_letters += u64::from(file.kind == FileKind::DeadLetters) * file.rows;
             dead.lake.delete(&file.sealed.key).await.unwrap();
         }
@@ -454,7 +454,10 @@ async fn drops_of_a_cut_batch_count_once_in_every_owner() {
         let (mut shard, after) = process.claim("000000").await.unwrap();
         let next = after.next_offset().unwrap();
         if next == 20 {
-            let quick = Depth { contents: false };
+            let quick = Depth {
+                contents: false,
+                now: None,
+            };
             let report = verify(&process.lake, &names(), quick).await.unwrap();
             assert!(report.is_good(), "{report:?}");
             assert_eq!(

@@ -153,7 +153,7 @@ impl LakeLayer for SlowLake {
     async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
         clock::sleep(self.delay).await;
         let put = self.inner.put_new(key, body.clone()).await?;
-        if key.starts_with(SYSTEM) && key.contains("/r/") {
+        if key.starts_with(SYSTEM) && key.contains("/r/") && key.ends_with(".json") {
             let slot = Commit::from_body(key, &body).unwrap().slot;
             self.events.add(LakeEvent::Recorded(slot));
         }

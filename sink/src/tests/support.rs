@@ -98,6 +98,8 @@ pub(crate) struct ProcessSetup {
     pub(crate) workers: Workers,
     pub(crate) rules: TableRules,
     pub(crate) flush: FlushRules,
+    /// What its clock shows when it starts.
+    pub(crate) now: i64,
 }
 
 impl ProcessSetup {
@@ -113,6 +115,7 @@ impl ProcessSetup {
             workers: Workers::Inline,
             rules: TableRules::default(),
             flush: FlushRules::default(),
+            now: NOW,
         }
     }
 
@@ -127,6 +130,7 @@ impl ProcessSetup {
     ) -> Result<SinkProcess> {
         let context = Context {
             workers: self.workers,
+            clock: Arc::new(ManualClock::new(self.now)),
             ..context_on(self.disk.shared(), self.seed, self.budget)
         };
         let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await?);

@@ -72,6 +72,7 @@ impl EndlessLake {
             event_times: None,
             stamps: None,
             opened: 0,
+            made: 0,
             product: String::new(),
         }
     }
@@ -177,7 +178,10 @@ async fn records_and_files_are_read_some_at_a_time_and_never_listed_whole() {
         most_at_once: AtomicUsize::new(0),
     });
     let lake: SharedLake = Arc::clone(&endless) as SharedLake;
-    let quick = Depth { contents: false };
+    let quick = Depth {
+        contents: false,
+        now: None,
+    };
     let report = verify(&lake, &names(), quick).await.unwrap();
     assert_eq!((report.units.rows, report.files), (10 * RECORDS, RECORDS));
     // Only the spec that the records name is missing.

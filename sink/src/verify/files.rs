@@ -11,7 +11,10 @@ use crate::lake::{ChainNames, CommitFile, checksum};
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
     pub(super) file: CommitFile,
-    /// Where the newest record of a chain names the file: only that record may be unfinished.
+    /// The newest time of what its record holds.
+    pub(super) newest: i64,
+    /// Where the newest record of a chain names the file and nothing says that this record is finished: only such a record
+    /// may be unfinished.
     pub(super) tip: Option<TipFile>,
 }
 
@@ -21,6 +24,8 @@ pub(super) struct TipFile {
     pub(super) chain: ChainNames,
     pub(super) slot: u64,
     pub(super) index: usize,
+    /// When the record was made.
+    pub(super) made: i64,
 }
 
 /// The result of checking a file.

@@ -6,7 +6,7 @@ use std::fmt;
 use hydrant_core::Position;
 use serde::Serialize;
 
-use crate::lake::{OriginSum, UntimedRows};
+use crate::lake::{FileKind, OriginSum, UntimedRows};
 
 /// The most problems of a kind that are listed; the others are only counted.
 pub const LISTED_MAX: usize = 100;
@@ -28,8 +28,12 @@ pub enum ProblemKind {
     Discontinuous,
     /// Sums do not add up.
     Unbalanced,
-    /// A file of the newest record is not visible yet.
+    /// A file of the newest record is not visible yet, or not removed yet.
     Unfinished,
+    /// A file that was removed is there.
+    Returned,
+    /// Rows are gone for good, because their file vanished and the stream no longer had their records.
+    Lost,
     /// An upload that no record names.
     Leftover,
     /// Records were lost before they could be read.
@@ -84,6 +88,27 @@ impl UnitCounts {
     }
 }
 
+/// Rows and dead letters that were published and are no longer in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GoneUnits {
+    /// Files.
+    pub files: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+impl GoneUnits {
+    pub(super) fn add(&mut self, kind: FileKind, rows: u64) {
+        let sum = match kind {
+            FileKind::Rows => &mut self.rows,
+            FileKind::DeadLetters => &mut self.dead_letters,
+        };
+        *sum = sum.saturating_add(rows);
+    }
+}
+
 /// The counts of one chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ChainReport {
@@ -114,6 +139,11 @@ pub struct TableReport {
     /// The units of all chains.
     #[serde(flatten)]
     pub units: UnitCounts,
+    /// What was removed on purpose: expired, past a declared retention, or given up by an operator. The units of all chains
+    /// count it.
+    pub expired: GoneUnits,
+    /// What vanished and could not be made again. The units of all chains count it.
+    pub lost: GoneUnits,
     /// Rows in the default partition because they have no believable event time, by reason.
     pub untimed_rows: UntimedRows,
     /// Files that are visible, dead letters included.

@@ -8,13 +8,17 @@ mod chains;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hydrant_core::Result;
-use hydrant_core::hash;
 use hydrant_core::lake::{Object, Sealed, SharedLake};
 
 use super::browse;
 use super::files::{Expected, FileState, check};
+use super::removed::RemovedFiles;
 use super::report::{ProblemKind, TableReport};
-use crate::lake::{Commit, DataFileName, FileKind, OriginSum, RebuildRecord, TableNames};
+use crate::lake::layout::key_digest;
+use crate::lake::{
+    Commit, DataFileName, FileKind, GivenUp, OriginSum, RebuildOutcome, RebuildRecord, TableNames,
+    TableRetention,
+};
 use crate::schema::registry;
 
 /// How thoroughly a table is checked.
@@ -22,13 +26,25 @@ use crate::schema::registry;
 pub struct Depth {
     /// Whether every file is read. Otherwise only names and sizes are compared. Default: yes.
     pub contents: bool,
+    /// The time now, in microseconds since 1970, by which retentions and unfinished records are judged. Default: unknown;
+    /// then nothing is past a retention, and no unfinished record is old.
+    pub now: Option<i64>,
 }
 
 impl Default for Depth {
     fn default() -> Self {
-        Depth { contents: true }
+        Depth {
+            contents: true,
+            now: None,
+        }
     }
 }
+
+/// How long the newest record may be unfinished: an idle sink finishes it at once, and a dead one should be started.
+const UNFINISHED_MAX: i64 = 3_600_000_000;
+
+/// How many files that were not found are held until they are looked for again.
+const ABSENT_MAX: usize = 10_000;
 
 /// Checks a table. The report holds everything that is wrong.
 ///
@@ -42,6 +58,9 @@ pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Resu
         report: TableReport::new(names.table()),
         unnamed: HashSet::new(),
         absent: Vec::new(),
+        awaited: BTreeSet::new(),
+        removed: RemovedFiles::default(),
+        retention: TableRetention::default(),
         specs: BTreeSet::new(),
         row_files: BTreeMap::new(),
         origins: BTreeMap::new(),
@@ -49,8 +68,11 @@ pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Resu
     // Every file that is listed now has a record already: a file becomes visible after the record that names it.
     verification.list().await?;
     verification.check_schemas().await?;
+    verification.read_retention().await?;
+    verification.read_removed().await?;
     verification.check_chains().await?;
     verification.check_absent().await?;
+    verification.check_uploads().await?;
     verification.report_unnamed().await?;
     let report = verification.finish();
     if report.chains.is_empty() && report.is_good() {
@@ -67,8 +89,12 @@ struct Verification {
     report: TableReport,
     /// The digests of the listed keys that no record has named so far.
     unnamed: HashSet<u64>,
-    /// The files of newest records that were not found.
+    /// The files that were not found, and that no known layout record names.
     absent: Vec<Expected>,
+    /// The uploads of unfinished records.
+    awaited: BTreeSet<String>,
+    removed: RemovedFiles,
+    retention: TableRetention,
     /// The digests of the specs that were checked.
     specs: BTreeSet<String>,
     /// How many files of rows have each schema, by its number.
@@ -77,17 +103,12 @@ struct Verification {
     origins: BTreeMap<(String, String), OriginSum>,
 }
 
-/// A digest of a key, in eight bytes.
-fn digest(key: &str) -> u64 {
-    (hash::identity(&[key.as_bytes()]) >> 64) as u64
-}
-
 impl Verification {
     async fn list(&mut self) -> Result<()> {
         for prefix in [self.names.data(), self.names.dead_letters()] {
             let unnamed = &mut self.unnamed;
             let mut seen = |object: Object| {
-                unnamed.insert(digest(&object.key));
+                unnamed.insert(key_digest(&object.key));
             };
             self.lake.visit(&prefix, &mut seen).await?;
         }
@@ -181,15 +202,32 @@ impl Verification {
         Ok(())
     }
 
+    async fn read_retention(&mut self) -> Result<()> {
+        match TableRetention::read(&self.lake, &self.names).await {
+            Ok(retention) => self.retention = retention,
+            Err(error) => {
+                let place = self.names.settings();
+                self.report
+                    .problem(ProblemKind::Damaged, place, error.report());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the layout records that were added since; returns whether there were any.
+    async fn read_removed(&mut self) -> Result<bool> {
+        let (lake, names) = (&self.lake, &self.names);
+        self.removed.read_on(lake, names, &mut self.report).await
+    }
+
     /// Adds the result of checking a file.
     fn add_file(&mut self, expected: Expected, state: FileState) {
         let Sealed { key, size, .. } = &expected.file.sealed;
         if !matches!(state, FileState::Absent) {
-            self.unnamed.remove(&digest(key));
-        }
-        if matches!(state, FileState::Good | FileState::Wrong(..)) {
+            self.unnamed.remove(&key_digest(key));
             self.report.files += 1;
             self.report.bytes += size;
+            self.check_removed(key);
         }
         match state {
             FileState::Good => {}
@@ -198,55 +236,138 @@ impl Verification {
                 let detail = format!("it has {found} bytes instead of {size}");
                 self.report.problem(ProblemKind::Damaged, key, detail);
             }
-            FileState::Absent if expected.tip.is_some() => self.absent.push(expected),
-            FileState::Absent => {
-                let detail = "a commit record names it";
-                self.report.problem(ProblemKind::Missing, key, detail);
-            }
+            FileState::Absent if self.removed.has(key) => self.add_expired(&expected),
+            FileState::Absent => self.absent.push(expected),
         }
     }
 
-    /// Distinguishes files of newest records that are not visible yet from files that are missing, and reports uploads
-    /// that are left over.
+    fn add_expired(&mut self, expected: &Expected) {
+        let (kind, rows) = (expected.file.kind, expected.file.rows);
+        self.report.expired.files += 1;
+        self.report.expired.add(kind, rows);
+    }
+
+    /// Reports a file that is there although a layout record took it away.
+    fn check_removed(&mut self, key: &str) {
+        if !self.removed.has(key) {
+        } else if self.removed.is_pending(key) {
+            let detail = "the newest layout record takes it away and it is still there: `hydrant lake expire` removes it";
+            self.report.warning(ProblemKind::Unfinished, key, detail);
+        } else {
+            let detail = "a layout record took it away, and it is there again: remove it";
+            self.report.problem(ProblemKind::Returned, key, detail);
+        }
+    }
+
+    /// Counts what a rebuild record says is gone for good. `from` and `to` are the interval of the file.
+    fn add_gone(&mut self, kind: FileKind, record: &RebuildRecord, place: &str) {
+        let (expired, rows, whole) = match &record.outcome {
+            RebuildOutcome::Replaced { lost: 0, .. } => return,
+            RebuildOutcome::Replaced { lost, .. } => (false, *lost, false),
+            RebuildOutcome::GivenUp { why, rows } => (*why != GivenUp::Source, *rows, true),
+        };
+        let gone = match expired {
+            true => &mut self.report.expired,
+            false => &mut self.report.lost,
+        };
+        gone.files += u64::from(whole);
+        gone.add(kind, rows);
+        if !expired {
+            let detail = format!(
+                "{rows} of its rows, {place}, are lost: it vanished before it was visible, and the stream no longer had \
+                 their records"
+            );
+            self.report
+                .warning(ProblemKind::Lost, record.key.as_str(), detail);
+        }
+    }
+
+    /// Tells files that are not there apart: on their way, replaced, removed on purpose, or missing. Uploads are listed
+    /// first: the file of an upload that is not listed any more is visible, or never will be. The layout is read last:
+    /// whoever removes a file names it there before.
     async fn check_absent(&mut self) -> Result<()> {
-        // Uploads are listed first: the file of an upload that is not listed any more is visible, or never will be.
-        let mut uploads = self.list_uploads().await?;
-        let mut awaited = BTreeSet::new();
         let mut absent = std::mem::take(&mut self.absent);
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let mut uploads = self.list_uploads().await?;
+        let mut gone = Vec::new();
         while let Some(expected) = absent.pop() {
             let lake = SharedLake::clone(&self.lake);
             let (expected, state) = check(lake, expected, self.depth.contents).await?;
-            let Sealed { key, upload, .. } = &expected.file.sealed;
+            let upload = &expected.file.sealed.upload;
             match state {
                 FileState::Absent if uploads.contains_key(upload) => {
-                    awaited.insert(upload.clone());
-                    self.report.warning(
-                        ProblemKind::Unfinished,
-                        key,
-                        "the newest record names it and it is not visible yet: the next sink that takes over the \
-                         shard finishes it",
-                    );
+                    self.awaited.insert(upload.clone());
+                    self.report_unfinished(&expected);
                 }
                 FileState::Absent => match self.rebuilt_since(&expected).await? {
                     Some(rebuilt) => {
                         uploads = self.list_uploads().await?;
-                        absent.push(rebuilt);
+                        absent.extend(rebuilt);
                     }
-                    None => self.report.problem(
-                        ProblemKind::Missing,
-                        key,
-                        "the newest record names it, and neither the file nor its upload exists: the next sink that takes \
-                         over the shard rebuilds it from the stream",
-                    ),
+                    None => gone.push(expected),
                 },
                 state => self.add_file(expected, state),
             }
         }
-        let dead_letters = self.names.dead_letters();
-        let data = self.names.data();
-        for (upload, key) in uploads {
+        self.read_removed().await?;
+        for expected in gone {
+            self.report_gone(&expected);
+        }
+        Ok(())
+    }
+
+    fn report_unfinished(&mut self, expected: &Expected) {
+        let key = &expected.file.sealed.key;
+        let Some(tip) = &expected.tip else {
+            let detail = "a commit record that has a successor names it, and it is still an upload: restore it";
+            self.report.problem(ProblemKind::Missing, key, detail);
+            return;
+        };
+        let (kind, what) = (
+            ProblemKind::Unfinished,
+            "the newest record names it and it is not visible yet",
+        );
+        let age = self.depth.now.map_or(0, |now| now.saturating_sub(tip.made));
+        if age > UNFINISHED_MAX {
+            let hours = age / UNFINISHED_MAX;
+            let detail = format!("{what}, for {hours} h: start the sink, which finishes it");
+            self.report.problem(kind, key, detail);
+        } else {
+            let detail = format!("{what}: the next sink that takes over the shard finishes it");
+            self.report.warning(kind, key, detail);
+        }
+    }
+
+    /// Counts or reports a file that is not there and will not come.
+    fn report_gone(&mut self, expected: &Expected) {
+        let key = &expected.file.sealed.key;
+        let now = self.depth.now.unwrap_or(i64::MIN);
+        if self.removed.has(key) || self.retention.is_past(expected.newest, now) {
+            self.add_expired(expected);
+            return;
+        }
+        let detail = match expected.tip {
+            Some(_) => {
+                "the newest record names it, and neither the file nor its upload exists: the next sink that takes over \
+                 the shard rebuilds it from the stream; if it was removed on purpose, run `hydrant lake expire \
+                 --missing` before"
+            }
+            None => {
+                "a commit record names it: restore it; if it was removed on purpose, say so with `hydrant lake expire \
+                 --missing`"
+            }
+        };
+        self.report.problem(ProblemKind::Missing, key, detail);
+    }
+
+    /// Reports uploads that are left over.
+    async fn check_uploads(&mut self) -> Result<()> {
+        let (data, dead_letters) = (self.names.data(), self.names.dead_letters());
+        for (upload, key) in self.list_uploads().await? {
             let ours = key.starts_with(&data) || key.starts_with(&dead_letters);
-            if ours && !awaited.contains(&upload) {
+            if ours && !self.awaited.contains(&upload) {
                 self.report.warning(
                     ProblemKind::Leftover,
                     upload,
@@ -261,8 +382,9 @@ impl Verification {
         Ok(self.lake.list_uploads().await?.into_iter().collect())
     }
 
-    /// The file that replaces a file of a newest record, if it was rebuilt since its chain was read.
-    async fn rebuilt_since(&self, absent: &Expected) -> Result<Option<Expected>> {
+    /// What a record that was put since its chain was read made of a file of a newest record: the file that replaces it, or
+    /// none when it was given up. `None` without such a record.
+    async fn rebuilt_since(&mut self, absent: &Expected) -> Result<Option<Option<Expected>>> {
         let name = DataFileName::of(&absent.file.sealed.key);
         let (Some(tip), Some((_, name))) = (&absent.tip, name) else {
             return Ok(None);
@@ -272,9 +394,13 @@ impl Verification {
             return Ok(None);
         };
         let record = RebuildRecord::from_body(&key, &body)?;
-        Ok(Some(Expected {
-            file: record.file,
-            tip: absent.tip.clone(),
+        self.add_gone(absent.file.kind, &record, "of the newest record");
+        Ok(Some(match record.outcome {
+            RebuildOutcome::GivenUp { .. } => None,
+            RebuildOutcome::Replaced { file, .. } => Some(Expected {
+                file,
+                ..absent.clone()
+            }),
         }))
     }
 
@@ -286,7 +412,7 @@ impl Verification {
         for prefix in [self.names.data(), self.names.dead_letters()] {
             let (unnamed, report) = (&mut self.unnamed, &mut self.report);
             let mut seen = |object: Object| {
-                if unnamed.remove(&digest(&object.key)) {
+                if unnamed.remove(&key_digest(&object.key)) {
                     let detail = "no commit record names it";
                     report.problem(ProblemKind::Foreign, object.key, detail);
                 }

@@ -170,6 +170,9 @@ impl ShardTask {
         attempt: &mut Attempt,
         outcome: TaskOutcome,
     ) -> TaskOutcome {
+        if !attempt.unpublished {
+            attempt.stage.settle().await;
+        }
         let clean = !attempt.unpublished && self.unconfirmed.is_within(attempt.published.to);
         if clean && attempt.published.pin.take().is_some() {
             attempt.ledger.owe(attempt.published.clone(), clock::now());

@@ -121,7 +121,11 @@ fn newest_commit(place: &TestDir) -> std::path::PathBuf {
             let path = entry.expect("the directory reads").path();
             if path.is_dir() {
                 todo.push(path);
-            } else if path.parent().is_some_and(|dir| dir.ends_with("r")) {
+            } else if path.parent().is_some_and(|dir| dir.ends_with("r"))
+                && path
+                    .extension()
+                    .is_some_and(|extension| extension == "json")
+            {
                 records.push(path);
             }
         }

@@ -427,6 +427,9 @@ impl ShardStage for VariantShard {
     fn outlives_a_failed_push(&self) -> bool {
         self.inner.outlives_a_failed_push()
     }
+    async fn settle(&mut self) {
+        self.inner.settle().await;
+    }
     async fn changed(&mut self) {
         self.inner.changed().await;
     }

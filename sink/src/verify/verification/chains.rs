@@ -7,8 +7,13 @@ use futures::stream::{self, FuturesOrdered, StreamExt as _};
 use hydrant_core::lake::{Object, SharedLake};
 use hydrant_core::{Position, Result};
 
-use super::Verification;
-use crate::lake::{ChainNames, Commit, Genesis, RebuildRecord, TableNames, unseal_body};
+use super::{ABSENT_MAX, Verification};
+use crate::lake::layout::key_digest;
+use crate::lake::slots::DoneMark;
+use crate::lake::{
+    ChainNames, Commit, CommitFile, Genesis, RebuildOutcome, RebuildRecord, TableNames,
+    generation_key, sealed_crc, unseal_body,
+};
 use crate::verify::files::{Expected, TipFile, check};
 use crate::verify::report::{ChainReport, ProblemKind, TableReport, UnitCounts};
 use crate::verify::slots::Slots;
@@ -45,7 +50,7 @@ impl Verification {
             shard: shard.to_owned(),
         };
         let records = format!("{}r/", place.dir);
-        let slots = self.list_slots(&records).await?;
+        let (slots, marked) = self.list_slots(&records).await?;
         let genesis = self.read_genesis(&place, &slots).await?;
         if genesis.is_none() && slots.is_empty() {
             return Ok(());
@@ -79,14 +84,24 @@ impl Verification {
                 };
                 self.note(&commit).await?;
                 // A record behind a hole may be a stray object: the record before the hole may be the newest.
-                let tip = (slot == last)
+                let tip = (slot == last && marked != Some(slot))
                     .then(|| self.names.chain(&commit.stream, &commit.interval().shard));
+                let (newest, made) = (commit.newest_time(), commit.made);
                 for (index, file) in commit.files.iter().enumerate() {
-                    let newest = rebuilt.get(&(slot, index));
-                    let file = newest.map_or(file, |record| &record.file).clone();
-                    let chain = tip.clone();
-                    let tip = chain.map(|chain| TipFile { chain, slot, index });
-                    let expected = Expected { file, tip };
+                    let mut file = file.clone();
+                    if let Some(record) = rebuilt.get(&(slot, index)) {
+                        match self.rebuilt_file(&commit, &file, record).await? {
+                            Some(rebuilt) => file = rebuilt,
+                            None => continue,
+                        }
+                    }
+                    let tip = tip.clone().map(|chain| TipFile {
+                        chain,
+                        slot,
+                        index,
+                        made,
+                    });
+                    let expected = Expected { file, newest, tip };
                     let lake = SharedLake::clone(&self.lake);
                     checks.push_back(check(lake, expected, self.depth.contents));
                     if checks.len() >= FILES_AT_ONCE
@@ -96,7 +111,13 @@ impl Verification {
                         self.add_file(expected, state);
                     }
                 }
+                if self.absent.len() >= ABSENT_MAX {
+                    self.check_absent().await?;
+                }
             }
+        }
+        if let Some(slot) = marked {
+            self.check_mark(&records, slot, &slots).await?;
         }
         while let Some(checked) = checks.next().await {
             let (expected, state) = checked?;
@@ -132,18 +153,68 @@ impl Verification {
         Ok(None)
     }
 
-    async fn list_slots(&mut self, records: &str) -> Result<Slots> {
-        let (mut slots, report) = (Slots::default(), &mut self.report);
+    /// The slots that have a record, and the newest one that has a mark.
+    async fn list_slots(&mut self, records: &str) -> Result<(Slots, Option<u64>)> {
+        let (mut slots, mut marked, report) = (Slots::default(), None, &mut self.report);
         let mut seen = |object: Object| match TableNames::slot_of(records, &object.key) {
             Some(slot) if slot > 0 => slots.insert(slot),
-            _ => report.problem(
-                ProblemKind::Foreign,
-                object.key,
-                "it is not a commit record",
-            ),
+            _ => match TableNames::marked_slot_of(records, &object.key) {
+                Some(slot) if slot > 0 => marked = marked.max(Some(slot)),
+                _ => {
+                    let detail = "it is not a commit record";
+                    report.problem(ProblemKind::Foreign, object.key, detail);
+                }
+            },
         };
         self.lake.visit(records, &mut seen).await?;
-        Ok(slots)
+        Ok((slots, marked))
+    }
+
+    /// Checks that the newest mark belongs to its record. A mark may be put while the table is verified, and so may its
+    /// record.
+    async fn check_mark(&mut self, records: &str, slot: u64, slots: &Slots) -> Result<()> {
+        let key = format!("{records}{}", TableNames::mark_name(slot));
+        let record = format!("{records}{}", TableNames::record_name(slot));
+        let (Some(mark), record) = (self.lake.get(&key).await?, self.lake.get(&record).await?)
+        else {
+            return Ok(());
+        };
+        let report = &mut self.report;
+        match (DoneMark::from_body(&key, &mark), record) {
+            (Err(error), _) => report.problem(ProblemKind::Damaged, key, error),
+            (Ok(mark), Some(record)) if mark.record == sealed_crc(&record) => {}
+            (Ok(_), None) if slots.ranges().any(|(_, last)| last >= slot) => {}
+            (Ok(_), None) => report.problem(ProblemKind::Foreign, key, "its record does not exist"),
+            (Ok(_), Some(_)) => {
+                let detail =
+                    "it is the mark of another record: what it says of this one is not proven";
+                report.problem(ProblemKind::Misplaced, key, detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that counts instead of one that vanished; `None` when it was given up.
+    async fn rebuilt_file(
+        &mut self,
+        commit: &Commit,
+        file: &CommitFile,
+        record: &RebuildRecord,
+    ) -> Result<Option<CommitFile>> {
+        let interval = commit.interval();
+        let place = format!("of ({}, {}]", interval.from, interval.to);
+        self.add_gone(file.kind, record, &place);
+        if let RebuildOutcome::Replaced { file, .. } = &record.outcome {
+            return Ok(Some(file.clone()));
+        }
+        let before = record.generation.saturating_sub(1);
+        let key = generation_key(&file.sealed.key, before);
+        if self.lake.head(&key).await?.is_some() {
+            self.unnamed.remove(&key_digest(&key));
+            let detail = "it was given up, and it is there: its rows count as gone; remove it";
+            self.report.warning(ProblemKind::Returned, key, detail);
+        }
+        Ok(None)
     }
 
     async fn read_rebuilds(&mut self, place: &ChainDir) -> Result<Rebuilt> {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hydrant_core::Result;
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
 use hydrant_core::lease::Progress;
-use hydrant_sink::lake::{Commit, CommitFile, Leftovers, Rebuild};
+use hydrant_sink::lake::{Commit, Leftovers, Rebuild, Remade};
 use hydrant_testing::layer::LakeLayer;
 
 use super::{BrokenVariant, lock};
@@ -23,8 +23,8 @@ pub(super) struct VariantLake {
     pub(super) late: Mutex<Vec<Sealed>>,
 }
 
-fn is_chain(key: &str) -> bool {
-    key.contains("/commits/") && key.contains("/r/")
+fn is_record(key: &str) -> bool {
+    key.contains("/commits/") && key.contains("/r/") && key.ends_with(".json")
 }
 
 #[async_trait]
@@ -37,7 +37,7 @@ impl LakeLayer for VariantLake {
         if self.how == BrokenVariant::RebuiltUnclaimed && key.contains("/rebuild/") {
             return Ok(Put::Created);
         }
-        if !is_chain(key) {
+        if !is_record(key) {
             return self.inner.put_new(key, body).await;
         }
         let ours = Commit::from_body(key, &body)?;
@@ -136,7 +136,7 @@ impl Rebuild for OtherRules {
         from: Progress,
         files: &[(usize, String)],
         leftovers: &Arc<Leftovers>,
-    ) -> Result<Vec<CommitFile>> {
+    ) -> Result<Remade> {
         let mut other = commit.clone();
         let specs = self.lake.list("_hydrant/events/specs/").await?;
         let digest = |object: &Object| {
