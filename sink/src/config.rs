@@ -23,7 +23,6 @@ const FLUSH_INTERVAL_MIN: Duration = Duration::from_millis(10);
 const FLUSH_BYTES_MAX: u64 = 1 << 30;
 const FLUSH_BYTES_MIN: u64 = 1 << 10;
 const COLUMNS_MAX: u64 = 100_000;
-const PARTITIONS_MAX: u64 = 100_000;
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
 const ROW_GROUP_BYTES_MAX: u64 = 1 << 30;
 const ZSTD_LEVEL_MAX: u64 = 22;
@@ -39,7 +38,6 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   frozen              true: new keys become no columns [default: false]
   on-conflict         rescue what a column does not take, or dead-letter its record [default: rescue]
   columns-max         most columns of the table [default: 2000]
-  partitions-max      most partitions of one publish [default: 1024]
   utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
   compression         zstd, snappy, lz4 or none [default: zstd]
   zstd-level          1 to 22 [default: 1]
@@ -207,7 +205,7 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 /// - `columns`: a table of names and types that the first records do not decide. Default: none.
 /// - `frozen`: whether other keys become no columns. Default: no.
 /// - `on-conflict`: what becomes of a value that its column does not take. Default: it is rescued.
-/// - `columns-max`, `partitions-max`: bounds of one table and one interval. Default: 2000 and 1024. Cost: memory.
+/// - `columns-max`: bound of the columns of the table. Default: 2000. Cost: memory.
 /// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
 ///   64 MiB, none.
 /// - `parquet-profile`: `compatible` or `modern`, which readers must understand the encodings. Default: compatible.
@@ -257,12 +255,6 @@ fn read_rules(section: &mut Section) -> TableRules {
     rules.on_conflict = section.choice("on-conflict", &choices, OnConflict::Rescue);
     let columns_max = section.number("columns-max", rules.columns_max as u64, 1..=COLUMNS_MAX);
     rules.columns_max = usize::try_from(columns_max).unwrap_or(usize::MAX);
-    let partitions_max = section.number(
-        "partitions-max",
-        rules.partitions_max as u64,
-        1..=PARTITIONS_MAX,
-    );
-    rules.partitions_max = usize::try_from(partitions_max).unwrap_or(usize::MAX);
     rules.encode = read_encoding(section);
     rules
 }

@@ -12,6 +12,7 @@ mod footers;
 mod long_chain;
 mod memory;
 mod owners;
+mod partitions;
 mod publish;
 mod rebuild;
 mod schemas;

@@ -158,6 +158,7 @@ layer! {
         fn apart(place: &Path) -> Option<SharedDisk>;
         async fn open(path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
         async fn create_dir_all(path: &Path) -> io::Result<()>;
+        async fn make_dirs(path: &Path) -> io::Result<()>;
         async fn list(path: &Path) -> io::Result<Vec<Listed>>;
         async fn first(path: &Path, after: &str, most: usize) -> io::Result<Vec<Listed>>;
         async fn stat(path: &Path) -> io::Result<Option<Stat>>;

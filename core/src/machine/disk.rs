@@ -122,6 +122,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Creates a directory and its missing parents, and makes their names survive a power cut; succeeds if it exists.
     /// [`is_failed_sync`] recognises an error of the second part.
     async fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The same for a caller that syncs the directories above by itself: the names of the new ones are not durable.
+    async fn make_dirs(&self, path: &Path) -> io::Result<()>;
     /// Lists the names in a directory, sorted.
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
     /// Lists the first `most` names in a directory that sort after `after`, in order.

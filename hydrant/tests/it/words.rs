@@ -511,7 +511,7 @@ fn a_help_lists_common_options_once() {
         assert!(!short.out.contains("--drain-timeout"), "{}", short.out);
     }
     run(&place, "hydrant stream reprocess --help").expect(0, &["--app <NAME>", "--from"]);
-    run(&place, "hydrant-sink -h").expect(0, &["bloom-filters", "partitions-max"]);
+    run(&place, "hydrant-sink -h").expect(0, &["bloom-filters", "columns-max"]);
     // Common options still work everywhere.
     place.create("local:raw", 1);
     let answer = run(

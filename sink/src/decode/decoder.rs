@@ -17,9 +17,6 @@ use crate::table::spec::{OnConflict, TableRules};
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
-/// The most rows one decoder takes.
-const ROWS_MAX: usize = i32::MAX as usize;
-
 /// What a column takes beside its values, from the first record on: names, type, and the first capacity of its arrays.
 const COLUMN_BYTES: u64 = 768;
 
@@ -64,6 +61,7 @@ pub struct Decoder {
     records: Vec<u32>,
     /// The rows without an event time that names a partition.
     untimed: Vec<(u32, UntimedReason)>,
+    rows_max: usize,
     pub(crate) at: DecoderMark,
 }
 
@@ -92,7 +90,7 @@ impl Decoder {
     pub fn try_new(schema: &TableSchema, rules: &TableRules, now_micros: i64) -> Result<Self> {
         let layout = rules.layout()?;
         layout.columns_for(schema)?;
-        let partitions_max = rules.partitions_max;
+        let rows_max = rules.rows_max;
         let times = rules.time_reader(now_micros)?;
         let event_time_path = rules.event_time.iter().flat_map(|path| path.split('.'));
         let rules = RecordRules {
@@ -124,7 +122,7 @@ impl Decoder {
             ..RecordState::default()
         };
         Ok(Self {
-            router: PartitionRouter::new(layout, times, partitions_max),
+            router: PartitionRouter::new(layout, times),
             rules,
             root,
             state,
@@ -133,6 +131,7 @@ impl Decoder {
             partitions: Vec::new(),
             records: Vec::new(),
             untimed: Vec::new(),
+            rows_max,
             at: DecoderMark::default(),
         })
     }
@@ -142,7 +141,7 @@ impl Decoder {
         let full = self.at.rows > 0
             && (self.at.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
                 || self.provenance.sequences.len() >= PAYLOAD_BYTES_MAX
-                || self.at.rows >= ROWS_MAX);
+                || self.at.rows >= self.rows_max);
         if full || self.at.done >= u64::from(u32::MAX) {
             return DecodeOutcome::Full;
         }
@@ -156,16 +155,9 @@ impl Decoder {
             return DecodeOutcome::Rejected(reject);
         }
         let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
-        match self.router.route(payload, &self.state.captures, fallback) {
-            Some(routed) => {
-                self.commit(payload.len(), routed, origin);
-                DecodeOutcome::Row
-            }
-            None => {
-                self.undo();
-                DecodeOutcome::Full
-            }
-        }
+        let routed = self.router.route(payload, &self.state.captures, fallback);
+        self.commit(payload.len(), routed, origin);
+        DecodeOutcome::Row
     }
 
     fn read(&mut self, payload: &[u8]) -> Result<(), Box<Reject>> {
@@ -289,7 +281,8 @@ impl Decoder {
     /// The bytes that the columns take beside the rows, with what planning a file for each partition will take.
     pub(crate) fn column_bytes(&self) -> u64 {
         let files = self.router.len() as u64;
-        self.state.width as u64 * (COLUMN_BYTES + files * FILE_COLUMN_BYTES)
+        let columns = self.state.width as u64 * (COLUMN_BYTES + files * FILE_COLUMN_BYTES);
+        columns + self.router.bytes()
     }
 
     /// Ends the interval.

@@ -11,18 +11,30 @@ use crate::table::partition::{PartitionKey, PartitionSpec, field_value};
 /// The longest field values, as written, whose partition is remembered.
 const WRITTEN_BYTES_MAX: usize = 1_024;
 
+/// When the remembered field values take more bytes, they are forgotten: values that rarely repeat are not worth it.
+const SEEN_BYTES_MAX: usize = 1 << 20;
+
+/// What a remembered field value takes beside its bytes.
+const SEEN_BYTES: usize = 48;
+
+/// What a partition takes beside its key, from its first row until its file is visible: the plan of the file, the names
+/// that it has in the lake, and its part of the commit record.
+const PARTITION_BYTES: usize = 2_048;
+
 /// The partitions of a decoder's rows, numbered as they come.
 #[derive(Debug)]
 pub(super) struct PartitionRouter {
     spec: PartitionSpec,
     times: TimeReader,
-    partitions_max: usize,
     keys: Vec<PartitionKey>,
     ids: HashMap<PartitionKey, u32>,
     /// The bucket and partition of the last row, where time alone decides.
     last: Option<(Option<i64>, u32)>,
     /// Field values as written, to their partitions; spares building the key of every row.
     seen: HashMap<Vec<u8>, u32>,
+    seen_bytes: usize,
+    /// The bytes of the keys.
+    key_bytes: usize,
     written: Vec<u8>,
 }
 
@@ -36,15 +48,16 @@ pub(super) struct Routed {
 }
 
 impl PartitionRouter {
-    pub(super) fn new(spec: PartitionSpec, times: TimeReader, partitions_max: usize) -> Self {
+    pub(super) fn new(spec: PartitionSpec, times: TimeReader) -> Self {
         Self {
             spec,
             times,
-            partitions_max: partitions_max.max(1),
             keys: Vec::new(),
             ids: HashMap::new(),
             last: None,
             seen: HashMap::new(),
+            seen_bytes: 0,
+            key_bytes: 0,
             written: Vec::new(),
         }
     }
@@ -62,18 +75,25 @@ impl PartitionRouter {
     pub(super) fn truncate(&mut self, len: usize) {
         let is_kept = |id: &u32| (*id as usize) < len;
         self.keys.truncate(len);
+        self.key_bytes = self.keys.iter().map(PartitionKey::bytes).sum();
         self.ids.retain(|_, id| is_kept(id));
         self.seen.retain(|_, id| is_kept(id));
         self.last = self.last.filter(|(_, id)| is_kept(id));
     }
 
-    /// The partition of a row, or `None` if it would be one partition too many.
+    /// The bytes that the partitions take, with what planning and naming a file for each will take.
+    pub(super) fn bytes(&self) -> u64 {
+        let held = self.seen_bytes + 2 * self.key_bytes + self.keys.len() * PARTITION_BYTES;
+        held as u64
+    }
+
+    /// The partition of a row.
     pub(super) fn route(
         &mut self,
         payload: &[u8],
         captures: &Captures,
         fallback_micros: i64,
-    ) -> Option<Routed> {
+    ) -> Routed {
         let time = self.time(payload, captures, fallback_micros);
         let bucket = time.ok().and_then(|micros| self.spec.bucket(micros));
         #[cfg(test)]
@@ -85,15 +105,15 @@ impl PartitionRouter {
                     let id = self.id_of(PartitionKey {
                         bucket,
                         values: Vec::new(),
-                    })?;
+                    });
                     self.last = Some((bucket, id));
                     id
                 }
             }
         } else {
-            self.route_by_fields(payload, captures, bucket)?
+            self.route_by_fields(payload, captures, bucket)
         };
-        Some(Routed { partition, time })
+        Routed { partition, time }
     }
 
     fn time(
@@ -113,12 +133,7 @@ impl PartitionRouter {
             .in_window(micros.ok_or(UntimedReason::Unreadable)?)
     }
 
-    fn route_by_fields(
-        &mut self,
-        payload: &[u8],
-        captures: &Captures,
-        bucket: Option<i64>,
-    ) -> Option<u32> {
+    fn route_by_fields(&mut self, payload: &[u8], captures: &Captures, bucket: Option<i64>) -> u32 {
         let mut written = std::mem::take(&mut self.written);
         written.clear();
         written.extend_from_slice(&bucket.unwrap_or(i64::MIN).to_le_bytes());
@@ -130,36 +145,37 @@ impl PartitionRouter {
             written.push(0xff);
         }
         let known = self.seen.get(written.as_slice()).copied();
-        let id = known.or_else(|| {
+        let id = known.unwrap_or_else(|| {
             let values = captures
                 .fields
                 .iter()
                 .map(|range| value_of(payload, *range))
                 .collect();
-            let id = self.id_of(PartitionKey { bucket, values })?;
-            if self.seen.len() >= 4 * self.partitions_max {
+            let id = self.id_of(PartitionKey { bucket, values });
+            if self.seen_bytes > SEEN_BYTES_MAX {
                 self.seen.clear();
+                self.seen_bytes = 0;
             }
             if written.len() <= WRITTEN_BYTES_MAX {
+                self.seen_bytes += written.len() + SEEN_BYTES;
                 self.seen.insert(written.clone(), id);
             }
-            Some(id)
+            id
         });
         self.written = written;
         id
     }
 
-    fn id_of(&mut self, key: PartitionKey) -> Option<u32> {
+    fn id_of(&mut self, key: PartitionKey) -> u32 {
         if let Some(id) = self.ids.get(&key) {
-            return Some(*id);
+            return *id;
         }
-        if self.keys.len() >= self.partitions_max {
-            return None;
-        }
-        let id = u32::try_from(self.keys.len()).ok()?;
+        // A decoder takes fewer rows than numbers.
+        let id = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        self.key_bytes += key.bytes();
         self.keys.push(key.clone());
         self.ids.insert(key, id);
-        Some(id)
+        id
     }
 }
 

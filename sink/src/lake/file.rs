@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use hydrant_core::disk::{self, Open, is_failed_sync};
+use hydrant_core::disk::{self, Open};
 use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,10 +28,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::commit::checksum;
 use super::names::{STAGING, SYSTEM, TEMPORARY};
 use listing::VISITED_AT_ONCE;
-use upload::{FileUpload, Syncs, parent};
+use upload::{FileUpload, Syncs, is_gone, parent};
 
-/// The most directories whose names are known to be durable; a table has fewer partitions in use at a time.
-const DIRECTORIES_KNOWN_MAX: usize = 4096;
+/// The most directories whose names are known to be durable. A partition has two: its own, and that of its uploads.
+const DIRECTORIES_KNOWN_MAX: usize = 16_384;
 
 /// How many files are written at once. Each costs a descriptor: hundreds of shards may publish at the same time, and
 /// more files make no disk faster.
@@ -179,15 +179,12 @@ impl FileLake {
         if self.durable().contains(dir) {
             return Ok(());
         }
-        let made = self.context.disk.create_dir_all(dir).await;
-        made.map_err(|e| match is_failed_sync(&e) {
-            true => self.syncs.failed(dir, &e),
-            false => Error::directory("make the directory", dir, e),
-        })?;
+        let made = self.context.disk.make_dirs(dir).await;
+        made.map_err(|e| Error::directory("make the directory", dir, e))?;
         let mut known = vec![dir.to_owned()];
         let mut above = dir.parent();
         while let Some(parent) = above.filter(|parent| parent.starts_with(&self.root)) {
-            self.sync_dir(parent).await?;
+            self.sync_shared(parent).await?;
             if self.durable().contains(parent) {
                 break;
             }
@@ -216,6 +213,12 @@ impl FileLake {
             .sync_dir(dir)
             .await
             .map_err(|e| self.syncs.failed(dir, &e))
+    }
+
+    /// Syncs a directory together with others who need it. Only for files on their way into the table, which nobody
+    /// waits for half way: those who read may stop in the middle of a read, and would hold all others up.
+    async fn sync_shared(&self, dir: &Path) -> Result<()> {
+        self.syncs.sync_dir(&*self.context.disk, dir).await
     }
 
     /// Writes a new file below an existing directory. On an error nothing is left of it.
@@ -443,8 +446,7 @@ impl FileLake {
     /// Whether an operation failed because another program removed a directory that was known to be durable. From then
     /// on no directory counts as durable, so that the next attempt makes them again.
     fn lacks_directory(&self, error: &Error) -> bool {
-        let gone =
-            matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound);
+        let gone = is_gone(error);
         if gone {
             self.durable().clear();
         }
@@ -542,7 +544,14 @@ impl FileLake {
             }
             Err(error) => return Err(Error::io("make visible", &path, error)),
         };
-        futures::try_join!(self.sync_dir(to), self.sync_if_any(from))?;
+        let hidden = async {
+            match self.sync_shared(from).await {
+                // Another process may have removed it.
+                Err(error) if is_gone(&error) => Ok(()),
+                synced => synced,
+            }
+        };
+        futures::try_join!(self.sync_shared(to), hidden)?;
         Ok(reveal)
     }
 
@@ -571,10 +580,9 @@ impl FileLake {
 
     /// Syncs a directory, which another process may have removed.
     async fn sync_if_any(&self, dir: &Path) -> Result<()> {
-        match self.context.disk.sync_dir(dir).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(self.syncs.failed(dir, &error)),
-            Ok(()) => Ok(()),
+        match self.sync_dir(dir).await {
+            Err(error) if is_gone(&error) => Ok(()),
+            synced => synced,
         }
     }
 }

@@ -169,6 +169,15 @@ pub struct PartitionKey {
 }
 
 impl PartitionKey {
+    /// The bytes that the key takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let values = self
+            .values
+            .iter()
+            .map(|value| size_of::<Option<String>>() + value.as_ref().map_or(0, String::len));
+        size_of::<Self>() + values.sum::<usize>()
+    }
+
     /// The partition's path below the table, such as `date=2026-11-21/_region=eu`; empty for a
     /// table without partitions.
     pub fn path(&self, spec: &PartitionSpec, columns: &[PartitionColumn]) -> String {

@@ -58,8 +58,8 @@ pub struct TableRules {
     pub on_conflict: OnConflict,
     /// The most columns, nested ones and their containers included.
     pub columns_max: usize,
-    /// The most partitions of one interval; one more makes the decoder full.
-    pub partitions_max: usize,
+    /// The most rows of one interval: as many as Arrow's offsets count. Tests set it lower.
+    pub rows_max: usize,
     /// How files are written. Rows are compared when a file is made again, not bytes.
     #[serde(skip)]
     pub encode: EncodeOptions,
@@ -81,7 +81,7 @@ impl Default for TableRules {
             frozen: false,
             on_conflict: OnConflict::Rescue,
             columns_max: 2_000,
-            partitions_max: 1_024,
+            rows_max: i32::MAX as usize,
             encode: EncodeOptions::default(),
             policy: None,
         }
@@ -177,7 +177,7 @@ mod tests {
             frozen: true,
             on_conflict: OnConflict::DeadLetter,
             columns_max: 17,
-            partitions_max: 3,
+            rows_max: 3,
             encode: EncodeOptions::default(),
             policy: Some("p".to_owned()),
         };

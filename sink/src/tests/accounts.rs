@@ -169,7 +169,7 @@ async fn an_account_without_records_is_published_and_an_empty_one_too() {
 async fn an_account_counts_once_although_its_batch_is_cut() {
     let world = world(1);
     let rules = TableRules {
-        partitions_max: 1,
+        rows_max: 1,
         ..TableRules::default()
     };
     let start = ProcessSetup {
@@ -203,7 +203,7 @@ async fn an_account_counts_once_although_its_batch_is_cut() {
 async fn copies_that_the_reader_dropped_count_where_they_were() {
     let world = world(1);
     let rules = TableRules {
-        partitions_max: 1,
+        rows_max: 1,
         ..TableRules::default()
     };
     let start = ProcessSetup {

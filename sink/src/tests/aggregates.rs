@@ -88,10 +88,10 @@ fn end(commit: &Commit) -> Position {
     commit.interval().to
 }
 
-/// A process whose intervals hold two partitions.
-async fn narrow(world: &hydrant_testing::disk::SimWorld, partitions_max: usize) -> SinkProcess {
+/// A process whose intervals hold so many rows.
+async fn narrow(world: &hydrant_testing::disk::SimWorld, rows_max: usize) -> SinkProcess {
     let rules = TableRules {
-        partitions_max,
+        rows_max,
         ..TableRules::default()
     };
     let setup = ProcessSetup {
@@ -101,10 +101,10 @@ async fn narrow(world: &hydrant_testing::disk::SimWorld, partitions_max: usize) 
     setup.run().await.unwrap()
 }
 
-/// The ends of intervals of aggregates that each bring one partition too many in the middle.
+/// The ends of intervals of aggregates that each bring one row too many in the middle.
 async fn ends_of_crowded_intervals() -> Vec<Position> {
     let world = world(1);
-    let process = narrow(&world, 3).await;
+    let process = narrow(&world, 4).await;
     let (mut shard, _) = process.claim("000000").await.unwrap();
     let aggregate = |k: u64| (0..3).map(|sub| on_day(3 * k + sub, 2 * k + sub)).collect();
     let all: Vec<Vec<String>> = (0..6).map(aggregate).collect();
@@ -186,7 +186,7 @@ async fn an_aggregate_that_fits_into_no_interval_becomes_dead_letters_where_room
             )
         })
         .collect();
-    assert_eq!(dead_letters.len(), 2, "{dead_letters:?}");
+    assert_eq!(dead_letters.len(), 4, "{dead_letters:?}");
     assert!(
         dead_letters
             .iter()
@@ -196,7 +196,7 @@ async fn an_aggregate_that_fits_into_no_interval_becomes_dead_letters_where_room
         .await
         .unwrap();
     assert!(report.is_good(), "{report:?}");
-    assert_eq!((report.units.rows, report.units.dead_letters), (6, 2));
+    assert_eq!((report.units.rows, report.units.dead_letters), (4, 4));
 }
 
 /// The budget is spent in the middle of an aggregate: the interval takes the rest of the aggregate all the same.
@@ -436,11 +436,11 @@ async fn heir_of(world: &SimWorld, dead: &SinkProcess) -> (SinkProcess, Events) 
 }
 
 /// The intervals of some aggregates, by a buffer that may grow by so much at a time, and what is in them.
-fn made(all: &[Vec<String>], partitions_max: usize, growth: u64) -> Vec<(Position, Vec<String>)> {
+fn made(all: &[Vec<String>], rows_max: usize, growth: u64) -> Vec<(Position, Vec<String>)> {
     let source = StreamShard::new(&stream_id(), &shard("000000").id);
     let base = Arc::new(TableSchema::default());
     let rules = TableRules {
-        partitions_max,
+        rows_max,
         ..TableRules::default()
     };
     let batch = aggregates(10, all);
@@ -476,7 +476,7 @@ proptest! {
     #[test]
     fn an_interval_holds_whole_aggregates_and_nothing_of_others(
         shapes in prop::collection::vec(prop::collection::vec((0_u64..6, 0_usize..5), 1..5), 1..8),
-        partitions_max in 1_usize..5,
+        rows_max in 1_usize..5,
         growth in prop_oneof![Just(0_u64), Just(64), Just(u64::MAX)],
     ) {
         let mut n = 0;
@@ -487,14 +487,14 @@ proptest! {
                 format!("{{\"n\":{n},\"time\":\"2026-11-{:02}T10:00:00Z\"{rest}}}", 1 + day)
             }).collect()
         }).collect();
-        let made = made(&all, partitions_max, growth);
+        let made = made(&all, rows_max, growth);
         let mut first = 0;
         let mut counts = BTreeMap::new();
         for (end, found) in made {
             let Position::At { sequence, sub } = end else { panic!("{end}") };
             let last = (sequence.offset().unwrap() as usize - 10) / 2;
             prop_assert_eq!(sub as usize, all[last].len() - 1);
-            let alone = self::made(&all[first..=last], partitions_max, u64::MAX);
+            let alone = self::made(&all[first..=last], rows_max, u64::MAX);
             prop_assert_eq!(alone.len(), 1);
             let texts = |found: &[String]| -> Vec<String> {
                 let texts = found.iter().map(|text| text.split_once(' ').unwrap().1);

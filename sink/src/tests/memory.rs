@@ -232,7 +232,7 @@ async fn a_shard_without_memory_is_not_the_largest() {
 async fn a_full_decoder_cuts_inside_a_batch() {
     let world = world(1);
     let rules = TableRules {
-        partitions_max: 1,
+        rows_max: 1,
         ..TableRules::default()
     };
     let process = ProcessSetup {
@@ -243,7 +243,7 @@ async fn a_full_decoder_cuts_inside_a_batch() {
     .await
     .unwrap();
     let (mut shard, _) = process.claim("000000").await.unwrap();
-    // Days alternate, so each row is one partition too many for the row before.
+    // Each row is one too many for the row before.
     push(&mut shard, &process.context.budget, 0..3).await;
     assert_eq!(shard.due(clock::now()), Some(Flush::Size));
     shard.publish(Flush::Size).await.unwrap();

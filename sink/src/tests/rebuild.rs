@@ -333,7 +333,7 @@ impl Transform for Quarantining {
 async fn letters_of_a_cut_batch_are_made_again_in_the_interval_of_their_records() {
     let world = world(1);
     let rules = || TableRules {
-        partitions_max: 1,
+        rows_max: 1,
         ..TableRules::default()
     };
     let behind = || -> Option<Arc<dyn Transform>> { Some(Arc::new(Quarantining)) };
@@ -443,7 +443,7 @@ async fn drops_of_a_cut_batch_count_once_in_every_owner() {
     let mut lives = 0;
     loop {
         let rules = TableRules {
-            partitions_max: 1,
+            rows_max: 1,
             ..TableRules::default()
         };
         let start = ProcessSetup {

@@ -164,6 +164,13 @@ impl Disk for SimDisk {
         self.call(Op::Open, path, None, open).await
     }
 
+    async fn make_dirs(&self, path: &Path) -> io::Result<()> {
+        let at = path.to_owned();
+        let create =
+            move |state: &mut WorldState, now| state.model.create_dir_all(&at, now).map(|_| ());
+        self.call(Op::CreateDirAll, path, None, create).await
+    }
+
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let at = path.to_owned();
         let create = move |state: &mut WorldState, now| state.model.create_dir_all(&at, now);

@@ -228,6 +228,12 @@ impl Disk for RealDisk {
         self.at(path, create).await
     }
 
+    async fn make_dirs(&self, path: &Path) -> io::Result<()> {
+        let rights = self.means.rights;
+        self.at(path, move |path: &Path| rights.create_dir_all(path))
+            .await
+    }
+
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         self.at(path, list::all).await
     }

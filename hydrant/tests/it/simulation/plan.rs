@@ -47,8 +47,8 @@ pub(super) struct PipelineShape {
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
     pub(super) budget: u64,
-    /// The most partitions of an interval, with one for each device: intervals end where one more has no room.
-    pub(super) partitions_max: Option<usize>,
+    /// The most rows of an interval, with a partition for each device: intervals end where one more has no room.
+    pub(super) rows_max: Option<usize>,
     /// One in this many appends, or its answer, is lost; 0 for none.
     pub(super) loss: u64,
     /// Syncs take up to this long.
@@ -276,7 +276,7 @@ impl PipelinePlan {
         // Intervals that end where an aggregate finds no room.
         let cuts = broken.and_then(BrokenVariant::mutant) == Some(Mutant::AggregatesCut);
         if seed % 8 == 3 || (cuts && super::is_steered()) {
-            self.shape.partitions_max = Some(6);
+            self.shape.rows_max = Some(7);
         }
         let is_of_order = matches!(
             broken.and_then(BrokenVariant::mutant),
@@ -310,7 +310,7 @@ impl Chance {
             flush_bytes: self.one(&[2 << 10, 6 << 10, 1 << 20, 1 << 20]),
             flush_interval: Duration::from_millis(self.one(&[100, 250, 700, 700])),
             budget: self.one(&[1 << 20, 4 << 20, 16 << 20]),
-            partitions_max: None,
+            rows_max: None,
             loss: self.one(&[0, 0, 40, 12]),
             sync_time: Duration::from_micros(self.one(&[0, 500, 8_000, 30_000])),
             detached: self.one(&[None, Some(Duration::ZERO), Some(Duration::from_millis(40))]),

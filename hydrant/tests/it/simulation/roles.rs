@@ -172,9 +172,9 @@ async fn sink(
         },
         ..TableRules::default()
     };
-    if let Some(partitions_max) = shape.partitions_max {
+    if let Some(rows_max) = shape.rows_max {
         rules.partition = vec!["device_id".to_owned()];
-        rules.partitions_max = partitions_max;
+        rules.rows_max = rows_max;
     }
     let flush = FlushRules {
         bytes: shape.flush_bytes,

@@ -312,39 +312,51 @@ fn a_table_keeps_its_layout() {
 }
 
 #[test]
-fn one_partition_too_many_fills_the_decoder_and_loses_nothing() {
+fn a_full_decoder_takes_no_more_and_loses_nothing() {
     let options = TableRules {
-        partitions_max: 2,
+        rows_max: 2,
         ..TableRules::default()
     };
     let mut decoder = Decoder::try_new(&TableSchema::default(), &options, NOW_MICROS).unwrap();
     let record = |day: i64| format!(r#"{{"new{day}":1,"ts":{}}}"#, 1_767_225_600 + day * 86_400);
-    assert_eq!(
-        decoder.append(record(0).as_bytes(), &ORIGIN),
-        DecodeOutcome::Row
-    );
-    assert_eq!(
-        decoder.append(record(1).as_bytes(), &ORIGIN),
-        DecodeOutcome::Row
-    );
-    assert_eq!(
-        decoder.append(record(2).as_bytes(), &ORIGIN),
-        DecodeOutcome::Full
-    );
-    assert_eq!(
-        decoder.append(record(0).as_bytes(), &ORIGIN),
-        DecodeOutcome::Row
-    );
-    assert_eq!((decoder.rows(), decoder.at.rejected), (3, 0));
+    for (day, outcome) in [
+        (0, DecodeOutcome::Row),
+        (1, DecodeOutcome::Row),
+        (2, DecodeOutcome::Full),
+        (0, DecodeOutcome::Full),
+    ] {
+        assert_eq!(decoder.append(record(day).as_bytes(), &ORIGIN), outcome);
+    }
+    assert_eq!((decoder.rows(), decoder.at.rejected), (2, 0));
     let decoded = decoder.finish();
-    assert!(
-        decoded
-            .schema()
-            .columns
-            .iter()
-            .all(|column| column.name != "new2")
-    );
+    let columns = &decoded.schema().columns;
+    assert!(columns.iter().all(|column| column.name != "new2"));
     let schema = decoded.schema().clone();
     let partitions = decoded.conform(&schema, PROVENANCE).unwrap().partitions;
-    assert_eq!(partitions[0].records, [0, 2]);
+    assert_eq!(partitions[0].records, [0]);
+}
+
+#[test]
+fn partitions_count_as_bytes() {
+    let by_region = TableRules {
+        partition: partitions_by("region"),
+        ..TableRules::default()
+    };
+    let bytes = |regions: usize| {
+        let schema = TableSchema::default();
+        let mut decoder = Decoder::try_new(&schema, &by_region, NOW_MICROS).unwrap();
+        for n in 0..4_000 {
+            let record = format!(r#"{{"n":{n},"region":"r{:04}"}}"#, n % regions);
+            assert_eq!(
+                decoder.append(record.as_bytes(), &ORIGIN),
+                DecodeOutcome::Row
+            );
+        }
+        decoder.column_bytes()
+    };
+    let (few, many) = (bytes(2), bytes(2_000));
+    assert!(
+        (2_048..4_096).contains(&((many - few) / 1_998)),
+        "{few} {many}"
+    );
 }

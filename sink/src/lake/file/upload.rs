@@ -3,24 +3,38 @@
 //! Owns its bytes and their checksum. Promises that a sealed file and its name survive a power cut, and that nothing is
 //! left of a file that could not be written. Refuses any change after a failed sync.
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use hydrant_core::disk::{DiskFile, Open};
+use hydrant_core::disk::{Disk, DiskFile, Open};
 use hydrant_core::lake::{Sealed, Upload};
 use hydrant_core::{Context, Error, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Whether a sync has failed in this process. From then on the process changes nothing in the lake, for any shard: a
-/// later sync may succeed although bytes and names were dropped.
+/// The syncs of this process.
+///
+/// Those who wait for a sync of the same directory share the next one, so that many files of one directory cost few.
+/// After a sync has failed the process changes nothing in the lake, for any shard: a later sync may succeed although
+/// bytes and names were dropped.
 #[derive(Debug, Default)]
 pub(super) struct Syncs {
     failed: AtomicBool,
+    directories: Mutex<HashMap<PathBuf, Arc<DirSync>>>,
+}
+
+/// The syncs of one directory while somebody waits for one.
+#[derive(Debug, Default)]
+struct DirSync {
+    /// How many were begun, one after another.
+    begun: AtomicU64,
+    /// The number of the last one that succeeded.
+    done: tokio::sync::Mutex<u64>,
 }
 
 impl Syncs {
@@ -38,6 +52,50 @@ impl Syncs {
         ))
     }
 
+    /// Makes the names in a directory durable that exist by now.
+    ///
+    /// # Errors
+    /// Not found, if another program removed the directory; fatal when the sync fails. Cancel-safe.
+    pub(super) async fn sync_dir(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
+        let syncs = Arc::clone(self.directories().entry(dir.to_owned()).or_default());
+        // A sync that began before now may have passed the names over.
+        let before = syncs.begun.load(Ordering::SeqCst);
+        let synced = self.sync_after(&syncs, before, disk, dir).await;
+        drop(syncs);
+        let mut directories = self.directories();
+        if directories
+            .get(dir)
+            .is_some_and(|syncs| Arc::strong_count(syncs) == 1)
+        {
+            directories.remove(dir);
+        }
+        synced
+    }
+
+    async fn sync_after(
+        &self,
+        syncs: &DirSync,
+        before: u64,
+        disk: &dyn Disk,
+        dir: &Path,
+    ) -> Result<()> {
+        let mut done = syncs.done.lock().await;
+        if *done > before {
+            return Ok(());
+        }
+        self.check()?;
+        let number = syncs.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        disk.sync_dir(dir).await.map_err(|e| self.failed(dir, &e))?;
+        *done = number;
+        Ok(())
+    }
+
+    fn directories(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<DirSync>>> {
+        self.directories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Checks that no sync has failed.
     ///
     /// # Errors
@@ -50,6 +108,11 @@ impl Syncs {
         }
         Ok(())
     }
+}
+
+/// Whether an operation failed because something was removed.
+pub(super) fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
 pub(super) fn parent(path: &Path) -> &Path {
@@ -123,17 +186,18 @@ impl Upload for FileUpload {
 
     async fn seal(self: Box<Self>) -> Result<Sealed> {
         let dir = parent(&self.path);
-        let synced = futures::try_join!(self.file.sync(), self.context.disk.sync_dir(dir));
+        let file = async {
+            let synced = self.file.sync().await;
+            synced.map_err(|e| self.syncs.failed(&self.path, &e))
+        };
+        let synced = futures::try_join!(file, self.syncs.sync_dir(&*self.context.disk, dir));
         match synced {
             Ok(_) => Ok(self.sealed),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::Unavailable {
+            Err(error) if is_gone(&error) => Err(Error::Unavailable {
                 message: format!("another program removed `{}`", dir.display()),
                 after: Duration::ZERO,
             }),
-            Err(error) => {
-                let failed = self.syncs.failed(&self.path, &error);
-                Err(self.give_up(failed).await)
-            }
+            Err(failed) => Err(self.give_up(failed).await),
         }
     }
 }

@@ -120,6 +120,10 @@ impl Disk for CountingDisk {
         self.counts.call();
         self.inner.create_dir_all(path).await
     }
+    async fn make_dirs(&self, path: &Path) -> io::Result<()> {
+        self.counts.call();
+        self.inner.make_dirs(path).await
+    }
     async fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
         self.counts.call();
         self.inner.list(path).await
