@@ -66,6 +66,7 @@ impl TableSink {
                 finisher: Finisher::new(rebuild, context),
                 holders: Holders::default(),
                 overdraft: Overdraft::default(),
+                publishing_overdraft: Overdraft::default(),
                 specs: Mutex::default(),
                 totals: Arc::default(),
             }),

@@ -484,6 +484,12 @@ impl Fields {
         let sizes = self.fields.iter().map(|field| field.node.size(len));
         sizes.fold(Size::default(), Size::and)
     }
+
+    /// The bytes of the largest field as arrays.
+    pub(super) fn largest(&self, len: usize) -> usize {
+        let sizes = self.fields.iter().map(|field| field.node.size(len).arrays);
+        sizes.max().unwrap_or(0)
+    }
 }
 
 /// Where the last of the given ends lies, as a length.

@@ -261,8 +261,7 @@ impl Decoder {
         self.at.rows
     }
 
-    /// The bytes that the rows take. Costs a walk over the columns: ask per batch. Splitting into partitions takes up
-    /// to the arrays again while it lasts.
+    /// The bytes that the rows take. Costs a walk over the columns: ask per batch.
     pub fn size(&self) -> Size {
         let provenance = &self.provenance;
         let beside = self.at.rows * 8
@@ -276,6 +275,14 @@ impl Decoder {
             arrays: beside,
             present: beside,
         })
+    }
+
+    /// The bytes of the largest column, which is there twice while the rows are split into partitions.
+    pub(crate) fn copy_bytes(&self) -> usize {
+        match self.router.len() {
+            0 | 1 => 0,
+            _ => self.root.largest(self.at.rows),
+        }
     }
 
     /// The bytes that the columns take beside the rows, with what planning a file for each partition will take.

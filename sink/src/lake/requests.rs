@@ -1,8 +1,8 @@
 //! How many requests a process has under way at its lake.
 //!
 //! Promises a bound for any number of shards and files, and that no reveal waits for an upload: files that a record
-//! names come before files that no record names yet. It does not account for memory: each interval holds a permit for
-//! all of its files.
+//! names come before files that no record names yet. It does not account for memory: each interval has room for the files
+//! that it encodes and uploads at a time.
 
 use std::sync::Arc;
 

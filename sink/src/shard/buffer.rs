@@ -254,18 +254,23 @@ impl Buffer {
         self.tally.input == 0 && self.facts.gaps.is_empty() && self.origins.is_empty()
     }
 
-    /// The memory that the interval takes, with what publishing it will take: its rows twice while they are split into
-    /// partitions; then its rows once and the bytes of their files twice, once being encoded and once as a whole.
-    /// Compression is not counted on, but nulls take no bytes of a file. Columns take memory whether they have values or not.
+    /// The memory that the rows of the interval take, with the columns of their files. Columns take memory whether they
+    /// have values or not.
     pub(crate) fn bytes(&self) -> u64 {
         let rows = if self.decoder.rows() == 0 {
             0
         } else {
-            let size = self.decoder.size();
-            (size.arrays + size.arrays.max(size.present * 2)) as u64
+            self.decoder.size().arrays as u64
         };
         let columns = self.decoder.column_bytes();
         rows + columns + self.tally.dead_letter_bytes + self.facts.positions.bytes()
+    }
+
+    /// What publishing the interval takes beside that: first the largest column once more while the rows are split into
+    /// partitions, and then the bytes of the files, where compression is not counted on, but nulls take nothing.
+    pub(crate) fn publishing_bytes(&self) -> (u64, u64) {
+        let copy = self.decoder.copy_bytes() as u64;
+        (copy, self.decoder.size().present as u64)
     }
 
     /// Marks everything up to `through` as read.

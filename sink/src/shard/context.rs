@@ -35,6 +35,8 @@ pub(crate) struct SinkContext {
     pub(crate) holders: Holders,
     /// The overdraft of the open intervals, which grow while they take a batch.
     pub(crate) overdraft: Overdraft,
+    /// The overdraft of the intervals that are published, which wait for no open one.
+    pub(crate) publishing_overdraft: Overdraft,
     /// The digests of the specs that are in the lake.
     pub(crate) specs: Mutex<HashSet<String>>,
     pub(crate) totals: Arc<Totals>,

@@ -18,7 +18,7 @@ use super::buffer::{Buffer, IntervalFacts, StreamShard};
 use super::context::SinkContext;
 use super::interval::{ConformedInterval, conform, footer, untraced};
 use super::pressure::PublishingBytes;
-use super::upload::{Uploader, Uploads};
+use super::upload::{EncodingRoom, Uploader, Uploads};
 use crate::decode::DecodedRows;
 use crate::lake::{COMMIT_VERSION, Commit, CommitCounts, PRODUCT, Publisher, ShardInterval};
 
@@ -32,8 +32,8 @@ pub(crate) struct Publishing {
     ended: Option<Ended>,
 }
 
-/// The memory of an interval, which its files take until they are uploaded: what the budget gave, what it did not have,
-/// and the entry among the shards that hold something.
+/// The memory of an interval's rows, which they take until the files are uploaded: what the budget gave, what it did not
+/// have, and the entry among the shards that hold something.
 pub(crate) type IntervalMemory = (Permit, Permit, PublishingBytes);
 
 /// A publish that has ended.
@@ -121,6 +121,14 @@ impl Publish {
         let started = clock::now();
         let shared = Arc::clone(&self.shared);
         let interval = Interval::new(buffer.from(), buffer.to);
+        let budget = &shared.context.budget;
+        let (options, total) = (&shared.rules.encode, budget.total_bytes());
+        let (copy, files) = buffer.publishing_bytes();
+        let files = EncodingRoom::bytes_for(options, total, files);
+        // What the open intervals hold becomes free by publishing only, which therefore may exceed the budget.
+        let overdraft = &shared.publishing_overdraft;
+        let room = budget.acquire_more(files.max(copy), overdraft).await;
+        let room = EncodingRoom::new(options, total, files, room);
         let sealing = shared
             .context
             .workers
@@ -130,9 +138,9 @@ impl Publish {
             .ok_or_else(|| untraced(&self.stream_shard, interval))?;
         let latencies = sealed.1.latencies.clone();
         let uploads = Uploads::new(&shared.lake, &shared.finisher.leftovers);
-        let (commit, reasons) = self.prepare(sealed, &uploads).await?;
+        let (commit, reasons) = self.prepare(sealed, &uploads, &room).await?;
         // The uploaded files need no memory any more.
-        drop(memory);
+        drop((memory, room));
         uploads.name();
         self.publisher.publish(&commit).await?;
         uploads.forget(&commit.files);
@@ -157,6 +165,7 @@ impl Publish {
         &self,
         (decoded, facts): (DecodedRows, IntervalFacts),
         uploads: &Uploads,
+        room: &EncodingRoom,
     ) -> Result<(Commit, BTreeMap<Arc<str>, u64>)> {
         let shared = &self.shared;
         let (schema, number) = match decoded.rows() {
@@ -179,6 +188,7 @@ impl Publish {
             options: &shared.rules.encode,
             requests: &shared.finisher.requests,
             uploads,
+            room,
         };
         let uploading = conformed.upload(uploader, &names, metadata, Ok);
         let (conformed, files) = uploading.await?;

@@ -16,12 +16,12 @@ use hydrant_core::origin::WriterId;
 use hydrant_core::stream::{OpenAt, Read, SharedStream};
 use hydrant_core::transform::{self, Transform};
 use hydrant_core::workers::contain;
-use hydrant_core::{Batch, Budget, Context, Error, Interval, Position, Result, ShardId};
+use hydrant_core::{Batch, Budget, Context, Error, Interval, Permit, Position, Result, ShardId};
 use tokio::sync::Mutex;
 
 use super::buffer::{Buffer, StreamShard, TakeOutcome};
 use super::interval::{conform, footer, untraced};
-use super::upload::{PlannedFile, Uploader, Uploads};
+use super::upload::{EncodingRoom, PlannedFile, Uploader, Uploads};
 use crate::lake::finisher::OR_GIVE_UP;
 use crate::lake::requests::Requests;
 use crate::lake::{Chain, ChainTip, Commit, Gap, Leftovers, Rebuild, Remade, TableNames};
@@ -254,11 +254,15 @@ impl Rebuild for SourceRebuild {
         let lacks_rows = !gaps.is_empty();
         let options = crate::encode::EncodeOptions::default();
         let uploads = Uploads::new(&self.lake, leftovers);
+        let total = self.context.budget.total_bytes();
+        let bytes = EncodingRoom::bytes_for(&options, total, u64::MAX);
+        let room = EncodingRoom::new(&options, total, bytes, Permit::default());
         let uploader = Uploader {
             context: &self.context,
             options: &options,
             requests: &Requests::default(),
             uploads: &uploads,
+            room: &room,
         };
         let gone = || self.gone(&interval_of.shard, interval.to);
         let choose = |plans: Vec<PlannedFile>| {

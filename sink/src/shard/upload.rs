@@ -3,21 +3,20 @@
 //! Owns the encoding of each file on a worker, its upload part by part while the rest of it is encoded, and the uploads
 //! of an interval until a record names them. Promises that no upload stays when one of them fails or when the publish
 //! is dropped before a record could name it, and that a worker never waits for a lake. Refuses to hold a whole file where
-//! a row group is enough. The memory of all of an interval's files at once is part of the interval's permit, so that
-//! only the number of requests limits how many are under way.
+//! a row group is enough, or more files at once than the interval has room for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow_array::{RecordBatch, UInt32Array};
+use arrow_array::{Array as _, RecordBatch, UInt32Array};
 use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Sealed, SharedLake, Upload};
 use hydrant_core::retry::retry_forever;
 use hydrant_core::workers::contain;
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::{Context, Error, Permit, Result};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::culprits::culprits;
 use crate::encode::{EncodeError, EncodeOptions, FileEncoder, encode};
@@ -31,6 +30,65 @@ const PART_BYTES: usize = 8 << 20;
 /// How many pieces of a file are encoded ahead of its upload: one, so that neither of the two waits for the other.
 const PIECES_AHEAD: usize = 1;
 
+/// How often a row group is in memory at most: while it is written, as a piece that is uploaded, and as the pieces
+/// before and behind that.
+const ROW_GROUP_COPIES: u64 = 4;
+
+/// The share of the budget that the row groups of a file may take.
+const BUDGET_SHARE: u64 = 4;
+
+/// The unit in which files share the room of an interval.
+const ROOM_UNIT_BYTES: u64 = 1024;
+
+/// The memory that the files of an interval take while they are encoded and uploaded, beside its rows.
+#[derive(Debug)]
+pub(crate) struct EncodingRoom {
+    units: u32,
+    free: Semaphore,
+    /// The bytes of a row group at which it ends.
+    row_group_bytes: usize,
+    _permit: Permit,
+}
+
+impl EncodingRoom {
+    /// How much room files of so many bytes in all get, of a budget of `total` bytes: more would not be used at a time.
+    pub(crate) fn bytes_for(options: &EncodeOptions, total: u64, bytes: u64) -> u64 {
+        let group = Self::row_group_bytes(options, total) as u64;
+        let least = UPLOADS_MAX as u64 * ROOM_UNIT_BYTES;
+        bytes
+            .saturating_mul(2)
+            .max(least)
+            .min(group * ROW_GROUP_COPIES)
+    }
+
+    /// A row group ends early when the budget is small.
+    fn row_group_bytes(options: &EncodeOptions, total: u64) -> usize {
+        let share = total / (BUDGET_SHARE * ROW_GROUP_COPIES);
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        options.row_group_bytes.min(share.max(1 << 16))
+    }
+
+    /// Room of `bytes`, which `permit` holds.
+    pub(crate) fn new(options: &EncodeOptions, total: u64, bytes: u64, permit: Permit) -> Self {
+        let units = u32::try_from(bytes.div_ceil(ROOM_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let units = units.max(1);
+        EncodingRoom {
+            units,
+            free: Semaphore::new(units as usize),
+            row_group_bytes: Self::row_group_bytes(options, total),
+            _permit: permit,
+        }
+    }
+
+    /// Waits for the room of a file; one that needs more than all of it passes alone.
+    async fn of_file(&self, plan: &PlannedFile) -> Result<SemaphorePermit<'_>> {
+        let bytes = plan.bytes() * 2;
+        let units = u32::try_from(bytes / ROOM_UNIT_BYTES).unwrap_or(u32::MAX);
+        let room = self.free.acquire_many(units.clamp(1, self.units)).await;
+        room.map_err(|_| Error::fatal("no more files are encoded"))
+    }
+}
+
 /// A file of an interval before it is encoded.
 #[derive(Debug)]
 pub(crate) struct PlannedFile {
@@ -41,6 +99,16 @@ pub(crate) struct PlannedFile {
     pub(crate) position_hash: String,
     pub(crate) batch: RecordBatch,
     pub(crate) metadata: Vec<(String, String)>,
+}
+
+impl PlannedFile {
+    /// The bytes of its rows, without columns that are null throughout.
+    fn bytes(&self) -> u64 {
+        let columns = self.batch.columns().iter();
+        let with_values = columns.filter(|array| array.null_count() < array.len());
+        let bytes = with_values.map(|array| array.to_data().get_slice_memory_size());
+        bytes.map(|bytes| bytes.unwrap_or(0) as u64).sum()
+    }
 }
 
 /// What came of a file, or the rows whose encoding panics; no rows when no single row causes the panic.
@@ -160,6 +228,7 @@ pub(crate) struct Uploader<'a> {
     pub(crate) options: &'a EncodeOptions,
     pub(crate) requests: &'a Requests,
     pub(crate) uploads: &'a Uploads,
+    pub(crate) room: &'a EncodingRoom,
 }
 
 impl Uploader<'_> {
@@ -187,6 +256,7 @@ impl Uploader<'_> {
     /// the upload as such is gone, the file is uploaded once more. What is encoded is encoded again only when it is
     /// gone: the first row groups of a file that has several.
     async fn upload(self, plan: PlannedFile) -> Result<(usize, Unfaulted<CommitFile>)> {
+        let _room = self.room.of_file(&plan).await?;
         let plan = Arc::new(plan);
         let first = match self.encode(&plan, Encoding::Planned).await? {
             Ok(first) => Mutex::new(Some(first)),
@@ -283,6 +353,7 @@ impl Uploader<'_> {
         encoding: Encoding,
     ) -> Result<Unfaulted<(Encoding, Bytes)>> {
         let (file, mut options) = (Arc::clone(plan), self.options.clone());
+        options.row_group_bytes = self.room.row_group_bytes;
         if plan.kind == FileKind::DeadLetters {
             options.without_statistics = DEAD_LETTER_TEXTS;
         }
