@@ -1,0 +1,271 @@
+"""Makes tables of all types and layouts, and reads each with DuckDB, Polars, pyarrow, fastparquet and Spark.
+
+usage: tables.py BIN_DIR [--spark PYTHON]...
+
+Every table has two schemas, null and odd values. All readers must see the same rows, types and partitions as were sent.
+PYTHON is an interpreter with pyspark; the same script runs there as `tables.py --as-spark LAKES`.
+"""
+
+import argparse
+import datetime
+import decimal
+import glob
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+decimal.getcontext().prec = 50
+ROWS = 3000
+LAYOUTS = {"by_date": ["date"], "by_hour": ["hour"], "by_fields": ["date", "region", "kind"], "flat": []}
+DECLARED = {"price": "DECIMAL(9,2)", "huge": "DECIMAL(38,4)", "id": "BIGINT"}
+# Column, type in Spark, and whether it is of the second schema only.
+COLUMNS = [
+    ("id", "bigint", False),
+    ("time", "string", False),
+    ("price", "decimal(9,2)", False),
+    ("huge", "decimal(38,4)", False),
+    ("whole", "bigint", False),
+    ("real", "double", False),
+    ("same", "double", False),
+    ("flag", "boolean", False),
+    ("text", "string", False),
+    ("word", "string", False),
+    ("list", "array<bigint>", False),
+    ("lists", "array<array<string>>", False),
+    ("items", "array<struct<k:bigint,v:string>>", False),
+    ("place", "struct<lat:double,tags:array<string>,deep:struct<a:bigint>>", False),
+    ("rare", "bigint", False),
+    ("later", "string", True),
+    ("later_place", "struct<x:bigint>", True),
+]
+REGIONS = ["eu", "us-west", "n rth/=%:7", None]
+KINDS = ["sensor", "gateway"]
+
+
+def record(n):
+    """What the device sends, as a dictionary; decimals are numbers in the text."""
+    day = datetime.datetime(2026, 11, 20 + n % 3, n % 24, n % 60, tzinfo=datetime.timezone.utc)
+    sent = {
+        "id": n,
+        "time": day.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": REGIONS[n % 4],
+        "kind": KINDS[n % 2],
+        "price": decimal.Decimal(n * 7 - 5000) / 100,
+        "huge": decimal.Decimal(10**33 + n) / 10000,
+        "whole": n * 10**12 if n % 2 else -(2**63),
+        "real": n / 7 - 100,
+        "same": float(n % 3) + 0.5,
+        "flag": n % 2 == 0,
+        "text": ["on", "off", "", "ü ñ 'q\" \\ \t", "x" * 300][n % 5],
+        "word": f"word-{n * 7919}",
+        "list": [n, None, -n][: n % 4],
+        "lists": [["a", None], [], None][: n % 4],
+        "items": [{"k": n, "v": str(n)}, {"k": None, "v": None}][: n % 3],
+        "place": {"lat": n / 3, "tags": ["t"] * (n % 3), "deep": {"a": n}},
+    }
+    for index, name in enumerate(list(sent)[4:]):
+        if n % (11 + index) == 5:
+            sent[name] = None
+        elif n % (13 + index) == 7:
+            del sent[name]
+    if n % 97 == 3:
+        sent["rare"] = n
+    if n >= ROWS // 2:
+        sent["later"] = f"later {n % 5}"
+        sent["later_place"] = {"x": n}
+    if n % 50 == 9:
+        sent["flag"] = "unavailable"
+    return sent
+
+
+def wanted_row(sent):
+    """The row as every reader must see it, without partition columns."""
+    row = {name: sent.get(name) for name, _, _ in COLUMNS}
+    rescued = {"flag": "unavailable"} if row["flag"] == "unavailable" else None
+    if rescued:
+        row["flag"] = None
+    row["price"] = row["price"] if row["price"] is None else row["price"].quantize(decimal.Decimal("0.01"))
+    row["huge"] = row["huge"] if row["huge"] is None else row["huge"].quantize(decimal.Decimal("0.0001"))
+    if row["place"] is not None:
+        row["place"] = {name: row["place"].get(name) for name in ("lat", "tags", "deep")}
+    row["_rescued"] = rescued
+    return row
+
+
+def plain(value):
+    """The value of any reader in one form."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if hasattr(value, "asDict"):
+        return plain(value.asDict())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def keyed(rows, reader):
+    found = {}
+    for row in rows:
+        row = {name: plain(value) for name, value in row.items()}
+        if row["_rescued"] is not None:
+            row["_rescued"] = json.loads(row["_rescued"])
+        assert row["id"] not in found, (reader, "twice", row["id"])
+        found[row["id"]] = row
+    return found
+
+
+def compare(table, reader, rows):
+    wanted = {n: wanted_row(record(n)) for n in range(ROWS)}
+    found = keyed(rows, reader)
+    assert found.keys() == wanted.keys(), (table, reader, len(found), len(wanted))
+    for n, row in wanted.items():
+        for name, value in row.items():
+            got = found[n][name]
+            assert got == value and type(got) is type(value), (table, reader, n, name, got, value)
+        compare_partition(table, reader, record(n), found[n])
+
+
+def compare_partition(table, reader, sent, row):
+    time = sent["time"]
+    columns = {name.lstrip("_"): value for name, value in row.items()}
+    for part in LAYOUTS[table]:
+        if part in ("date", "hour"):
+            assert str(columns["date"]) == time[:10], (table, reader, columns["date"], time)
+        if part == "hour":
+            assert int(columns["hour"]) == int(time[11:13]), (table, reader, columns["hour"], time)
+        if part in ("region", "kind"):
+            assert columns[part] == sent.get(part), (table, reader, columns[part], sent.get(part))
+
+
+def evaluate(line, scope):
+    """The line that the product tells users to paste."""
+    return eval(line, scope)
+
+
+def read_all(hydrant, lakes):
+    import duckdb
+    import fastparquet
+    import polars
+    import pyarrow
+    import pyarrow.dataset
+    import pyarrow.parquet
+
+    for table in LAYOUTS:
+        def line(reader):
+            command = [hydrant, "lake", "schema", f"file:{lakes}/{table}", "--for", reader]
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+        result = duckdb.sql(line("duckdb"))
+        compare(table, "duckdb", [dict(zip(result.columns, row)) for row in result.fetchall()])
+        frame = evaluate(line("polars"), {"pl": polars})
+        compare(table, "polars", frame.collect().to_dicts())
+        dataset = evaluate(line("pyarrow"), {"pa": pyarrow, "ds": pyarrow.dataset})
+        compare(table, "pyarrow", dataset.to_table().to_pylist())
+        # fastparquet reads no structs, and takes the statistics of another column for those behind a nested one.
+        flat = [name for name, kind, _ in COLUMNS if not kind.startswith("decimal")]
+        flat = flat[: flat.index("list")]
+        wanted = {n: wanted_row(record(n)) for n in range(ROWS)}
+        seen = 0
+        for path in glob.glob(f"{lakes}/{table}/events/**/*.parquet", recursive=True):
+            file = fastparquet.ParquetFile(path)
+            frame = file.to_pandas(columns=[name for name in flat if name in file.columns])
+            for row in frame.to_dict("records"):
+                for name, value in row.items():
+                    value = None if value is None or value != value else value
+                    assert value == wanted[row["id"]][name], (table, "fastparquet", row["id"], name, value)
+                seen += 1
+            check_footer(pyarrow.parquet.read_metadata(path))
+        assert seen == ROWS, (table, "fastparquet", seen)
+        print(f"   {table}: {ROWS} rows by DuckDB, Polars, pyarrow and fastparquet")
+
+
+def check_footer(metadata):
+    """Only encodings that old readers know, and an index of the pages of each chunk."""
+    known = {"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY", "BIT_PACKED"}
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            assert set(chunk.encodings) <= known, chunk
+            assert chunk.has_offset_index, chunk
+
+
+def read_by_spark(lakes):
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    builder = builder.config("spark.sql.session.timeZone", "UTC").config("spark.ui.showConsoleProgress", "false")
+    spark = builder.config("spark.sql.sources.partitionColumnTypeInference.enabled", "false").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    assert spark.conf.get("spark.sql.parquet.enableVectorizedReader") == "true"
+    for table in LAYOUTS:
+        frame = spark.read.option("mergeSchema", "true").parquet(f"{lakes}/{table}/events")
+        types = dict(frame.dtypes)
+        for name, kind, _ in COLUMNS:
+            assert types[name] == kind, (table, name, types[name], kind)
+        compare(table, "spark", [row.asDict(recursive=True) for row in frame.collect()])
+        # What is pushed down goes through the statistics and the page index.
+        for name, _, _ in COLUMNS:
+            if types[name] in ("bigint", "double", "string"):
+                value = wanted_row(record(1801))[name]
+                if value is not None:
+                    wanted = sum(wanted_row(record(n))[name] == value for n in range(ROWS))
+                    found = frame.where(frame[name] == value).count()
+                    assert found == wanted, (table, name, value, found, wanted)
+    print(f"   {ROWS} rows of {len(LAYOUTS)} tables by Spark {spark.version}")
+    spark.stop()
+
+
+def text_of(sent):
+    """JSON with the digits of decimals as they are."""
+    marks = {}
+
+    def marked(value):
+        if isinstance(value, decimal.Decimal):
+            mark = f"@{len(marks)}@"
+            marks[f'"{mark}"'] = str(value)
+            return mark
+        return value
+
+    text = json.dumps({name: marked(value) for name, value in sent.items()}, ensure_ascii=False)
+    for mark, digits in marks.items():
+        text = text.replace(mark, digits)
+    return text + "\n"
+
+
+def make(bin, work):
+    half = ROWS // 2
+    for number, range_ in enumerate([range(half), range(half, ROWS)]):
+        with open(work / f"in{number}.ndjson", "w", encoding="utf-8") as out:
+            out.writelines(text_of(record(n)) for n in range_)
+        quiet = {"check": True, "cwd": work, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [bin / "hydrant-producer", "--to", "local:raw", "--input", f"in{number}.ndjson", "--shards", "2"]
+        subprocess.run(command, **quiet)
+        for table, parts in LAYOUTS.items():
+            config = work / f"{table}.toml"
+            columns = "".join(f'{name} = "{kind}"\n' for name, kind in DECLARED.items())
+            config.write_text(f"[sink]\npartition = {json.dumps(parts)}\n[sink.columns]\n{columns}")
+            command = [bin / "hydrant-sink", "--config", config, "--app", table, "--from", "local:raw"]
+            subprocess.run([*command, "--to", f"file:{table}", "--exit-at-end"], **quiet)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bin", type=Path, nargs="?")
+    parser.add_argument("--spark", action="append", default=[])
+    parser.add_argument("--as-spark")
+    args = parser.parse_args()
+    if args.as_spark:
+        return read_by_spark(args.as_spark)
+    with tempfile.TemporaryDirectory() as folder:
+        make(args.bin.resolve(), Path(folder))
+        read_all(args.bin.resolve() / "hydrant", folder)
+        for python in args.spark:
+            environment = {**os.environ, "PYSPARK_PYTHON": python}
+            subprocess.run([python, __file__, "--as-spark", folder], check=True, env=environment)
+
+
+main()
