@@ -199,7 +199,13 @@ fn add_columns(rows: &mut Vec<Vec<String>>, columns: &[Column], indent: &str) {
                 rows.push(vec![name, format!("STRUCT{brackets}, {count}")]);
                 add_columns(rows, fields, &format!("{indent}  "));
             }
-            kind => rows.push(vec![name, format!("{kind}{brackets}")]),
+            kind => {
+                let why = column.why.as_ref().map(|why| format!(" ({why})"));
+                rows.push(vec![
+                    name,
+                    format!("{kind}{brackets}{}", why.unwrap_or_default()),
+                ]);
+            }
         }
     }
 }
@@ -289,12 +295,7 @@ mod tests {
     use super::*;
 
     fn column(name: &str, kind: &str) -> Column {
-        Column {
-            name: name.to_owned(),
-            kind: kind.parse().unwrap(),
-            integers_beyond_2_53: false,
-            declared: false,
-        }
+        Column::new(name, kind.parse().unwrap())
     }
 
     #[test]

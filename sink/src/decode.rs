@@ -32,7 +32,9 @@
 mod bits;
 mod column;
 mod conform;
+mod decide;
 mod decoder;
+mod evidence;
 mod finish;
 mod number;
 mod provenance;
@@ -41,6 +43,7 @@ mod rescue;
 mod rescue_tree;
 mod route;
 mod row;
+mod times;
 
 #[cfg(test)]
 mod tests;

@@ -8,16 +8,20 @@
 //! `[]`) is not a column yet.
 
 mod arrow;
+pub mod declared;
 mod lattice;
 pub mod registry;
 mod render;
 mod stored;
+mod type_text;
 mod types;
 
+pub(crate) use arrow::map_entry;
 pub use arrow::{arrow_field, arrow_type};
 pub use lattice::{Conflict, Joined};
 pub use render::QueryEngine;
+pub use type_text::ParseTypeError;
 pub use types::{
-    Column, ColumnType, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, ParseTypeError, PartitionColumn,
+    Column, ColumnType, EpochUnit, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, PartitionColumn,
     RESCUED_COLUMN, TableSchema, fold_name,
 };

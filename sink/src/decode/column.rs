@@ -9,9 +9,10 @@
 use std::collections::HashMap;
 
 use super::bits::Bits;
+use super::evidence::NEW_FIELDS_MAX;
 use super::number::ParsedNumber;
 use super::reject::RejectReason;
-use crate::schema::{Column, ColumnType, INTEGER_EXACT_MAX, fold_name};
+use crate::schema::{Column, ColumnType, EpochUnit, INTEGER_EXACT_MAX, fold_name};
 
 /// No field, where an index of one is expected.
 pub(super) const NO_FIELD: u32 = u32::MAX;
@@ -22,7 +23,7 @@ pub(super) struct ColumnNode {
     pub(super) valid: Bits,
     pub(super) values: Values,
     /// Whether the schema, not this decoder's records, gave the type.
-    known: bool,
+    pub(super) known: bool,
     pub(super) declared: bool,
 }
 
@@ -37,9 +38,18 @@ pub(super) enum Values {
         scale: u8,
     },
     Boolean(Bits),
-    Varchar(TextColumn),
+    /// VARCHAR or JSON.
+    Text(TextColumn),
+    /// DATE: days since 1970.
+    Days(Vec<i32>),
+    /// TIMESTAMP: microseconds since 1970.
+    Instants {
+        micros: Vec<i64>,
+        unit: EpochUnit,
+    },
     Struct(Box<Fields>),
     List(Box<Items>),
+    Map(Box<MapEntries>),
 }
 
 /// A value that does not fit its column, which is as before.
@@ -67,8 +77,21 @@ pub(super) struct NumberColumn {
     pub(super) earlier_beyond_exact: bool,
 }
 
+/// What a text column takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum TextForm {
+    /// VARCHAR: strings.
+    #[default]
+    Strings,
+    /// Declared VARCHAR: strings, and any other value as its text.
+    Anything,
+    /// JSON: any value as it is written.
+    Json,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct TextColumn {
+    pub(super) form: TextForm,
     pub(super) bytes: Vec<u8>,
     /// The end of each text in `bytes`.
     pub(super) ends: Vec<i32>,
@@ -82,11 +105,23 @@ pub(super) struct Items {
 }
 
 #[derive(Debug)]
+pub(super) struct MapEntries {
+    /// The end of each map in the entries.
+    pub(super) ends: Vec<i32>,
+    pub(super) keys: TextColumn,
+    pub(super) value: ColumnNode,
+    /// Why it is a map, if the records decided that.
+    pub(super) why: Option<String>,
+}
+
+#[derive(Debug)]
 pub(super) struct Fields {
     pub(super) fields: Vec<Field>,
     pub(super) first: u32,
     by_name: HashMap<Box<str>, u32>,
     by_folded_name: HashMap<Box<str>, u32>,
+    /// How many fields there may be in this interval.
+    pub(super) fields_max: usize,
     pub(super) role: ColumnRole,
 }
 
@@ -100,8 +135,8 @@ pub(super) struct Field {
     pub(super) next: u32,
     /// The object that held this key last, by the decoder's count.
     pub(super) seen_in: u64,
-    /// The record that brought this field.
-    born_in: u64,
+    /// The record that brought this field; 0 for the schema.
+    pub(super) born_in: u64,
     pub(super) role: ColumnRole,
 }
 
@@ -141,13 +176,29 @@ impl ColumnNode {
                 scale: *scale,
             },
             ColumnType::Boolean => Values::Boolean(Bits::default()),
-            ColumnType::Varchar => Values::Varchar(TextColumn::default()),
+            ColumnType::Varchar if column.declared => {
+                Values::Text(TextColumn::of(TextForm::Anything))
+            }
+            ColumnType::Varchar => Values::Text(TextColumn::default()),
+            ColumnType::Json => Values::Text(TextColumn::of(TextForm::Json)),
+            ColumnType::Date => Values::Days(Vec::new()),
+            ColumnType::Timestamp(unit) => Values::Instants {
+                micros: Vec::new(),
+                unit: *unit,
+            },
+            ColumnType::Map(value) => Values::Map(Box::new(MapEntries {
+                ends: Vec::new(),
+                keys: TextColumn::default(),
+                value: ColumnNode::of(value, ColumnRole::default(), roles),
+                why: column.why.clone(),
+            })),
             ColumnType::Struct(columns) => {
                 let mut fields = Fields::new(role);
                 for column in columns {
                     let role = roles(role, &column.name);
                     fields.add(&column.name, ColumnNode::of(column, role, roles), role, 0);
                 }
+                fields.fields_max += fields.fields.len();
                 Values::Struct(Box::new(fields))
             }
             ColumnType::List(item) => Values::List(Box::new(Items {
@@ -177,7 +228,11 @@ impl ColumnNode {
                 scale: *scale,
             },
             Values::Boolean(_) => ColumnType::Boolean,
-            Values::Varchar(_) => ColumnType::Varchar,
+            Values::Text(texts) if texts.form == TextForm::Json => ColumnType::Json,
+            Values::Text(_) => ColumnType::Varchar,
+            Values::Days(_) => ColumnType::Date,
+            Values::Instants { unit, .. } => ColumnType::Timestamp(*unit),
+            Values::Map(entries) => ColumnType::Map(Box::new(entries.value.column("value"))),
             Values::Struct(fields) => ColumnType::Struct(fields.columns()),
             Values::List(items) => ColumnType::List(Box::new(items.item.column("element"))),
         }
@@ -188,6 +243,7 @@ impl ColumnNode {
         match &self.values {
             Values::Struct(_) => "STRUCT".to_owned(),
             Values::List(_) => "LIST".to_owned(),
+            Values::Map(_) => "MAP".to_owned(),
             _ => self.kind().outermost(),
         }
     }
@@ -196,6 +252,9 @@ impl ColumnNode {
     pub(super) fn column(&self, name: &str) -> Column {
         let mut column = Column::new(name, self.kind());
         column.declared = self.declared;
+        if let Values::Map(entries) = &self.values {
+            column.why.clone_from(&entries.why);
+        }
         if let (ColumnType::Bigint, Values::Number(numbers)) = (&column.kind, &self.values) {
             column.integers_beyond_2_53 =
                 numbers.earlier_beyond_exact || numbers.beyond_exact_from.is_some();
@@ -253,12 +312,36 @@ impl ColumnNode {
             Values::Number(numbers) => numbers.truncate(present),
             Values::Decimal { unscaled, .. } => unscaled.truncate(present),
             Values::Boolean(values) => values.truncate(present),
-            Values::Varchar(texts) => texts.truncate(present),
+            Values::Text(texts) => texts.truncate(present),
+            Values::Days(days) => days.truncate(present),
+            Values::Instants { micros, .. } => micros.truncate(present),
             Values::Struct(fields) => fields.truncate(len, ordinal),
             Values::List(items) => {
                 items.ends.truncate(present);
                 items.item.truncate(end_of(&items.ends), ordinal);
             }
+            Values::Map(entries) => {
+                entries.ends.truncate(present);
+                let count = end_of(&entries.ends);
+                entries.keys.truncate(count);
+                entries.value.truncate(count, ordinal);
+            }
+        }
+    }
+
+    /// Makes the column, and what is nested in it, one that no schema knows.
+    pub(super) fn forget_schema(&mut self) {
+        self.known = false;
+        match &mut self.values {
+            Values::Struct(fields) => {
+                for field in &mut fields.fields {
+                    field.born_in = 1;
+                    field.node.forget_schema();
+                }
+            }
+            Values::List(items) => items.item.forget_schema(),
+            Values::Map(entries) => entries.value.forget_schema(),
+            _ => {}
         }
     }
 
@@ -267,6 +350,7 @@ impl ColumnNode {
         1 + match &self.values {
             Values::Struct(fields) => fields.width(),
             Values::List(items) => items.item.width(),
+            Values::Map(entries) => entries.value.width(),
             _ => 0,
         }
     }
@@ -292,18 +376,21 @@ impl ColumnNode {
                 arrays: len.div_ceil(8) * 2,
                 present: present.div_ceil(8),
             },
-            Values::Varchar(texts) => {
-                let text = texts.bytes.len();
-                let offsets = array(4, present * 4);
-                offsets.and(Size {
-                    arrays: text,
-                    present: text,
-                })
-            }
+            Values::Text(texts) => array(4, present * 4).and(texts.text_size()),
+            Values::Days(_) => array(4, present * 4),
+            Values::Instants { .. } => array(8, present * 8),
             Values::Struct(fields) => array(0, 0).and(fields.size(len)),
             Values::List(items) => {
                 let count = end_of(&items.ends);
                 array(4, count.div_ceil(8)).and(items.item.size(count))
+            }
+            Values::Map(entries) => {
+                let count = end_of(&entries.ends);
+                let keys = entries.keys.text_size().and(Size {
+                    arrays: count * 4,
+                    present: count * 5,
+                });
+                array(4, 0).and(keys).and(entries.value.size(count))
             }
         };
         size.present += levels;
@@ -402,11 +489,31 @@ impl NumberColumn {
 }
 
 impl TextColumn {
+    pub(super) fn of(form: TextForm) -> Self {
+        TextColumn {
+            form,
+            ..TextColumn::default()
+        }
+    }
+
+    fn text_size(&self) -> Size {
+        Size {
+            arrays: self.bytes.len(),
+            present: self.bytes.len(),
+        }
+    }
+
     /// Ends a text: what was added to the bytes since the last one.
     pub(super) fn end(&mut self) {
         let end = i32::try_from(self.bytes.len());
         self.ends
             .push(end.expect("a decoder's payloads are below 1 GiB"));
+    }
+
+    /// The text with this index.
+    pub(super) fn get(&self, index: usize) -> &[u8] {
+        let start = end_of(&self.ends[..index]);
+        &self.bytes[start..end_of(&self.ends[..=index])]
     }
 
     /// Keeps the first `count` texts.
@@ -423,6 +530,7 @@ impl Fields {
             first: 0,
             by_name: HashMap::new(),
             by_folded_name: HashMap::new(),
+            fields_max: NEW_FIELDS_MAX,
             role,
         }
     }

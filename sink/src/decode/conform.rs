@@ -16,7 +16,7 @@ use arrow_schema::{ArrowError, Field, Fields};
 
 use hydrant_core::workers::contain;
 
-use super::finish::DecodedRows;
+use super::finish::{DecodedRows, map_array};
 use super::reject::{Reject, RejectReason};
 use super::rescue::RescueKinds;
 use super::rescue_tree::{RescueStep, RescueTree};
@@ -235,7 +235,10 @@ impl Misfits {
             let row = place_of(index, &mut steps);
             if self.rescues {
                 json.clear();
-                write_json_value(array, index, &mut json)?;
+                match found {
+                    "JSON" => json.extend(array.as_string::<i32>().value(index).as_bytes()),
+                    _ => write_json_value(array, index, &mut json)?,
+                }
                 self.rescued.entry(row).or_default().add(&steps, &json);
                 let kind = self.kinds.id_of(path, reason);
                 self.values.push((row, kind));
@@ -297,7 +300,7 @@ impl Misfits {
                 }
                 None if !has_type => (RejectReason::NO_TYPE, String::new()),
                 None => (
-                    RejectReason::TOO_MANY_COLUMNS,
+                    RejectReason::UNKNOWN_COLUMN,
                     "a column of the table".to_owned(),
                 ),
             };
@@ -332,11 +335,16 @@ impl Misfits {
         #[cfg(test)]
         crate::tests::fault::in_column("fault:conform", array);
         let wanted_type = arrow_type(&target.kind);
-        if *array.data_type() == wanted_type {
+        let is_text = |kind: &T| matches!(kind, T::Varchar | T::Json);
+        let is_converted = is_text(&ours.kind) && ours.kind != target.kind;
+        if *array.data_type() == wanted_type && !is_converted {
             return Ok(Arc::clone(array));
         }
         Ok(match (&ours.kind, &target.kind) {
             (T::Unknown, _) => new_null_array(&wanted_type, array.len()),
+            (_, T::Json) => json_of(array)?,
+            (T::Json, T::Varchar) if target.declared => texts_of_json(array),
+            (_, T::Varchar) if target.declared => json_of(array)?,
             (T::Bigint, T::Double) => {
                 let values = array.as_primitive::<Int64Type>();
                 let double = |value: i64| {
@@ -417,6 +425,23 @@ impl Misfits {
                     values.nulls().cloned(),
                 )?)
             }
+            (T::Map(ours), T::Map(value)) => {
+                let map = array.as_map();
+                let mut maps = vec![0; map.values().len()];
+                for (at, ends) in map.value_offsets().windows(2).enumerate() {
+                    maps[ends[0] as usize..ends[1] as usize].fill(at);
+                }
+                let keys = map.keys().as_string::<i32>();
+                let place_of_value = |index: usize, steps: &mut Vec<_>| {
+                    let row = place_of(maps[index], steps);
+                    steps.push(RescueStep::Key(keys.value(index).to_owned()));
+                    row
+                };
+                let path = format!("{path}{{}}");
+                let values = self.column(ours, map.values(), value, &place_of_value, &path)?;
+                let entries = [Arc::clone(map.keys()), values];
+                map_array(value, map.offsets().clone(), entries, map.nulls().cloned())
+            }
             _ => {
                 let found = (RejectReason::TYPE_CONFLICT, ours.kind.word());
                 self.misfit(array, place_of, [path, target.kind.word()], found, |_| true)?;
@@ -424,6 +449,32 @@ impl Misfits {
             }
         })
     }
+}
+
+/// The values as JSON.
+fn json_of(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let nulls = array.logical_nulls();
+    let mut texts = Vec::with_capacity(array.len());
+    for index in 0..array.len() {
+        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(index));
+        texts.push(if is_null {
+            None
+        } else {
+            let mut json = Vec::new();
+            write_json_value(array, index, &mut json)?;
+            String::from_utf8(json).ok()
+        });
+    }
+    Ok(Arc::new(StringArray::from(texts)))
+}
+
+/// JSON as a declared VARCHAR takes it: strings as their text.
+fn texts_of_json(array: &ArrayRef) -> ArrayRef {
+    let texts = array.as_string::<i32>().iter();
+    let texts = texts.map(|json| {
+        json.map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()))
+    });
+    Arc::new(texts.collect::<StringArray>())
 }
 
 /// Where the values of the field `name` lie, given where their objects do.

@@ -3,6 +3,8 @@
 use hydrant_core::Result;
 
 use super::column::{ColumnNode, ColumnRole, Fields, Size};
+use super::decide::proposed;
+use super::evidence::NEW_FIELDS_MAX;
 use super::finish::{DecodedRows, finish_columns, finish_texts};
 use super::provenance::ProvenanceColumns;
 use super::reject::{Reject, RejectReason};
@@ -10,7 +12,7 @@ use super::rescue::RescueColumn;
 use super::route::{PartitionRouter, Routed};
 use super::row::{Captures, RecordReader, RecordRules, RecordState};
 use crate::lake::TimeRange;
-use crate::schema::{Column, TableSchema};
+use crate::schema::TableSchema;
 use crate::table::event_time::UntimedReason;
 use crate::table::spec::{OnConflict, TableRules};
 
@@ -51,9 +53,11 @@ pub enum DecodeOutcome {
 /// Decodes the records of one interval of one shard, in order.
 #[derive(Debug)]
 pub struct Decoder {
-    rules: RecordRules,
-    root: Fields,
-    state: RecordState,
+    pub(super) rules: RecordRules,
+    pub(super) root: Fields,
+    pub(super) state: RecordState,
+    /// Whether a decision about columns has begun and not ended.
+    pub(super) deciding: bool,
     router: PartitionRouter,
     rescue: RescueColumn,
     provenance: ProvenanceColumns,
@@ -68,7 +72,7 @@ pub struct Decoder {
 /// Where a decoder stands between two records.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DecoderMark {
-    rows: usize,
+    pub(super) rows: usize,
     payload_bytes: usize,
     /// How many partitions there are; kept in marks only.
     partitions: usize,
@@ -101,6 +105,7 @@ impl Decoder {
             event_time: rules.event_time.clone(),
             event_time_path: event_time_path.map(str::to_owned).collect(),
             partition_fields: layout.fields().to_vec(),
+            times: times.clone(),
         };
         let root_role = ColumnRole {
             path_depth: Some(0),
@@ -112,6 +117,10 @@ impl Decoder {
             let nested = |parent, name: &str| rules.role(parent, false, name);
             root.add(&column.name, ColumnNode::of(column, role, &nested), role, 0);
         }
+        root.fields_max = match schema.number {
+            0 => usize::MAX,
+            _ => root.fields.len() + NEW_FIELDS_MAX,
+        };
         let captures = Captures {
             fields: vec![None; rules.partition_fields.len()],
             ..Captures::default()
@@ -126,6 +135,7 @@ impl Decoder {
             rules,
             root,
             state,
+            deciding: false,
             rescue: RescueColumn::default(),
             provenance: ProvenanceColumns::default(),
             partitions: Vec::new(),
@@ -293,7 +303,11 @@ impl Decoder {
     }
 
     /// Ends the interval.
-    pub fn finish(self) -> DecodedRows {
+    pub fn finish(mut self) -> DecodedRows {
+        assert!(!self.deciding, "a decision about columns was not finished");
+        self.decide(false);
+        self.decide(true);
+        let proposed = proposed(&self.root, self.at.rows);
         let (keys, spec) = self.router.keys();
         let (columns, arrays) = finish_columns(self.root, self.at.rows);
         let rescue = self.rescue;
@@ -303,7 +317,7 @@ impl Decoder {
         let rescued_values = rescued_values.collect();
         let rescued = finish_texts(rescue.texts, rescue.valid, self.at.rows);
         let mut schema = self.rules.schema;
-        schema.columns = columns.iter().filter_map(Column::typed).collect();
+        schema.columns = proposed;
         if schema.partition_columns.is_empty() {
             schema.partition_columns = spec
                 .columns_for(&schema)

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, NullArray,
-    StringArray, StructArray, UInt32Array,
+    Array as _, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array,
+    ListArray, MapArray, NullArray, StringArray, StructArray, TimestampMicrosecondArray,
+    UInt32Array,
 };
 use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, Field, Fields as ArrowFields};
+use arrow_schema::{ArrowError, DataType, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
-use super::column::{ColumnNode, Fields, Items, NumberColumn, TextColumn, Values};
+use super::column::{ColumnNode, Fields, Items, MapEntries, NumberColumn, TextColumn, Values};
 use super::rescue::RescueKinds;
-use crate::schema::{Column, TableSchema, arrow_type};
+use crate::schema::{Column, TableSchema, arrow_type, map_entry};
 use crate::table::event_time::UntimedReason;
 use crate::table::partition::{PartitionKey, PartitionSpec};
 
@@ -113,7 +114,7 @@ pub(super) fn finish_columns(root: Fields, len: usize) -> (Vec<Column>, Vec<Arra
 }
 
 /// The array of a node over `len` rows.
-fn finish(node: ColumnNode, len: usize) -> ArrayRef {
+pub(super) fn finish(node: ColumnNode, len: usize) -> ArrayRef {
     let ColumnNode { valid, values, .. } = node;
     match values {
         Values::Unknown => Arc::new(NullArray::new(len)),
@@ -147,7 +148,16 @@ fn finish(node: ColumnNode, len: usize) -> ArrayRef {
             let values = values.finish(len);
             Arc::new(BooleanArray::new(values, valid.finish_nulls(len)))
         }
-        Values::Varchar(texts) => finish_texts(texts, valid, len),
+        Values::Text(texts) => finish_texts(texts, valid, len),
+        Values::Days(days) => {
+            let values = spread(days, &valid, len);
+            Arc::new(Date32Array::new(values.into(), valid.finish_nulls(len)))
+        }
+        Values::Instants { micros, .. } => {
+            let values = spread(micros, &valid, len);
+            let values = TimestampMicrosecondArray::new(values.into(), valid.finish_nulls(len));
+            Arc::new(values.with_timezone("UTC"))
+        }
         Values::Struct(fields) => {
             let nulls = valid.finish_nulls(len);
             finish_struct(*fields, nulls, len)
@@ -165,17 +175,44 @@ fn finish(node: ColumnNode, len: usize) -> ArrayRef {
                 valid.finish_nulls(len),
             ))
         }
+        Values::Map(entries) => {
+            let MapEntries {
+                ends, keys, value, ..
+            } = *entries;
+            let count = super::column::end_of(&ends);
+            let column = value.column("value");
+            let mut every = Bits::default();
+            (0..count).for_each(|_| every.push(true));
+            let entries = [finish_texts(keys, every, count), finish(value, count)];
+            let offsets = offsets(&ends, &valid, len);
+            map_array(&column, offsets, entries, valid.finish_nulls(len))
+        }
     }
 }
 
 /// The array of texts over `len` rows.
 pub(super) fn finish_texts(texts: TextColumn, valid: Bits, len: usize) -> ArrayRef {
-    let TextColumn { bytes, ends } = texts;
+    let TextColumn { bytes, ends, .. } = texts;
     let offsets = offsets(&ends, &valid, len);
     Arc::new(
         StringArray::try_new(offsets, Buffer::from_vec(bytes), valid.finish_nulls(len))
             .expect("payloads are UTF-8 and strings end where characters do"),
     )
+}
+
+/// The array of a map over `len` rows, given its entries.
+pub(super) fn map_array(
+    value: &Column,
+    offsets: OffsetBuffer<i32>,
+    [keys, values]: [ArrayRef; 2],
+    nulls: Option<NullBuffer>,
+) -> ArrayRef {
+    let DataType::Struct(fields) = map_entry(value) else {
+        unreachable!("the entries of a map are structs")
+    };
+    let entries = StructArray::new(fields, vec![keys, values], None);
+    let field = Arc::new(Field::new("key_value", entries.data_type().clone(), false));
+    Arc::new(MapArray::new(field, offsets, entries, nulls, false))
 }
 
 fn finish_struct(fields: Fields, nulls: Option<NullBuffer>, len: usize) -> ArrayRef {

@@ -36,7 +36,7 @@ impl RejectReason {
     pub const NO_TYPE: Self = Self("no_type");
     /// A new key, and the table has as many columns as it may.
     pub const TOO_MANY_COLUMNS: Self = Self("too_many_columns");
-    /// A new key, and the table's columns are fixed.
+    /// A key that becomes no column: the table's columns are fixed, another sink used them up, or the key is data.
     pub const UNKNOWN_COLUMN: Self = Self("unknown_column");
     /// The payload is larger than any decoder takes.
     pub const TOO_LARGE: Self = Self("too_large");

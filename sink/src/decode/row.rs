@@ -2,16 +2,19 @@
 
 use std::collections::HashSet;
 
-use hydrant_json::{Word, skip_space, string, unescape, word};
+use hydrant_json::{JsonString, Word, skip_space, string, unescape, word};
 
 use super::column::{
-    ColumnNode, ColumnRole, Field, Fields, Items, NO_FIELD, TextColumn, ValueMisfit, Values, end_of,
+    ColumnNode, ColumnRole, Field, Fields, Items, MapEntries, NO_FIELD, TextColumn, TextForm,
+    ValueMisfit, Values, end_of,
 };
+use super::evidence::KEYS_MANY;
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{DecodeResult, Reject, RejectReason};
-use super::rescue::{RescuedValue, whole_value};
-use crate::schema::TableSchema;
-use crate::table::event_time::EVENT_TIME_FIELDS;
+use super::rescue::{RescuedValue, compact, whole_value};
+use super::times::{date_of, instant_of, is_readable};
+use crate::schema::{EpochUnit, TableSchema};
+use crate::table::event_time::{EVENT_TIME_FIELDS, TimeReader};
 
 /// How deep the columns of a table may nest, the record itself included: BigQuery takes 15 levels below it, Arrow C++ 100
 /// nodes, of which a list takes two.
@@ -20,8 +23,11 @@ pub const COLUMN_DEPTH_MAX: usize = 16;
 /// The longest key that becomes a column, in bytes.
 pub const KEY_BYTES_MAX: usize = hydrant_core::limits::NAME_BYTES_MAX;
 
+/// Up to so many keys of a map are compared with one another, one by one.
+const FEW_KEYS: usize = 16;
+
 /// What stays the same from record to record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RecordRules {
     pub(super) schema: TableSchema,
     pub(super) columns_max: usize,
@@ -31,6 +37,7 @@ pub(super) struct RecordRules {
     pub(super) event_time: Option<String>,
     pub(super) event_time_path: Vec<String>,
     pub(super) partition_fields: Vec<String>,
+    pub(super) times: TimeReader,
 }
 
 /// The parts of the record that decide its partition, as ranges of the payload.
@@ -52,6 +59,8 @@ pub(super) struct RecordState {
     /// The number of this record, from 1.
     pub(super) ordinal: u64,
     pub(super) key: Vec<u8>,
+    /// Whether an object has gained many keys.
+    pub(super) grown: bool,
     /// The values of the record that no column takes, in its order.
     pub(super) rescued: Vec<RescuedValue>,
     /// The keys without a column that the record's objects have had, by the number of the object.
@@ -159,14 +168,25 @@ impl RecordReader<'_> {
         Reject::malformed(found, self.at)
     }
 
-    /// Leaves the value that starts here out of its column.
+    /// Leaves the value that starts here out of its column, unless that takes any value as text.
     #[cold]
-    fn misfit(
+    pub(super) fn misfit(
         &mut self,
-        node: &ColumnNode,
+        node: &mut ColumnNode,
+        index: usize,
         start: usize,
         ValueMisfit { reason, found }: ValueMisfit,
     ) -> DecodeResult<()> {
+        if let Values::Text(texts) = &mut node.values
+            && texts.form != TextForm::Strings
+        {
+            let end = whole_value(self.input.as_bytes(), start)?;
+            self.at = end;
+            compact(&self.input.as_bytes()[start..end], &mut texts.bytes);
+            texts.end();
+            node.valid.set(index);
+            return Ok(());
+        }
         if !self.rules.rescues {
             let wanted = if reason == RejectReason::TOO_DEEP {
                 format!("at most {COLUMN_DEPTH_MAX} levels")
@@ -334,6 +354,8 @@ impl RecordReader<'_> {
                 self.state.width += 1;
                 let node = ColumnNode::default();
                 let found = fields.add(name, node, role, self.state.ordinal);
+                let count = fields.fields.len();
+                self.state.grown |= count >= KEYS_MANY && count.is_power_of_two();
                 Ok(KeyColumn::Field(found))
             }
             Err(reject) if self.rules.rescues => {
@@ -373,6 +395,11 @@ impl RecordReader<'_> {
         if self.rules.frozen {
             return Err(refused(RejectReason::UNKNOWN_COLUMN, "new key").within(name));
         }
+        if fields.fields.len() >= fields.fields_max {
+            return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column")
+                .wanting("fewer new ones in an interval".to_owned())
+                .within(name));
+        }
         if self.state.width >= self.rules.columns_max {
             return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column")
                 .wanting(format!("at most {} columns", self.rules.columns_max))
@@ -381,7 +408,8 @@ impl RecordReader<'_> {
         Ok(())
     }
 
-    fn value(
+    /// Reads a value into place `index` of its column.
+    pub(super) fn value(
         &mut self,
         node: &mut ColumnNode,
         index: usize,
@@ -394,14 +422,19 @@ impl RecordReader<'_> {
             Some(b'-' | b'0'..=b'9') => self.number(node, index),
             Some(b'{' | b'[') if depth >= COLUMN_DEPTH_MAX => {
                 let (reason, found) = (RejectReason::TOO_DEEP, "deeper nesting");
-                self.misfit(node, at, ValueMisfit { reason, found })
+                self.misfit(node, index, at, ValueMisfit { reason, found })
             }
             Some(b'{') => {
                 if let Values::Unknown = node.values {
                     node.values = Values::Struct(Box::new(Fields::new(role)));
                 }
+                if let Values::Map(entries) = &mut node.values {
+                    self.map(entries, depth + 1)?;
+                    node.valid.set(index);
+                    return Ok(());
+                }
                 let Values::Struct(fields) = &mut node.values else {
-                    return self.misfit(node, at, ColumnNode::conflict("object"));
+                    return self.misfit(node, index, at, ColumnNode::conflict("object"));
                 };
                 node.valid.set(index);
                 self.object(fields, index, depth + 1)
@@ -414,7 +447,7 @@ impl RecordReader<'_> {
                     Word::Null => Ok(()),
                     truth => node.push_boolean(index, truth == Word::True),
                 };
-                pushed.or_else(|misfit| self.misfit(node, at, misfit))
+                pushed.or_else(|misfit| self.misfit(node, index, at, misfit))
             }
             Some(b'N' | b'I') => Err(Reject::malformed("NaN or Infinity", at)),
             _ => Err(self.unexpected("a missing value")),
@@ -425,6 +458,19 @@ impl RecordReader<'_> {
         let start = self.at;
         let (number, end) = read_number(self.bytes(), start)?;
         self.at = end;
+        if let Values::Instants { micros, unit } = &mut node.values {
+            let instant = match unit {
+                EpochUnit::BySize => self.rules.times.number(&self.input.as_bytes()[start..end]),
+                unit => instant_of(number, *unit),
+            };
+            if let Some(instant) = instant.filter(is_readable) {
+                micros.push(instant);
+                node.valid.set(index);
+                return Ok(());
+            }
+            let misfit = ColumnNode::conflict("number that is not a time");
+            return self.misfit(node, index, start, misfit);
+        }
         let Values::Decimal {
             unscaled,
             precision,
@@ -432,7 +478,7 @@ impl RecordReader<'_> {
         } = &mut node.values
         else {
             let pushed = node.push_number(index, number);
-            return pushed.or_else(|misfit| self.misfit(node, start, misfit));
+            return pushed.or_else(|misfit| self.misfit(node, index, start, misfit));
         };
         let misfit = match read_decimal(&self.input.as_bytes()[start..end], *precision, *scale) {
             Decimal::Unscaled(value) => {
@@ -446,19 +492,22 @@ impl RecordReader<'_> {
                 found: "number with more digits",
             },
         };
-        self.misfit(node, start, misfit)
+        self.misfit(node, index, start, misfit)
     }
 
     fn string(&mut self, node: &mut ColumnNode, index: usize) -> DecodeResult<()> {
         let open = self.at;
         if let Values::Unknown = node.values {
-            node.values = Values::Varchar(TextColumn::default());
+            node.values = Values::Text(TextColumn::default());
         }
         let text = string(self.bytes(), open)?;
         self.at = text.end + 1;
-        let Values::Varchar(texts) = &mut node.values else {
-            return self.misfit(node, open, ColumnNode::conflict("string"));
+        let Values::Text(texts) = &mut node.values else {
+            return self.time(node, index, (open, text));
         };
+        if texts.form == TextForm::Json {
+            return self.misfit(node, index, open, ColumnNode::conflict("string"));
+        }
         if text.plain {
             let written = &self.input.as_bytes()[text.start..text.end];
             texts.bytes.extend_from_slice(written);
@@ -472,12 +521,96 @@ impl RecordReader<'_> {
         Ok(())
     }
 
+    /// Reads a string into a column of times.
+    fn time(
+        &mut self,
+        node: &mut ColumnNode,
+        index: usize,
+        (open, text): (usize, JsonString),
+    ) -> DecodeResult<()> {
+        let mut written = Vec::new();
+        let written = if text.plain {
+            &self.input.as_bytes()[text.start..text.end]
+        } else {
+            unescape(self.input.as_bytes(), text, &mut written)?;
+            written.as_slice()
+        };
+        let is_taken = match &mut node.values {
+            Values::Days(days) => date_of(written).map(|day| days.push(day)),
+            Values::Instants { micros, .. } => {
+                let instant = self.rules.times.text(written).filter(is_readable);
+                instant.map(|instant| micros.push(instant))
+            }
+            _ => None,
+        };
+        if is_taken.is_none() {
+            return self.misfit(node, index, open, ColumnNode::conflict("string"));
+        }
+        node.valid.set(index);
+        Ok(())
+    }
+
+    /// Reads an object into the entries of a map.
+    fn map(&mut self, entries: &mut MapEntries, depth: usize) -> DecodeResult<()> {
+        let MapEntries {
+            ends, keys, value, ..
+        } = entries;
+        self.at += 1;
+        let first = end_of(ends);
+        let mut count = first;
+        let mut seen = HashSet::new();
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            ends.push(length(count));
+            return Ok(());
+        }
+        loop {
+            if self.peek() != Some(b'"') {
+                return Err(self.unexpected("no key where one is due"));
+            }
+            let open = self.at;
+            let text = string(self.bytes(), open)?;
+            self.at = text.end + 1;
+            unescape(self.input.as_bytes(), text, &mut keys.bytes)?;
+            keys.end();
+            let is_new = if count - first < FEW_KEYS {
+                (first..count).all(|before| keys.get(before) != keys.get(count))
+            } else {
+                if seen.is_empty() {
+                    seen.extend((first..count).map(|before| keys.get(before).to_vec()));
+                }
+                seen.insert(keys.get(count).to_vec())
+            };
+            let name = |keys: &TextColumn| String::from_utf8_lossy(keys.get(count)).into_owned();
+            if !is_new {
+                return Err(Reject::repeated(&name(keys), open));
+            }
+            self.colon()?;
+            self.value(value, count, depth, ColumnRole::default())
+                .map_err(|reject| reject.within(&name(keys)))?;
+            count += 1;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    break;
+                }
+                _ => return Err(self.unexpected("no comma behind a value")),
+            }
+            self.skip_space();
+        }
+        ends.push(length(count));
+        Ok(())
+    }
+
     fn array(&mut self, node: &mut ColumnNode, index: usize, depth: usize) -> DecodeResult<()> {
         let open = self.at;
         if let Values::Unknown = node.values {
             if self.state.width >= self.rules.columns_max {
                 let (reason, found) = (RejectReason::TOO_MANY_COLUMNS, "new column");
-                return self.misfit(node, open, ValueMisfit { reason, found });
+                return self.misfit(node, index, open, ValueMisfit { reason, found });
             }
             self.state.width += 1;
             node.values = Values::List(Box::new(Items {
@@ -486,7 +619,7 @@ impl RecordReader<'_> {
             }));
         }
         let Values::List(items) = &mut node.values else {
-            return self.misfit(node, open, ColumnNode::conflict("array"));
+            return self.misfit(node, index, open, ColumnNode::conflict("array"));
         };
         self.at += 1;
         let mut count = end_of(&items.ends);

@@ -6,6 +6,8 @@ use crate::schema::TableSchema;
 use crate::table::spec::{OnConflict, TableRules};
 
 mod conforming;
+mod declared;
+mod maps;
 mod properties;
 mod records;
 mod rescue;

@@ -3,12 +3,15 @@
 use std::io::Write as _;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType,
+};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{ArrowError, DataType, Fields, TimeUnit};
+use chrono::{DateTime, NaiveDate, SecondsFormat};
 
 /// Writes one row as a JSON object, without a line end. Nulls are left out of objects and kept in
-/// arrays; timestamps are microseconds since 1970.
+/// arrays; times are RFC 3339.
 ///
 /// # Errors
 /// A type that no table has.
@@ -65,11 +68,30 @@ pub(crate) fn write_json_value(
             );
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            write!(
-                out,
-                "{}",
-                array.as_primitive::<TimestampMicrosecondType>().value(row)
-            )?;
+            let micros = array.as_primitive::<TimestampMicrosecondType>().value(row);
+            let text = DateTime::from_timestamp_micros(micros)
+                .map(|instant| instant.to_rfc3339_opts(SecondsFormat::AutoSi, true));
+            write!(out, "\"{}\"", text.unwrap_or_default())?;
+        }
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>().value(row);
+            let text = NaiveDate::from_epoch_days(days).map(|date| date.to_string());
+            write!(out, "\"{}\"", text.unwrap_or_default())?;
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let (keys, values) = (map.keys().as_string::<i32>(), map.values());
+            let ends = &map.value_offsets()[row..row + 2];
+            out.push(b'{');
+            for entry in ends[0] as usize..ends[1] as usize {
+                if entry > ends[0] as usize {
+                    out.push(b',');
+                }
+                write_text(keys.value(entry), out)?;
+                out.push(b':');
+                write_json_value(values, entry, out)?;
+            }
+            out.push(b'}');
         }
         DataType::Boolean => write!(out, "{}", array.as_boolean().value(row))?,
         DataType::Utf8 => write_text(array.as_string::<i32>().value(row), out)?,

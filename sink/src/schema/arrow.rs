@@ -16,7 +16,9 @@ pub fn arrow_type(kind: &ColumnType) -> DataType {
             DataType::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))
         }
         ColumnType::Boolean => DataType::Boolean,
-        ColumnType::Varchar => DataType::Utf8,
+        ColumnType::Varchar | ColumnType::Json => DataType::Utf8,
+        ColumnType::Date => DataType::Date32,
+        ColumnType::Timestamp(_) => instant(),
         ColumnType::Struct(fields) => {
             DataType::Struct(fields.iter().map(arrow_field).collect::<Fields>())
         }
@@ -25,7 +27,23 @@ pub fn arrow_type(kind: &ColumnType) -> DataType {
             arrow_type(&item.kind),
             true,
         ))),
+        ColumnType::Map(value) => DataType::Map(
+            Arc::new(Field::new("key_value", map_entry(value), false)),
+            false,
+        ),
     }
+}
+
+/// The type of the entries of a map, named as the Parquet format asks.
+pub(crate) fn map_entry(value: &Column) -> DataType {
+    let key = Field::new("key", DataType::Utf8, false);
+    let value = Field::new("value", arrow_type(&value.kind), true);
+    DataType::Struct(Fields::from(vec![key, value]))
+}
+
+/// The type of an instant.
+fn instant() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
 /// The Arrow field of a column; always nullable.
@@ -36,8 +54,9 @@ pub fn arrow_field(column: &Column) -> Field {
 /// The Arrow fields of the provenance columns, in their order.
 fn provenance_fields() -> impl Iterator<Item = Field> {
     PROVENANCE_COLUMNS.into_iter().map(|(name, kind)| {
-        let stamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        let kind = kind.parse().map_or(stamp, |kind| arrow_type(&kind));
+        let kind = kind
+            .parse()
+            .map_or(DataType::Null, |kind| arrow_type(&kind));
         Field::new(name, kind, true)
     })
 }

@@ -26,6 +26,8 @@ pub struct Conflict {
 }
 
 struct TypeJoin {
+    /// Whether the other schema is what the configuration declares, which decides the units of TIMESTAMP columns.
+    declares: bool,
     conflicts: Vec<Conflict>,
     room: usize,
 }
@@ -34,6 +36,15 @@ impl TableSchema {
     /// Adds to this schema what `other` has beyond it, up to `columns_max` columns in all (nested
     /// ones and containers included). What this schema says wins wherever both cannot hold.
     pub fn join(&self, other: &TableSchema, columns_max: usize) -> Joined {
+        self.joined(other, columns_max, false)
+    }
+
+    /// As [`TableSchema::join`] with what the configuration declares.
+    pub fn declare(&self, declared: &TableSchema, columns_max: usize) -> Joined {
+        self.joined(declared, columns_max, true)
+    }
+
+    fn joined(&self, other: &TableSchema, columns_max: usize, declares: bool) -> Joined {
         let mut schema = self.clone();
         if schema.partition_columns.is_empty() {
             schema
@@ -41,6 +52,7 @@ impl TableSchema {
                 .clone_from(&other.partition_columns);
         }
         let mut join = TypeJoin {
+            declares,
             conflicts: Vec::new(),
             room: columns_max.saturating_sub(self.width()),
         };
@@ -102,6 +114,7 @@ impl TypeJoin {
 
     fn column(&mut self, base: &mut Column, other: &Column, path: &str) {
         use ColumnType as T;
+        base.declared |= other.declared && is_declared_as(&base.kind, &other.kind);
         match (&mut base.kind, &other.kind) {
             (_, T::Unknown) => {}
             (T::Unknown, _) => {
@@ -115,13 +128,21 @@ impl TypeJoin {
             (T::Bigint, T::Bigint) => base.integers_beyond_2_53 |= other.integers_beyond_2_53,
             (T::Bigint, T::Double) if !base.declared && !base.integers_beyond_2_53 => {
                 base.kind = T::Double;
+                base.declared = other.declared;
             }
-            (T::Double, T::Bigint) if !other.integers_beyond_2_53 => {}
+            (T::Double, T::Bigint) if !other.integers_beyond_2_53 && !other.declared => {}
             (T::Struct(fields), T::Struct(others)) => {
                 let others: Vec<&Column> = others.iter().collect();
                 self.columns(fields, &others, &format!("{path}."));
             }
             (T::List(item), T::List(other)) => self.column(item, other, &format!("{path}[]")),
+            (T::Map(value), T::Map(other)) => self.column(value, other, &format!("{path}{{}}")),
+            // Files hold the same, whatever the unit of the numbers was.
+            (T::Timestamp(unit), T::Timestamp(declared)) => {
+                if self.declares {
+                    *unit = *declared;
+                }
+            }
             (mine, theirs) if mine == theirs => {}
             (mine, theirs) => {
                 let wanted = mine.to_string();
@@ -131,10 +152,22 @@ impl TypeJoin {
     }
 }
 
+/// Whether a column of type `base` is what `other` declares.
+fn is_declared_as(base: &ColumnType, other: &ColumnType) -> bool {
+    match (base, other) {
+        (ColumnType::Timestamp(_), ColumnType::Timestamp(_)) => true,
+        (ColumnType::Struct(_), ColumnType::Struct(_))
+        | (ColumnType::List(_), ColumnType::List(_))
+        | (ColumnType::Map(_), ColumnType::Map(_)) => true,
+        (base, other) => base == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::PartitionColumn;
+    use crate::schema::declared::declared_schema;
+    use crate::schema::{EpochUnit, PartitionColumn};
 
     fn kinds() -> Vec<ColumnType> {
         let field = |kind| Column::new("f", kind);
@@ -147,6 +180,10 @@ mod tests {
             },
             ColumnType::Boolean,
             ColumnType::Varchar,
+            ColumnType::Date,
+            ColumnType::Timestamp(EpochUnit::Millis),
+            ColumnType::Json,
+            ColumnType::Map(Box::new(Column::new("value", ColumnType::Bigint))),
             ColumnType::Struct(vec![field(ColumnType::Varchar)]),
             ColumnType::List(Box::new(field(ColumnType::Varchar))),
         ]
@@ -205,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_declared_bigint_never_becomes_double() {
-        let declared = TableSchema::declared(vec![("c".to_owned(), ColumnType::Bigint)]).unwrap();
+        let declared = declared_schema(&vec![("c".to_owned(), ColumnType::Bigint)]).unwrap();
         let joined = declared.join(&of(vec![Column::new("c", ColumnType::Double)]), 100);
         assert_eq!((joined.schema, joined.conflicts.len()), (declared, 1));
     }
@@ -298,7 +335,7 @@ mod tests {
     fn the_json_form_comes_back_and_is_checked() {
         let mut columns: Vec<Column> = kinds()
             .into_iter()
-            .zip(["a", "b", "c", "d", "e", "f", "g"])
+            .zip(["a", "b", "c", "d", "e", "f", "g", "i", "j", "k", "l"])
             .map(|(kind, name)| Column::new(name, kind))
             .collect();
         columns[0].integers_beyond_2_53 = true;

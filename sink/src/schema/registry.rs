@@ -51,7 +51,22 @@ impl Registry {
             newest: Mutex::new(Arc::new(newest)),
         };
         registry.check(&declared)?;
+        registry.declare(&declared).await?;
         Ok(registry)
+    }
+
+    /// Makes what the configuration declares part of the table's schema, if the table has one.
+    async fn declare(&self, declared: &TableSchema) -> Result<()> {
+        let mut current = self.newest();
+        while current.number > 0 {
+            self.check(declared)?;
+            let joined = current.declare(declared, self.columns_max).schema;
+            if joined.same_content(&current) {
+                break;
+            }
+            current = self.put(joined.with_number(current.number + 1)).await?;
+        }
+        Ok(())
     }
 
     fn check(&self, declared: &TableSchema) -> Result<()> {
@@ -69,12 +84,12 @@ impl Registry {
                  to another table"
             )));
         }
-        let conflicts = stored.join(declared, self.columns_max).conflicts;
+        let conflicts = stored.declare(declared, self.columns_max).conflicts;
         match conflicts.first() {
             None => Ok(()),
             Some(conflict) => Err(Error::refused(format!(
                 "column `{}` of table `{table}` is {} in the lake but declared as {}: declare it as it is in the lake, or \
-                 write to another table",
+                 write to another table; files that are there keep their types, no command rewrites them yet",
                 conflict.column, conflict.wanted, conflict.found,
             ))),
         }
@@ -107,29 +122,33 @@ impl Registry {
                 return Ok(current);
             }
             let number = current.number + 1;
-            let next = joined.with_number(number);
-            let key = self.names.schema(next.number);
-            let body = seal_body(&next);
-            let put = retry_forever("put a schema", &self.random, || {
-                self.lake.put_new(&key, body.clone())
-            });
-            match put.await? {
-                Put::Created => {
-                    tracing::info!(
-                        table = self.names.table(),
-                        number = next.number,
-                        "the schema grew"
-                    );
-                    metrics::counter!("hydrant_sink_schema_changes_total").increment(1);
-                    current = self.learn(next);
-                }
-                Put::Exists(found) => current = self.learn(parse(&key, next.number, &found)?),
-            }
+            current = self.put(joined.with_number(number)).await?;
             debug_assert!(
                 current.number >= number,
                 "a schema that was learned is not forgotten"
             );
         }
+    }
+
+    /// Stores a schema under its number, and returns the one that is stored there.
+    async fn put(&self, next: TableSchema) -> Result<Arc<TableSchema>> {
+        let key = self.names.schema(next.number);
+        let body = seal_body(&next);
+        let put = retry_forever("put a schema", &self.random, || {
+            self.lake.put_new(&key, body.clone())
+        });
+        Ok(match put.await? {
+            Put::Created => {
+                tracing::info!(
+                    table = self.names.table(),
+                    number = next.number,
+                    "the schema grew"
+                );
+                metrics::counter!("hydrant_sink_schema_changes_total").increment(1);
+                self.learn(next)
+            }
+            Put::Exists(found) => self.learn(parse(&key, next.number, &found)?),
+        })
     }
 }
 

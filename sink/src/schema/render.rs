@@ -125,7 +125,7 @@ fn named(columns: &[Column], render: fn(&ColumnType) -> String) -> Vec<(String, 
 fn holds_struct(kind: &ColumnType) -> bool {
     match kind {
         ColumnType::Struct(_) => true,
-        ColumnType::List(item) => holds_struct(&item.kind),
+        ColumnType::List(item) | ColumnType::Map(item) => holds_struct(&item.kind),
         _ => false,
     }
 }
@@ -141,7 +141,14 @@ fn polars_type(kind: &ColumnType) -> String {
         ColumnType::Double => "pl.Float64".to_owned(),
         ColumnType::Decimal { precision, scale } => format!("pl.Decimal({precision}, {scale})"),
         ColumnType::Boolean => "pl.Boolean".to_owned(),
-        ColumnType::Varchar => "pl.String".to_owned(),
+        ColumnType::Varchar | ColumnType::Json => "pl.String".to_owned(),
+        ColumnType::Date => "pl.Date".to_owned(),
+        ColumnType::Timestamp(_) => "pl.Datetime('us', 'UTC')".to_owned(),
+        // Polars has no maps: it reads them as lists of entries.
+        ColumnType::Map(value) => {
+            let value = polars_type(&value.kind);
+            format!("pl.List(pl.Struct({{'key': pl.String, 'value': {value}}}))")
+        }
         ColumnType::List(item) => format!("pl.List({})", polars_type(&item.kind)),
         ColumnType::Struct(fields) => {
             let fields = join(&named(fields, polars_type), python_entry);
@@ -157,7 +164,12 @@ fn pyarrow_type(kind: &ColumnType) -> String {
         ColumnType::Double => "pa.float64()".to_owned(),
         ColumnType::Decimal { precision, scale } => format!("pa.decimal128({precision}, {scale})"),
         ColumnType::Boolean => "pa.bool_()".to_owned(),
-        ColumnType::Varchar => "pa.string()".to_owned(),
+        ColumnType::Varchar | ColumnType::Json => "pa.string()".to_owned(),
+        ColumnType::Date => "pa.date32()".to_owned(),
+        ColumnType::Timestamp(_) => "pa.timestamp('us', tz='UTC')".to_owned(),
+        ColumnType::Map(value) => {
+            format!("pa.map_(pa.string(), {})", pyarrow_type(&value.kind))
+        }
         ColumnType::List(item) => format!("pa.list_({})", pyarrow_type(&item.kind)),
         ColumnType::Struct(fields) => {
             let fields = join(&named(fields, pyarrow_type), python_pair);

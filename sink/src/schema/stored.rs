@@ -42,6 +42,8 @@ struct StoredColumn {
     integers_beyond_2_53: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     declared: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 fn is_zero(depth: &usize) -> bool {
@@ -97,7 +99,7 @@ fn read(stored: StoredSchema) -> hydrant_core::Result<TableSchema> {
 fn flatten(column: &Column, depth: usize, columns: &mut Vec<StoredColumn>) {
     let nested = match &column.kind {
         ColumnType::Struct(fields) => fields.as_slice(),
-        ColumnType::List(item) => std::slice::from_ref(&**item),
+        ColumnType::List(item) | ColumnType::Map(item) => std::slice::from_ref(&**item),
         _ => &[],
     };
     columns.push(StoredColumn {
@@ -106,6 +108,7 @@ fn flatten(column: &Column, depth: usize, columns: &mut Vec<StoredColumn>) {
         kind: column.kind.outermost(),
         integers_beyond_2_53: column.integers_beyond_2_53,
         declared: column.declared,
+        why: column.why.clone(),
     });
     for column in nested {
         flatten(column, depth + 1, columns);
@@ -120,21 +123,27 @@ fn nest(
     while let Some(entry) = entries.next_if(|entry| entry.depth == depth) {
         let untyped = || untyped(&entry.name);
         let kind = match entry.kind.as_str() {
-            "STRUCT" | "LIST" if depth >= DEPTH_MAX => return Err(untyped()),
+            "STRUCT" | "LIST" | "MAP" if depth >= DEPTH_MAX => return Err(untyped()),
             "STRUCT" => ColumnType::Struct(nest(entries, depth + 1)?),
-            "LIST" => {
+            "LIST" | "MAP" => {
                 let items = <[Column; 1]>::try_from(nest(entries, depth + 1)?);
                 let [item] = items.map_err(|_| untyped())?;
-                ColumnType::List(Box::new(item))
+                match entry.kind.as_str() {
+                    "LIST" => ColumnType::List(Box::new(item)),
+                    _ => ColumnType::Map(Box::new(item)),
+                }
             }
             scalar => match scalar.parse() {
-                Ok(ColumnType::Struct(_) | ColumnType::List(_)) | Err(_) => return Err(untyped()),
+                Ok(ColumnType::Struct(_) | ColumnType::List(_) | ColumnType::Map(_)) | Err(_) => {
+                    return Err(untyped());
+                }
                 Ok(scalar) => scalar,
             },
         };
         let mut column = Column::new(entry.name, kind);
         column.integers_beyond_2_53 = entry.integers_beyond_2_53;
         column.declared = entry.declared;
+        column.why = entry.why;
         columns.push(column);
     }
     Ok(columns)

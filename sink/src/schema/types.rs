@@ -1,8 +1,6 @@
 //! Columns, their types and the schema of a table.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::str::FromStr;
 
 use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -50,12 +48,36 @@ pub enum ColumnType {
     },
     /// `true` or `false`. Joins with nothing else.
     Boolean,
-    /// UTF-8 text.
+    /// UTF-8 text. Where it is declared, any value as its text.
     Varchar,
+    /// Days. Only ever declared.
+    Date,
+    /// Instants in UTC, to the microsecond. Only ever declared.
+    Timestamp(EpochUnit),
+    /// Any value as JSON text. Only ever declared.
+    Json,
     /// A JSON object: named columns.
     Struct(Vec<Column>),
     /// A JSON array; the item's name is always `element`.
     List(Box<Column>),
+    /// A JSON object whose keys are data; the name of the column of its values is always `value`.
+    Map(Box<Column>),
+}
+
+/// The unit of numbers in a TIMESTAMP column, counted since 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EpochUnit {
+    /// The one that fits the size of the number.
+    #[default]
+    BySize,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+    /// Nanoseconds.
+    Nanos,
 }
 
 /// A named column, a field of a struct, or the item of a list.
@@ -71,6 +93,8 @@ pub struct Column {
     /// Whether the configuration declared the type. A declared BIGINT never becomes DOUBLE; a
     /// declared struct may still gain fields, as a table may gain columns.
     pub declared: bool,
+    /// Why the column is a map, if the records decided that.
+    pub why: Option<String>,
 }
 
 /// A column of the directory names, fixed for the table's life with its first schema.
@@ -113,6 +137,7 @@ impl Column {
             kind,
             integers_beyond_2_53: false,
             declared: false,
+            why: None,
         }
     }
 
@@ -127,7 +152,7 @@ impl Column {
         self.declared = true;
         match &mut self.kind {
             ColumnType::Struct(fields) => fields.iter_mut().for_each(Column::mark_declared),
-            ColumnType::List(item) => item.mark_declared(),
+            ColumnType::List(item) | ColumnType::Map(item) => item.mark_declared(),
             _ => {}
         }
     }
@@ -136,7 +161,7 @@ impl Column {
     pub fn width(&self) -> usize {
         1 + match &self.kind {
             ColumnType::Struct(fields) => fields.iter().map(Column::width).sum(),
-            ColumnType::List(item) => item.width(),
+            ColumnType::List(item) | ColumnType::Map(item) => item.width(),
             _ => 0,
         }
     }
@@ -156,30 +181,17 @@ impl Column {
                 ColumnType::Struct(fields)
             }
             ColumnType::List(item) => ColumnType::List(Box::new(item.typed()?)),
+            ColumnType::Map(value) => ColumnType::Map(Box::new(value.typed()?)),
             scalar => scalar.clone(),
         };
         Some(Column {
             kind,
-            name: self.name.clone(),
-            ..*self
+            ..self.clone()
         })
     }
 }
 
 impl TableSchema {
-    /// The schema of a new table, with the columns that the configuration declares.
-    ///
-    /// # Errors
-    /// Names that clash or are unusable, and types that are out of range.
-    pub fn declared(columns: Vec<(String, ColumnType)>) -> Result<Self> {
-        let columns = columns.into_iter();
-        Self::try_new(
-            columns
-                .map(|(name, kind)| Column::declared(name, kind))
-                .collect(),
-        )
-    }
-
     /// A schema of these columns.
     ///
     /// # Errors
@@ -285,12 +297,13 @@ fn validate_type(kind: &ColumnType, path: &str) -> Result<()> {
         }
         ColumnType::Struct(fields) => validate_columns(fields, &format!("{path}.")),
         ColumnType::List(item) => validate_type(&item.kind, &format!("{path}[]")),
+        ColumnType::Map(value) => validate_type(&value.kind, &format!("{path}{{}}")),
         _ => Ok(()),
     }
 }
 
 impl ColumnType {
-    /// The word for the type: that of DuckDB, and `LIST` for a list.
+    /// The word for the type: that of DuckDB, `LIST` for a list and `MAP` for a map.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unknown => "NULL",
@@ -299,138 +312,20 @@ impl ColumnType {
             Self::Decimal { .. } => "DECIMAL",
             Self::Boolean => "BOOLEAN",
             Self::Varchar => "VARCHAR",
+            Self::Date => "DATE",
+            Self::Timestamp(_) => "TIMESTAMP",
+            Self::Json => "JSON",
             Self::Struct(_) => "STRUCT",
             Self::List(_) => "LIST",
+            Self::Map(_) => "MAP",
         }
     }
 
     /// The type without what is nested in it.
     pub fn outermost(&self) -> String {
         match self {
-            Self::Decimal { .. } => self.to_string(),
+            Self::Decimal { .. } | Self::Timestamp(_) => self.to_string(),
             other => other.word().to_owned(),
         }
     }
-}
-
-impl fmt::Display for ColumnType {
-    /// Writes the type as DuckDB does.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Decimal { precision, scale } => write!(f, "DECIMAL({precision},{scale})"),
-            Self::Struct(fields) => {
-                let fields = fields.iter().map(|field| {
-                    let name = field.name.replace('"', "\"\"");
-                    format!("\"{name}\" {}", field.kind)
-                });
-                write!(f, "STRUCT({})", fields.collect::<Vec<_>>().join(", "))
-            }
-            Self::List(item) => write!(f, "{}[]", item.kind),
-            scalar => f.write_str(scalar.word()),
-        }
-    }
-}
-
-/// A declared type that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a column type: write BIGINT, DOUBLE, DECIMAL(p,s), BOOLEAN, VARCHAR, \
-     STRUCT(name TYPE, ...) or TYPE[]"
-)]
-pub struct ParseTypeError(String);
-
-impl FromStr for ColumnType {
-    type Err = ParseTypeError;
-
-    /// Reads a type as it is written in a configuration file, in DuckDB's words.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut rest = text.trim();
-        let refused = || ParseTypeError(text.to_owned());
-        let kind = read_type(&mut rest, 0).ok_or_else(refused)?;
-        if rest.trim().is_empty() {
-            Ok(kind)
-        } else {
-            Err(refused())
-        }
-    }
-}
-
-fn read_type(rest: &mut &str, depth: usize) -> Option<ColumnType> {
-    if depth > 32 {
-        return None;
-    }
-    let word = take_while(rest, |c| c.is_ascii_alphanumeric() || c == '_');
-    let mut kind = match word.to_ascii_uppercase().as_str() {
-        "BIGINT" => ColumnType::Bigint,
-        "DOUBLE" => ColumnType::Double,
-        "BOOLEAN" => ColumnType::Boolean,
-        "VARCHAR" => ColumnType::Varchar,
-        "DECIMAL" => {
-            take(rest, '(')?;
-            let precision = take_while(rest, |c| c.is_ascii_digit()).parse().ok()?;
-            take(rest, ',')?;
-            let scale = take_while(rest, |c| c.is_ascii_digit()).parse().ok()?;
-            take(rest, ')')?;
-            if !(1..=38).contains(&precision) || scale > precision {
-                return None;
-            }
-            ColumnType::Decimal { precision, scale }
-        }
-        "STRUCT" => {
-            take(rest, '(')?;
-            let mut fields = Vec::new();
-            loop {
-                fields.push(Column::new(read_name(rest)?, read_type(rest, depth + 1)?));
-                if take(rest, ',').is_none() {
-                    break;
-                }
-            }
-            take(rest, ')')?;
-            ColumnType::Struct(fields)
-        }
-        _ => return None,
-    };
-    let mut lists = 0;
-    while take(rest, '[').is_some() {
-        take(rest, ']')?;
-        lists += 1;
-        if depth + lists > 32 {
-            return None;
-        }
-        kind = ColumnType::List(Box::new(Column::new("element", kind)));
-    }
-    Some(kind)
-}
-
-fn read_name(rest: &mut &str) -> Option<String> {
-    if take(rest, '"').is_none() {
-        let name = take_while(rest, |c| c.is_alphanumeric() || c == '_');
-        return (!name.is_empty()).then(|| name.to_owned());
-    }
-    let mut name = String::new();
-    loop {
-        let end = rest.find('"')?;
-        name.push_str(&rest[..end]);
-        *rest = &rest[end + 1..];
-        match rest.strip_prefix('"') {
-            Some(after) => {
-                name.push('"');
-                *rest = after;
-            }
-            None => return (!name.is_empty()).then_some(name),
-        }
-    }
-}
-
-fn take(rest: &mut &str, expected: char) -> Option<()> {
-    *rest = rest.trim_start().strip_prefix(expected)?;
-    Some(())
-}
-
-fn take_while<'a>(rest: &mut &'a str, wanted: impl Fn(char) -> bool) -> &'a str {
-    let text = rest.trim_start();
-    let end = text.find(|c| !wanted(c)).unwrap_or(text.len());
-    let (word, after) = text.split_at(end);
-    *rest = after;
-    word
 }

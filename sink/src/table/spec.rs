@@ -14,6 +14,7 @@ use super::zone::Zone;
 use crate::encode::EncodeOptions;
 use crate::lake::ObjectError;
 use crate::lake::{digest, seal_body, unseal_body};
+use crate::schema::declared::declared_schema;
 use crate::schema::{ColumnType, TableSchema};
 
 /// The newest version of [`Spec`].
@@ -49,7 +50,7 @@ pub struct TableRules {
     /// Whether rows have columns that say where they came from. Decides a table's first schema only.
     #[serde(skip)]
     pub provenance: bool,
-    /// Columns whose types are fixed. They are in a table's first schema.
+    /// The paths of columns whose types are fixed.
     #[serde(skip)]
     pub declared: Vec<(String, ColumnType)>,
     /// Whether only declared columns and columns of the stored schema are accepted.
@@ -110,7 +111,7 @@ impl TableRules {
     /// # Errors
     /// Refused when declared columns clash.
     pub fn first_schema(&self) -> Result<TableSchema> {
-        TableSchema::declared(self.declared.clone())?.with_provenance(self.provenance)
+        declared_schema(&self.declared)?.with_provenance(self.provenance)
     }
 
     /// The durable form, for an interval whose decoder began with `base` and whose files have schema `schema`.

@@ -4,6 +4,8 @@ use hydrant_core::stage::Flush;
 use hydrant_core::stream::Read;
 use hydrant_core::{Disposition, Result};
 
+use hydrant_testing::disk::SimWorld;
+
 use super::support::*;
 use crate::schema::ColumnType;
 use crate::table::spec::{OnConflict, TableRules};
@@ -160,4 +162,95 @@ async fn provenance_says_where_rows_came_from() {
             (&"clean@memory".into(), &"000000".into())
         );
     }
+}
+
+/// A process whose configuration declares these columns.
+async fn declaring(world: &SimWorld, columns: &[(&str, &str)]) -> Result<SinkProcess> {
+    let declared = columns.iter();
+    let declared = declared.map(|(path, kind)| ((*path).to_owned(), kind.parse().unwrap()));
+    let rules = TableRules {
+        declared: declared.collect(),
+        ..TableRules::default()
+    };
+    ProcessSetup {
+        rules,
+        ..ProcessSetup::named(world, "declaring")
+    }
+    .run()
+    .await
+}
+
+#[tokio::test]
+async fn columns_that_are_declared_later_take_effect_and_stay() {
+    let world = world(1);
+    let first = declaring(&world, &[]).await.unwrap();
+    let record = "{\"start\":0,\"a\":1,\"n\":5,\"t\":\"x\",\"o\":{\"x\":1}}";
+    publish_one(&first, "000000", record).await.unwrap();
+    drop(first);
+    let columns = [
+        ("price", "DECIMAL(9,2)"),
+        ("a", "BIGINT"),
+        ("n", "DOUBLE"),
+        ("t", "VARCHAR"),
+        ("o.at", "TIMESTAMP"),
+        ("o.y", "MAP(VARCHAR, JSON)"),
+    ];
+    for start in 1..4 {
+        let process = declaring(&world, &columns).await.unwrap();
+        let schema = process.stage.registry().newest();
+        // The first of these starts stores it, the others find it.
+        assert_eq!(schema.number, 2);
+        for (name, kind) in [("price", "DECIMAL(9,2)"), ("a", "BIGINT"), ("n", "DOUBLE")] {
+            let column = schema.column(name).unwrap();
+            assert_eq!(
+                (column.kind.to_string().as_str(), column.declared),
+                (kind, true)
+            );
+        }
+        let record = format!(
+            "{{\"start\":{start},\"price\":12.34,\"a\":1.5,\"n\":1,\"t\":[1],\"o\":{{\"at\":1769817600,\"y\":{{\"k\":[]}}}}}}"
+        );
+        let shard = format!("00000{start}");
+        publish_one(&process, &shard, &record).await.unwrap();
+        let rows = rows_of(&*process.lake, &names().data()).await;
+        let row = rows.iter().find(|row| row["start"] == start).unwrap();
+        assert_eq!(row["price"].as_f64(), Some(12.34));
+        assert_eq!(row["_rescued"], "{\"a\":1.5}");
+        assert_eq!((&row["t"], &row["n"]), (&"[1]".into(), &1.0.into()));
+        assert_eq!(row["o"]["at"], "2026-01-31T00:00:00Z");
+        assert_eq!(row["o"]["y"]["k"], "[]");
+        assert_eq!(process.stage.registry().newest().number, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_does_not_join_is_refused_at_start_with_the_way_out() {
+    let world = world(1);
+    let first = declaring(&world, &[]).await.unwrap();
+    let record =
+        "{\"i\":1,\"d\":1.5,\"s\":\"x\",\"o\":{\"x\":1},\"l\":[1],\"big\":9007199254740993}";
+    publish_one(&first, "000000", record).await.unwrap();
+    for (path, kind) in [
+        ("i", "VARCHAR"),
+        ("i", "DECIMAL(9,2)"),
+        ("d", "BIGINT"),
+        ("big", "DOUBLE"),
+        ("s", "JSON"),
+        ("s", "TIMESTAMP"),
+        ("s", "DATE"),
+        ("o", "MAP(VARCHAR, BIGINT)"),
+        ("o.x", "BOOLEAN"),
+        ("l[]", "VARCHAR"),
+        ("S", "VARCHAR"),
+        ("date", "DATE"),
+    ] {
+        let error = declaring(&world, &[(path, kind)]).await.unwrap_err();
+        assert_eq!(error.disposition(), Disposition::Refused, "{error}");
+        let text = error.to_string();
+        for word in ["another table", "in the lake", "declared as"] {
+            assert!(text.contains(word), "{path} {kind}: {text}");
+        }
+    }
+    let last = declaring(&world, &[]).await.unwrap();
+    assert_eq!(last.stage.registry().newest().number, 1);
 }

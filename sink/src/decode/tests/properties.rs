@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::schema::ColumnType;
+use crate::schema::declared::declared_schema;
 
 /// Values whose kinds follow from their keys, so that most records of a flush fit one another:
 /// key `i` holds integers, `s` strings, and so on; `x` holds anything.
@@ -297,7 +298,7 @@ proptest! {
         forms in prop::collection::vec(0_usize..6, 1..12),
     ) {
         let decimal = ColumnType::Decimal { precision: 9, scale: 2 };
-        let schema = TableSchema::declared(vec![("price".to_owned(), decimal)]).unwrap();
+        let schema = declared_schema(&vec![("price".to_owned(), decimal)]).unwrap();
         let mut decoder = decoder(&schema);
         let mut rejected = 0;
         for (form, number) in forms.iter().zip(numbers.iter().cycle()) {

@@ -46,6 +46,7 @@ impl OpenAggregate {
 impl Buffer {
     /// Begins an aggregate with record `index`.
     pub(super) fn begin_aggregate(&mut self, index: usize, step: Step) {
+        self.decoder.settle();
         self.aggregate.start = (step == Step::Sub).then(|| AggregateStart {
             index,
             decoder: self.decoder.mark(),

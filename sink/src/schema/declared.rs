@@ -1,0 +1,163 @@
+//! The columns that the configuration declares.
+//!
+//! Owns the paths of `[sink.columns]`: names with dots between them, `[]` behind a name for the items of its list, and
+//! double quotes around a name that holds a dot. A path to a field of an object makes the object a STRUCT whose other
+//! fields the records decide.
+
+use hydrant_core::{Error, Result};
+
+use super::type_text::{read_name, take};
+use super::types::{Column, ColumnType, TableSchema};
+
+/// How many declared columns there may be, nested ones included.
+const DECLARED_MAX: usize = 100_000;
+
+/// The schema of these columns, given as paths and types.
+///
+/// # Errors
+/// Refused: paths that cannot be read, columns that clash, names that are taken, and types that are out of range.
+pub fn declared_schema(columns: &[(String, ColumnType)]) -> Result<TableSchema> {
+    let mut schema = TableSchema::default();
+    for (path, kind) in columns {
+        let column = column_at(path, kind).ok_or_else(|| {
+            Error::refused(format!(
+                "`{path}` is not a path of a column: write names with dots between them, such as `meta.size` or `readings[].unit`, \
+                 and double quotes around a name that holds a dot"
+            ))
+        })?;
+        let one = TableSchema::try_new(vec![column])?;
+        let joined = schema.join(&one, DECLARED_MAX);
+        if let Some(conflict) = joined.conflicts.first() {
+            return Err(Error::refused(format!(
+                "column `{}` is declared twice, as {} and as {}",
+                conflict.column, conflict.wanted, conflict.found,
+            )));
+        }
+        if joined.schema == schema {
+            return Err(Error::refused(format!("column `{path}` is declared twice")));
+        }
+        schema = joined.schema;
+    }
+    schema.validate()?;
+    Ok(schema)
+}
+
+/// The top-level column that holds a column of this path and type.
+fn column_at(path: &str, kind: &ColumnType) -> Option<Column> {
+    let mut rest = path;
+    let mut steps = Vec::new();
+    loop {
+        let name = match rest.starts_with('"') {
+            true => read_name(&mut rest)?,
+            false => {
+                let end = rest.find(['.', '[', '"']).unwrap_or(rest.len());
+                let (name, after) = rest.split_at(end);
+                rest = after;
+                name.to_owned()
+            }
+        };
+        if name.is_empty() {
+            return None;
+        }
+        let mut lists = 0;
+        while let Some(after) = rest.strip_prefix("[]") {
+            rest = after;
+            lists += 1;
+        }
+        steps.push((name, lists));
+        if rest.is_empty() {
+            break;
+        }
+        take(&mut rest, '.')?;
+    }
+    let (mut kind, mut is_leaf) = (kind.clone(), true);
+    let mut column = None;
+    for (name, lists) in steps.into_iter().rev() {
+        if let Some(field) = column.take() {
+            kind = ColumnType::Struct(vec![field]);
+        }
+        for _ in 0..lists {
+            let item = match std::mem::take(&mut is_leaf) {
+                true => Column::declared("element", kind),
+                false => Column::new("element", kind),
+            };
+            kind = ColumnType::List(Box::new(item));
+        }
+        column = Some(match std::mem::take(&mut is_leaf) {
+            true => Column::declared(name, kind),
+            false => Column::new(name, kind),
+        });
+        kind = ColumnType::Unknown;
+    }
+    column
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(columns: &[(&str, &str)]) -> Result<TableSchema> {
+        let columns = columns.iter();
+        let columns = columns.map(|(path, kind)| ((*path).to_owned(), kind.parse().unwrap()));
+        declared_schema(&columns.collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn paths_lead_to_fields_and_items() {
+        let declared = schema(&[
+            ("price", "DECIMAL(9,2)"),
+            ("meta.size", "BIGINT"),
+            ("meta.at", "TIMESTAMP(ms)"),
+            ("readings[].unit", "VARCHAR"),
+            ("grid[][]", "DOUBLE"),
+            ("\"a.b\".\"c\"\"[]\"", "JSON"),
+            ("tags", "MAP(VARCHAR, VARCHAR[])"),
+        ]);
+        let kinds = declared.unwrap().columns.into_iter();
+        let kinds: Vec<(String, String, bool)> = kinds
+            .map(|column| {
+                (
+                    column.name.clone(),
+                    column.kind.to_string(),
+                    column.declared,
+                )
+            })
+            .collect();
+        let wanted = [
+            ("price", "DECIMAL(9,2)", true),
+            (
+                "meta",
+                r#"STRUCT("size" BIGINT, "at" TIMESTAMP(ms))"#,
+                false,
+            ),
+            ("readings", r#"STRUCT("unit" VARCHAR)[]"#, false),
+            ("grid", "DOUBLE[][]", false),
+            ("a.b", r#"STRUCT("c""[]" JSON)"#, false),
+            ("tags", "MAP(VARCHAR, VARCHAR[])", true),
+        ];
+        let wanted = wanted.map(|(name, kind, is)| (name.to_owned(), kind.to_owned(), is));
+        assert_eq!(kinds, wanted);
+    }
+
+    #[test]
+    fn what_clashes_or_names_nothing_is_refused() {
+        for columns in [
+            &[("", "BIGINT")][..],
+            &[(".a", "BIGINT")],
+            &[("a.", "BIGINT")],
+            &[("a..b", "BIGINT")],
+            &[("[]", "BIGINT")],
+            &[("a[]b", "BIGINT")],
+            &[("a\"b", "BIGINT")],
+            &[("\"a", "BIGINT")],
+            &[("a", "BIGINT"), ("a", "VARCHAR")],
+            &[("a", "BIGINT"), ("a", "BIGINT")],
+            &[("a", "BIGINT"), ("A", "BIGINT")],
+            &[("a", "BIGINT"), ("a.b", "BIGINT")],
+            &[("a.b", "BIGINT"), ("a[].b", "BIGINT")],
+            &[("_rescued", "JSON")],
+        ] {
+            assert!(schema(columns).is_err(), "{columns:?}");
+        }
+    }
+}
