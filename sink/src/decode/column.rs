@@ -9,10 +9,12 @@
 use std::collections::HashMap;
 
 use super::bits::Bits;
-use super::evidence::NEW_FIELDS_MAX;
 use super::number::ParsedNumber;
 use super::reject::RejectReason;
 use crate::schema::{Column, ColumnType, EpochUnit, INTEGER_EXACT_MAX, fold_name};
+
+/// The most new fields that an object of a known table may gain in an interval; what is beyond is rescued.
+pub(super) const NEW_FIELDS_MAX: usize = 512;
 
 /// No field, where an index of one is expected.
 pub(super) const NO_FIELD: u32 = u32::MAX;

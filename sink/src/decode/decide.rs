@@ -6,7 +6,6 @@
 
 use super::bits::Bits;
 use super::column::{ColumnNode, ColumnRole, Fields, MapEntries, TextColumn, Values, end_of};
-use super::decoder::Decoder;
 use super::evidence::{KEYS_MANY, as_map, no_columns};
 use super::finish::finish;
 use super::row::{RecordReader, RecordRules, RecordState};
@@ -21,36 +20,29 @@ struct Deciding<'a> {
     ends: bool,
 }
 
-impl Decoder {
-    /// Looks at objects that have gained many keys. To be called between two records with different sequence numbers.
-    pub(crate) fn settle(&mut self) {
-        if std::mem::take(&mut self.state.grown) {
-            self.decide(false);
-        }
+/// Makes maps of the objects among `rows` records whose keys are data: of all when the interval ends, else of those with
+/// many keys.
+pub(super) fn decide(
+    root: &mut Fields,
+    rows: usize,
+    (rules, state): (&RecordRules, &mut RecordState),
+    ends: bool,
+) {
+    let mut deciding = Deciding {
+        rules: RecordRules {
+            schema: TableSchema::default(),
+            columns_max: usize::MAX,
+            frozen: false,
+            rescues: false,
+            ..rules.clone()
+        },
+        state,
+        ends,
+    };
+    for field in &mut root.fields {
+        deciding.node(&mut field.node, rows, 1);
     }
-
-    /// Makes maps of the objects whose keys are data.
-    pub(super) fn decide(&mut self, ends: bool) {
-        // A panic in here leaves columns that are neither, which finishing them refuses.
-        self.deciding = true;
-        let mut deciding = Deciding {
-            rules: RecordRules {
-                schema: TableSchema::default(),
-                columns_max: usize::MAX,
-                frozen: false,
-                rescues: false,
-                ..self.rules.clone()
-            },
-            state: &mut self.state,
-            ends,
-        };
-        let rows = self.at.rows;
-        for field in &mut self.root.fields {
-            deciding.node(&mut field.node, rows, 1);
-        }
-        self.state.width = self.root.width();
-        self.deciding = false;
-    }
+    deciding.state.width = root.width();
 }
 
 impl Deciding<'_> {

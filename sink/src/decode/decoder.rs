@@ -2,9 +2,8 @@
 
 use hydrant_core::Result;
 
-use super::column::{ColumnNode, ColumnRole, Fields, Size};
-use super::decide::proposed;
-use super::evidence::NEW_FIELDS_MAX;
+use super::column::{ColumnNode, ColumnRole, Fields, NEW_FIELDS_MAX, Size};
+use super::decide::{decide, proposed};
 use super::finish::{DecodedRows, finish_columns, finish_texts};
 use super::provenance::ProvenanceColumns;
 use super::reject::{Reject, RejectReason};
@@ -53,11 +52,11 @@ pub enum DecodeOutcome {
 /// Decodes the records of one interval of one shard, in order.
 #[derive(Debug)]
 pub struct Decoder {
-    pub(super) rules: RecordRules,
-    pub(super) root: Fields,
-    pub(super) state: RecordState,
+    rules: RecordRules,
+    root: Fields,
+    state: RecordState,
     /// Whether a decision about columns has begun and not ended.
-    pub(super) deciding: bool,
+    deciding: bool,
     router: PartitionRouter,
     rescue: RescueColumn,
     provenance: ProvenanceColumns,
@@ -72,7 +71,7 @@ pub struct Decoder {
 /// Where a decoder stands between two records.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DecoderMark {
-    pub(super) rows: usize,
+    rows: usize,
     payload_bytes: usize,
     /// How many partitions there are; kept in marks only.
     partitions: usize,
@@ -264,6 +263,21 @@ impl Decoder {
         self.at.payload_bytes += payload_bytes;
         self.at.rows += 1;
         self.at.done += 1;
+    }
+
+    /// Looks at objects that have gained many keys. To be called between two records with different sequence numbers.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::take(&mut self.state.grown) {
+            self.decide(false);
+        }
+    }
+
+    fn decide(&mut self, ends: bool) {
+        // A panic in there leaves columns that are neither, which finishing them refuses.
+        self.deciding = true;
+        let with = (&self.rules, &mut self.state);
+        decide(&mut self.root, self.at.rows, with, ends);
+        self.deciding = false;
     }
 
     /// How many rows there are.

@@ -12,9 +12,6 @@ use crate::schema::{Column, ColumnType, TableSchema};
 /// An object with so many keys is looked at as soon as it has them, then whenever they have doubled.
 pub(super) const KEYS_MANY: usize = 64;
 
-/// The most new fields that an object of a known table may gain in an interval; what is beyond is rescued.
-pub(super) const NEW_FIELDS_MAX: usize = 512;
-
 /// The most fields of an object whose names are numbered, such as `sensor-0412`.
 const NUMBERED_MAX: usize = 32;
 

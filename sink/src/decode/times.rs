@@ -32,7 +32,7 @@ pub(super) fn date_of(text: &[u8]) -> Option<i32> {
 
 /// The instant of a number in this unit, in microseconds, which a number of no certain unit counts.
 pub(super) fn instant_of(number: ParsedNumber, unit: EpochUnit) -> Option<i64> {
-    let micros = match (number, unit) {
+    match (number, unit) {
         (ParsedNumber::MinusZero, _) => Some(0),
         (ParsedNumber::Integer(value), EpochUnit::Seconds) => value.checked_mul(1_000_000),
         (ParsedNumber::Integer(value), EpochUnit::Millis) => value.checked_mul(1_000),
@@ -49,6 +49,5 @@ pub(super) fn instant_of(number: ParsedNumber, unit: EpochUnit) -> Option<i64> {
             (micros.abs() < 1e18).then_some(micros.floor() as i64)
         }
         _ => None,
-    };
-    micros
+    }
 }

@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_declared_bigint_never_becomes_double() {
-        let declared = declared_schema(&vec![("c".to_owned(), ColumnType::Bigint)]).unwrap();
+        let declared = declared_schema(&[("c".to_owned(), ColumnType::Bigint)]).unwrap();
         let joined = declared.join(&of(vec![Column::new("c", ColumnType::Double)]), 100);
         assert_eq!((joined.schema, joined.conflicts.len()), (declared, 1));
     }

@@ -94,7 +94,7 @@ fn a_known_column_keeps_its_type_whatever_the_flush_says() {
 
 #[test]
 fn declared_columns_neither_widen_nor_vanish() {
-    let declared = declared_schema(&vec![
+    let declared = declared_schema(&[
         ("n".to_owned(), ColumnType::Bigint),
         ("price".to_owned(), "DECIMAL(20,2)".parse().unwrap()),
         ("o".to_owned(), "STRUCT(x DOUBLE)".parse().unwrap()),
@@ -240,7 +240,7 @@ fn doubles_fit_a_bigint_that_won_if_they_are_integers() {
 
 #[test]
 fn integers_fit_a_declared_decimal_that_won() {
-    let winner = declared_schema(&vec![("n".to_owned(), "DECIMAL(4,2)".parse().unwrap())]).unwrap();
+    let winner = declared_schema(&[("n".to_owned(), "DECIMAL(4,2)".parse().unwrap())]).unwrap();
     let (rows, rejects) = conform(&[r#"{"n":99}"#, r#"{"n":100}"#], &winner);
     assert_eq!(
         (rows, rejects.len()),

@@ -298,7 +298,7 @@ proptest! {
         forms in prop::collection::vec(0_usize..6, 1..12),
     ) {
         let decimal = ColumnType::Decimal { precision: 9, scale: 2 };
-        let schema = declared_schema(&vec![("price".to_owned(), decimal)]).unwrap();
+        let schema = declared_schema(&[("price".to_owned(), decimal)]).unwrap();
         let mut decoder = decoder(&schema);
         let mut rejected = 0;
         for (form, number) in forms.iter().zip(numbers.iter().cycle()) {
