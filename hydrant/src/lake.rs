@@ -1,11 +1,14 @@
 //! `hydrant lake ...`: lists, verifies and reads the tables of a lake.
 
+mod figures;
+
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
+use hydrant_sink::inspect;
 use hydrant_sink::lake::{Lakes, TableNames};
 use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema};
 use hydrant_sink::table::event_time::UntimedReason;
@@ -13,6 +16,7 @@ use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, T
 use serde::Serialize;
 use serde_json::json;
 
+use self::figures::CatArgs;
 use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
 
 /// What to do with a lake.
@@ -38,9 +42,19 @@ pub(crate) enum LakeCommand {
     Schema {
         #[command(flatten)]
         place: TableArgs,
-        /// Print the line to paste into `duckdb`, `polars` or `pyarrow`
+        /// Print what to paste into `duckdb`, `polars`, `pyarrow`, `spark` or `athena`
         #[arg(long = "for", value_name = "READER")]
         reader: Option<QueryEngine>,
+        /// Print the declarations for `[sink.columns]` that the values suggest
+        #[arg(long, conflicts_with = "reader")]
+        suggest: bool,
+    },
+    /// Prints rows of a table as JSON lines, all or those that meet a condition
+    Cat(CatArgs),
+    /// Shows rows, bytes, nulls and small files of a table, and what no column took
+    Stats {
+        #[command(flatten)]
+        place: TableArgs,
     },
     /// Prints the first rows of a table as JSON lines
     Head {
@@ -146,9 +160,20 @@ pub(crate) async fn run(
                 place.table
             )))
         }
-        LakeCommand::Schema { place, reader } => {
+        LakeCommand::Cat(args) => figures::cat(&args, lakes, context, output).await,
+        LakeCommand::Stats { place } => figures::stats(&place, lakes, context, output).await,
+        LakeCommand::Schema {
+            place,
+            reader,
+            suggest,
+        } => {
             let (lake, names) = place.open(lakes, context).await?;
             let schema = verify::schema(&lake, &names).await?;
+            if suggest {
+                let now = context.clock.wall_micros();
+                let suggestions = inspect::suggestions(&lake, &names, &schema, now).await?;
+                return output.print(&suggestions, || figures::suggestions_text(&suggestions));
+            }
             if let Some(reader) = reader {
                 let line = schema.render(reader, &place.location());
                 return output.print(&json!({ "line": line }), || line.clone());
@@ -157,11 +182,7 @@ pub(crate) async fn run(
         }
         LakeCommand::Head { place, rows } => {
             let (lake, names) = place.open(lakes, context).await?;
-            let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-            for row in verify::head(&lake, &names, rows).await? {
-                output.stdout().line(row)?;
-            }
-            Ok(())
+            figures::print_rows(&lake, &names, None, rows, output).await
         }
     }
 }

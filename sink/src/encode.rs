@@ -19,5 +19,5 @@ pub use json::write_json_row;
 pub(crate) use json::write_json_value;
 pub use options::{Compression, EncodeOptions, ParquetProfile};
 pub use reader::head;
-pub(crate) use reader::{FOOTER_END_BYTES, count_rows};
+pub(crate) use reader::{FOOTER_END_BYTES, count_rows, each_row, footer};
 pub use writer::{EncodeError, FileEncoder, encode};

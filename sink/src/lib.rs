@@ -12,6 +12,7 @@
 pub mod config;
 pub mod decode;
 pub mod encode;
+pub mod inspect;
 pub mod lake;
 pub mod schema;
 pub mod shard;

@@ -8,6 +8,7 @@
 //! `[]`) is not a column yet.
 
 mod arrow;
+mod ddl;
 pub mod declared;
 mod lattice;
 pub mod registry;

@@ -11,6 +11,7 @@ mod bad_input;
 mod cases;
 mod circles;
 mod defaults;
+mod figures;
 mod freeze;
 mod json;
 mod kill;

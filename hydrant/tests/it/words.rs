@@ -332,8 +332,8 @@ fn a_wrong_value_of_any_other_command_is_refused_in_one_line() {
             &["no table `events`"],
         ),
         (
-            "hydrant lake schema file:empty --for spark".into(),
-            &["`spark` is not a reader", "`duckdb`"],
+            "hydrant lake schema file:empty --for trino".into(),
+            &["`trino` is not a reader", "`duckdb`"],
         ),
         (
             "hydrant lake verify file:empty".into(),

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use super::ddl::CatalogDialect;
 use super::types::{
     Column, ColumnType, PROVENANCE_COLUMNS, PartitionColumn, RESCUED_COLUMN, TableSchema,
 };
 
-/// A program that reads the table by a glob over its directory.
+/// A program that reads the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryEngine {
     /// SQL for DuckDB.
@@ -16,6 +17,10 @@ pub enum QueryEngine {
     Polars,
     /// Python for pyarrow, with `import pyarrow as pa, pyarrow.dataset as ds`.
     PyArrow,
+    /// Statements for Spark SQL.
+    Spark,
+    /// Statements for Athena.
+    Athena,
 }
 
 impl FromStr for QueryEngine {
@@ -26,8 +31,10 @@ impl FromStr for QueryEngine {
             "duckdb" => Ok(Self::DuckDb),
             "polars" => Ok(Self::Polars),
             "pyarrow" => Ok(Self::PyArrow),
+            "spark" => Ok(Self::Spark),
+            "athena" => Ok(Self::Athena),
             other => Err(format!(
-                "`{other}` is not a reader: write `duckdb`, `polars` or `pyarrow`"
+                "`{other}` is not a reader: write `duckdb`, `polars`, `pyarrow`, `spark` or `athena`"
             )),
         }
     }
@@ -37,6 +44,8 @@ impl TableSchema {
     /// The line that reads the table under `location` (its directory, without a trailing slash).
     pub fn render(&self, reader: QueryEngine, location: &str) -> String {
         match reader {
+            QueryEngine::Spark => self.ddl(CatalogDialect::Spark, location),
+            QueryEngine::Athena => self.ddl(CatalogDialect::Athena, location),
             QueryEngine::DuckDb => format!(
                 "SELECT * FROM read_parquet({}, union_by_name=true, hive_partitioning=true)",
                 sql_text(&format!("{location}/**/*.parquet"))

@@ -5,9 +5,11 @@
 //! `01/02/2026`, is none of them.
 
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use chrono::{Datelike as _, NaiveDate, Weekday};
 use chrono_tz::Tz;
+use hydrant_core::Error;
 
 use super::zone::Zone;
 
@@ -83,8 +85,26 @@ pub(super) fn written_time(text: &[u8]) -> Option<WrittenTime> {
     scanner.rest.is_empty().then_some(time)
 }
 
+impl FromStr for Zone {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text == "UTC" {
+            return Ok(Zone::default());
+        }
+        if let Some(offset) = offset_of(text.as_bytes()) {
+            return Ok(Zone::Fixed(offset));
+        }
+        text.parse().map(Zone::Named).map_err(|_| {
+            Error::refused(format!(
+                "`{text}` is no time zone: write `UTC`, an offset such as `+02:00`, or a name such as `Europe/Berlin`"
+            ))
+        })
+    }
+}
+
 /// An offset such as `+02:00`, in seconds.
-pub(super) fn offset_of(text: &[u8]) -> Option<i32> {
+fn offset_of(text: &[u8]) -> Option<i32> {
     let mut scanner = TimeScanner { rest: text };
     let offset = scanner.offset()?;
     scanner.rest.is_empty().then_some(offset)

@@ -1,14 +1,11 @@
 //! The time zone of times that are written without one.
 
 use std::fmt;
-use std::str::FromStr;
 
 use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _};
 use chrono_tz::Tz;
 use hydrant_core::Error;
 use serde::{Deserialize, Serialize};
-
-use super::time_text::offset_of;
 
 /// A zone: an offset, or a place with its history. The history is that of the program, so that a file is made again as
 /// it was made first.
@@ -51,24 +48,6 @@ fn offset_at(zone: Tz, shown: NaiveDateTime) -> i64 {
     // No zone has skipped more than a day.
     let offset = before(shown).or_else(|| before(shown - TimeDelta::days(1)));
     offset.map_or(0, |offset| offset.fix().local_minus_utc().into())
-}
-
-impl FromStr for Zone {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        if text == "UTC" {
-            return Ok(Zone::default());
-        }
-        if let Some(offset) = offset_of(text.as_bytes()) {
-            return Ok(Zone::Fixed(offset));
-        }
-        text.parse().map(Zone::Named).map_err(|_| {
-            Error::refused(format!(
-                "`{text}` is no time zone: write `UTC`, an offset such as `+02:00`, or a name such as `Europe/Berlin`"
-            ))
-        })
-    }
 }
 
 impl TryFrom<String> for Zone {

@@ -1,0 +1,149 @@
+//! `hydrant lake cat`, `stats` and `schema --suggest`: what a table holds.
+
+use clap::Args;
+use hydrant_core::lake::SharedLake;
+use hydrant_core::{Context, Result};
+use hydrant_process::config::parse_whole;
+use hydrant_sink::inspect::{self, RowFilter, Suggestion, TableStats};
+use hydrant_sink::lake::{Lakes, TableNames};
+use hydrant_sink::verify;
+
+use super::TableArgs;
+use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
+
+/// How many partitions, columns and paths are shown to people; `--json` has all.
+const SHOWN_MAX: usize = 40;
+
+/// The arguments of `cat`.
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    #[command(flatten)]
+    place: TableArgs,
+    /// Which rows, such as `region = 'eu' AND temp >= 20 AND _rescued IS NOT NULL`
+    #[arg(long = "where", value_name = "CONDITION")]
+    filter: Option<RowFilter>,
+    /// The most rows to print
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = |text: &str| parse_whole(text, 0..=u64::MAX))]
+    rows: u64,
+}
+
+/// Prints rows as JSON lines.
+pub(super) async fn cat(
+    args: &CatArgs,
+    lakes: &Lakes,
+    context: &Context,
+    output: &CommandOutput,
+) -> Result<()> {
+    let (lake, names) = args.place.open(lakes, context).await?;
+    print_rows(&lake, &names, args.filter.as_ref(), args.rows, output).await
+}
+
+/// Prints up to so many rows of a table that exists.
+pub(super) async fn print_rows(
+    lake: &SharedLake,
+    names: &TableNames,
+    filter: Option<&RowFilter>,
+    most: u64,
+    output: &CommandOutput,
+) -> Result<()> {
+    verify::partitions(lake, names).await?;
+    let stdout = output.stdout();
+    let mut take = |row: &str| stdout.line(row);
+    inspect::rows(lake, names, filter, most, &mut take).await?;
+    Ok(())
+}
+
+/// Prints the figures of a table.
+pub(super) async fn stats(
+    place: &TableArgs,
+    lakes: &Lakes,
+    context: &Context,
+    output: &CommandOutput,
+) -> Result<()> {
+    let (lake, names) = place.open(lakes, context).await?;
+    verify::partitions(&lake, &names).await?;
+    let stats = inspect::stats(&lake, &names).await?;
+    output.print(&stats, || stats_text(&stats))
+}
+
+fn stats_text(stats: &TableStats) -> String {
+    let mut text = format!(
+        "{} in {}, {}; {} smaller than {}\n",
+        counted(stats.rows, "row"),
+        counted(stats.files, "file"),
+        bytes_text(stats.bytes),
+        count_text(stats.small_files),
+        bytes_text(stats.small_file_bytes),
+    );
+    let mut add = |header: &[&str], what: &str, rows: Vec<Vec<String>>| {
+        if rows.is_empty() {
+            return;
+        }
+        let more = rows.len().saturating_sub(SHOWN_MAX);
+        text.push_str(&table(header, rows.into_iter().take(SHOWN_MAX)));
+        text.push('\n');
+        if more > 0 {
+            let more = counted(more as u64, what);
+            text.push_str(&format!("and {more} more, which `--json` shows\n"));
+        }
+    };
+    let mut partitions: Vec<_> = stats.partitions.iter().collect();
+    partitions.sort_by_key(|partition| std::cmp::Reverse(partition.small_files));
+    let partitions = partitions.into_iter().map(|partition| {
+        vec![
+            partition.path.clone(),
+            count_text(partition.rows),
+            count_text(partition.files),
+            count_text(partition.small_files),
+            bytes_text(partition.bytes),
+        ]
+    });
+    let header = ["partition", ">rows", ">files", ">small", ">size"];
+    add(&header, "partition", partitions.collect());
+    let columns = stats.columns.iter().map(|column| {
+        let share = column
+            .null_share
+            .map(|share| format!("{:.1} %", share * 100.0));
+        vec![
+            column.path.clone(),
+            count_text(column.values),
+            share.unwrap_or_default(),
+            bytes_text(column.bytes),
+        ]
+    });
+    add(
+        &["column", ">values", ">null", ">size"],
+        "column",
+        columns.collect(),
+    );
+    let rescued = stats.rescued.iter().map(|rescued| {
+        let (path, reason) = (rescued.path.clone(), rescued.reason.clone());
+        vec![path, reason, count_text(rescued.values)]
+    });
+    add(
+        &["rescued from", "reason", ">values"],
+        "path",
+        rescued.collect(),
+    );
+    text
+}
+
+/// The declarations that a table suggests, as the lines of a configuration file.
+pub(super) fn suggestions_text(suggestions: &[Suggestion]) -> String {
+    if suggestions.is_empty() {
+        return "# nothing to declare: the columns hold what their types say".to_owned();
+    }
+    let mut text =
+        "# For a new table: files that are there keep their types.\n[sink.columns]\n".to_owned();
+    for Suggestion { path, kind, why } in suggestions {
+        let is_bare = path
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let key = match is_bare {
+            true => path.clone(),
+            false => format!("'{path}'"),
+        };
+        text.push_str(&format!("{key} = \"{kind}\"  # {why}\n"));
+    }
+    text
+}

@@ -1,0 +1,87 @@
+//! The rows of a table, as JSON.
+
+use bytes::Bytes;
+use hydrant_core::lake::SharedLake;
+use hydrant_core::{Error, Result};
+use serde_json::Value;
+
+use super::filter::RowFilter;
+use super::partition_path::columns_of;
+use crate::encode::each_row;
+use crate::lake::TableNames;
+
+/// The ending of data files.
+const PARQUET: &str = ".parquet";
+
+/// Gives up to `most` rows that `filter` chooses to `take`, those of the last partition first, with the columns of their
+/// directory. Returns how many there were.
+///
+/// # Errors
+/// Those of the lake and of `take`; fatal when a file is not Parquet.
+pub async fn rows(
+    lake: &SharedLake,
+    names: &TableNames,
+    filter: Option<&RowFilter>,
+    most: u64,
+    take: &mut (dyn FnMut(&str) -> Result<()> + Send),
+) -> Result<u64> {
+    let prefix = names.data();
+    let mut keys = Vec::new();
+    let mut seen = |object: hydrant_core::lake::Object| {
+        if object.key.ends_with(PARQUET) {
+            keys.push(object.key);
+        }
+    };
+    lake.visit(&prefix, &mut seen).await?;
+    let mut count = 0;
+    for key in keys.iter().rev() {
+        if count >= most {
+            break;
+        }
+        let columns = columns_of(&key[prefix.len()..]);
+        let known = Value::Object(columns);
+        if filter.is_some_and(|filter| !filter.may_choose(&known)) {
+            continue;
+        }
+        let Some(body) = lake.get(key).await? else {
+            continue;
+        };
+        count += rows_of(body, key, &known, filter, most - count, take)?;
+    }
+    Ok(count)
+}
+
+fn rows_of(
+    body: Bytes,
+    key: &str,
+    known: &Value,
+    filter: Option<&RowFilter>,
+    most: u64,
+    take: &mut (dyn FnMut(&str) -> Result<()> + Send),
+) -> Result<u64> {
+    let (mut count, mut failed) = (0, None);
+    let mut columns = serde_json::to_string(known).expect("an object of texts is JSON");
+    columns.remove(0);
+    let read = each_row(body, &mut |row| {
+        let mut line = String::from_utf8_lossy(row).into_owned();
+        if columns.len() > 1 {
+            line.pop();
+            if line.len() > 1 {
+                line.push(',');
+            }
+            line.push_str(&columns);
+        }
+        let is_chosen = filter.is_none_or(|filter| {
+            serde_json::from_str(&line).is_ok_and(|row: Value| filter.chooses(&row))
+        });
+        if is_chosen {
+            match take(&line) {
+                Ok(()) => count += 1,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.is_none() && count < most
+    });
+    read.map_err(|error| Error::fatal(format!("cannot read `{key}`: {error}")))?;
+    failed.map_or(Ok(count), Err)
+}
