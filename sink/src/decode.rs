@@ -36,6 +36,7 @@ mod decide;
 mod decoder;
 mod evidence;
 mod finish;
+mod majority;
 mod number;
 mod provenance;
 mod reject;

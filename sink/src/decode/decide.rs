@@ -29,13 +29,7 @@ pub(super) fn decide(
     ends: bool,
 ) {
     let mut deciding = Deciding {
-        rules: RecordRules {
-            schema: TableSchema::default(),
-            columns_max: usize::MAX,
-            frozen: false,
-            rescues: false,
-            ..rules.clone()
-        },
+        rules: strict(rules),
         state,
         ends,
     };
@@ -43,6 +37,17 @@ pub(super) fn decide(
         deciding.node(&mut field.node, rows, 1);
     }
     deciding.state.width = root.width();
+}
+
+/// The rules for reading values again that are known to fit.
+pub(super) fn strict(rules: &RecordRules) -> RecordRules {
+    RecordRules {
+        schema: TableSchema::default(),
+        columns_max: usize::MAX,
+        frozen: false,
+        rescues: false,
+        ..rules.clone()
+    }
 }
 
 impl Deciding<'_> {

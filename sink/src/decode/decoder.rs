@@ -3,8 +3,9 @@
 use hydrant_core::Result;
 
 use super::column::{ColumnNode, ColumnRole, Fields, NEW_FIELDS_MAX, Size};
-use super::decide::{decide, proposed};
+use super::decide::{decide, proposed, strict};
 use super::finish::{DecodedRows, finish_columns, finish_texts};
+use super::majority::choose_kinds;
 use super::provenance::ProvenanceColumns;
 use super::reject::{Reject, RejectReason};
 use super::rescue::RescueColumn;
@@ -272,6 +273,14 @@ impl Decoder {
         }
     }
 
+    fn choose_kinds(&mut self) {
+        self.deciding = true;
+        let rules = strict(&self.rules);
+        let with = (&rules, &mut self.state);
+        choose_kinds(&mut self.root, self.at.rows, with, &mut self.rescue);
+        self.deciding = false;
+    }
+
     fn decide(&mut self, ends: bool) {
         // A panic in there leaves columns that are neither, which finishing them refuses.
         self.deciding = true;
@@ -320,6 +329,7 @@ impl Decoder {
     pub fn finish(mut self) -> DecodedRows {
         assert!(!self.deciding, "a decision about columns was not finished");
         self.decide(false);
+        self.choose_kinds();
         self.decide(true);
         let proposed = proposed(&self.root, self.at.rows);
         let (keys, spec) = self.router.keys();

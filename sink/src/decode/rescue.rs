@@ -74,6 +74,12 @@ impl RescueKinds {
         id
     }
 
+    /// The number of a kind that there is.
+    pub(super) fn find(&self, path: &str, reason: RejectReason) -> Option<u32> {
+        let path = path.to_owned();
+        self.ids.get(&RescueKind { path, reason }).copied()
+    }
+
     /// The kind with this number.
     pub(crate) fn get(&self, id: u32) -> &RescueKind {
         &self.kinds[id as usize]

@@ -105,6 +105,39 @@ impl RescueTree {
         }
     }
 
+    /// The JSON of a single value at the end of these steps.
+    pub(super) fn leaf(&self, steps: &[RescueStep]) -> Option<&[u8]> {
+        match (self, steps.split_first()) {
+            (Self::Leaf(json), None) => Some(json),
+            (Self::Object(fields), Some((RescueStep::Key(key), rest))) => {
+                let field = fields.iter().find(|(name, _)| name == key);
+                field.and_then(|(_, field)| field.leaf(rest))
+            }
+            _ => None,
+        }
+    }
+
+    /// Removes the value at the end of these steps, and the objects that hold nothing else.
+    pub(super) fn remove(&mut self, steps: &[RescueStep]) {
+        let (Self::Object(fields), Some((RescueStep::Key(key), rest))) =
+            (self, steps.split_first())
+        else {
+            return;
+        };
+        let Some(at) = fields.iter().position(|(name, _)| name == key) else {
+            return;
+        };
+        fields[at].1.remove(rest);
+        if rest.is_empty() || fields[at].1.is_empty() {
+            fields.remove(at);
+        }
+    }
+
+    /// Whether this is an object that holds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Object(fields) if fields.is_empty())
+    }
+
     /// Adds what the other has and this one lacks.
     pub(super) fn merge(&mut self, other: Self) {
         match (self, other) {

@@ -196,6 +196,7 @@ fn rescued(given: &[&str]) -> Vec<String> {
 fn a_value_of_another_kind_is_rescued_and_its_record_kept() {
     let given = [
         r#"{"state":"unavailable","n":0}"#,
+        r#"{"state":"unknown","n":0}"#,
         r#"{"state":20.1,"n":1}"#,
         r#"{"state":{"a":[1, {"b" : "x y"}]},"n":2}"#,
         r#"{"state":[ ],"n":3}"#,
@@ -204,6 +205,7 @@ fn a_value_of_another_kind_is_rescued_and_its_record_kept() {
     ];
     let wanted = [
         "",
+        "",
         r#"{"state":20.1}"#,
         r#"{"state":{"a":[1,{"b":"x y"}]}}"#,
         r#"{"state":[]}"#,
@@ -211,6 +213,61 @@ fn a_value_of_another_kind_is_rescued_and_its_record_kept() {
         "",
     ];
     assert_eq!(rescued(&given), wanted);
+}
+
+/// The first value of a column is odd, the others agree: they get the column.
+#[test]
+fn the_kind_of_most_values_gets_a_new_column() {
+    let odd = r#"{"state":"unavailable","o":{"p":true,"q":1},"x":[1,2],"n":0}"#.to_owned();
+    let other = r#"{"state":false,"o":{"p":"?"},"x":"y","n":1}"#.to_owned();
+    let good = (2..50).map(|n| format!(r#"{{"state":{n}.5,"o":{{"p":{n}}},"x":"z","n":{n}}}"#));
+    let records: Vec<String> = [odd, other].into_iter().chain(good).collect();
+    check(&TableSchema::default(), None, &records);
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let decoded = decode(&TableSchema::default(), &records);
+    let schema = decoded.schema().clone();
+    let kinds: Vec<String> = schema
+        .columns
+        .iter()
+        .map(|column| column.kind.to_string())
+        .collect();
+    let wanted = [
+        "DOUBLE",
+        r#"STRUCT("p" BIGINT, "q" BIGINT)"#,
+        "BIGINT[]",
+        "BIGINT",
+    ];
+    assert_eq!(kinds, wanted, "a list keeps its column");
+    let rows = rows(&records);
+    assert_eq!(
+        rescued_of(&rows[0]),
+        r#"{"state":"unavailable","o":{"p":true}}"#
+    );
+    assert_eq!(
+        rescued_of(&rows[1]),
+        r#"{"state":false,"o":{"p":"?"},"x":"y"}"#
+    );
+    assert_eq!(rescued_of(&rows[2]), r#"{"x":"z"}"#);
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, kind) in &conformed.rescued_values {
+        let kind = conformed.rescue_kinds.get(*kind);
+        *counts.entry(kind.path.clone()).or_default() += 1;
+    }
+    let wanted = [
+        ("o.p".to_owned(), 2),
+        ("state".to_owned(), 2),
+        ("x".to_owned(), 49),
+    ];
+    assert_eq!(counts, BTreeMap::from(wanted));
+    // A column that is known keeps its type.
+    let stored = stored(
+        &decode(&TableSchema::default(), &records[..1])
+            .schema()
+            .clone(),
+    );
+    let later = decode(&stored, &records[2..]);
+    assert_eq!(later.schema().columns, stored.columns);
 }
 
 #[test]
@@ -360,7 +417,7 @@ fn rescued_values_are_counted_by_path_and_reason_and_forgotten_with_their_record
     }
     let wanted = [
         (("A".to_owned(), "key_case_conflict"), 1),
-        (("a".to_owned(), "type_conflict"), 2),
+        (("a".to_owned(), "type_conflict"), 1),
         (("l[].b".to_owned(), "type_conflict"), 2),
     ];
     assert_eq!(counts, BTreeMap::from(wanted));
