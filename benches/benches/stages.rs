@@ -118,14 +118,14 @@ fn encode_rows(c: &mut Criterion) {
     let partition = rows
         .partitions
         .iter()
-        .max_by_key(|rows| rows.batch.num_rows())
+        .max_by_key(|rows| rows.rows.num_rows())
         .unwrap();
-    let share = partition.batch.num_rows() as u64 * records.bytes.len() as u64 / RECORDS;
+    let share = partition.rows.num_rows() as u64 * records.bytes.len() as u64 / RECORDS;
     group.throughput(Throughput::BytesDecimal(share));
     group.bench_function("arrow to parquet zstd-1, in json bytes", |b| {
         b.iter(|| {
             let mut out = Vec::new();
-            encode(&partition.batch, &EncodeOptions::default(), &[], &mut out).unwrap();
+            encode(&partition.rows, &EncodeOptions::default(), &[], &mut out).unwrap();
             black_box(out.len())
         });
     });

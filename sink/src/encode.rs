@@ -10,6 +10,7 @@ mod json;
 mod options;
 mod pages;
 mod reader;
+mod rows;
 mod writer;
 
 #[cfg(test)]
@@ -20,4 +21,6 @@ pub(crate) use json::write_json_value;
 pub use options::{Compression, EncodeOptions, ParquetProfile};
 pub use reader::head;
 pub(crate) use reader::{FOOTER_END_BYTES, count_rows, each_row, footer};
+pub(crate) use rows::Picked;
+pub use rows::{FileRows, RowsColumn};
 pub use writer::{EncodeError, FileEncoder, encode};

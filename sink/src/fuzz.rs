@@ -54,20 +54,16 @@ fn rows(records: &[&[u8]], options: TableRules) -> (Vec<Vec<u8>>, Vec<RejectReas
         .expect("rows fit their own schema");
     let mut all = Vec::new();
     for partition in &conformed.partitions {
-        let schema = partition.batch.schema();
+        let batch = partition.rows.to_batch().expect("rows are spread");
+        let schema = batch.schema();
         let mut file = Vec::new();
-        encode(&partition.batch, &EncodeOptions::default(), &[], &mut file)
+        encode(&partition.rows, &EncodeOptions::default(), &[], &mut file)
             .expect("a file in memory");
         let read = head(bytes::Bytes::from(file), records.len()).expect("the file is one of ours");
         for (row, read) in read.into_iter().enumerate() {
             let mut written = Vec::new();
-            write_json_row(
-                schema.fields(),
-                partition.batch.columns(),
-                row,
-                &mut written,
-            )
-            .expect("a table's types are written");
+            write_json_row(schema.fields(), batch.columns(), row, &mut written)
+                .expect("a table's types are written");
             assert_eq!(
                 read.escape_ascii().to_string(),
                 written.escape_ascii().to_string()

@@ -62,7 +62,7 @@ fn stored(record: &[u8]) -> Stored {
     let rows = decoded
         .conform(&schema, provenance)
         .expect("rows fit their own schema");
-    let batch = &rows.partitions[0].batch;
+    let batch = rows.partitions[0].rows.to_batch().expect("rows are spread");
     let mut row = Vec::new();
     write_json_row(batch.schema().fields(), batch.columns(), 0, &mut row)
         .expect("a table's types are written");

@@ -1,13 +1,14 @@
 //! Compares the memory of the processes, as the system counts it, with `--memory`.
 //!
 //! The inputs are those that grow most on their way: records of two bytes, of which little is payload, also as dead
-//! letters, and records of a mebibyte that no codec compresses. The fixed cost covers the program, its threads, the
+//! letters, records of a mebibyte that no codec compresses, and records of one key in a table of two thousand. The fixed cost covers the program, its threads, the
 //! gaps of the allocator and one record of the largest size in each stage. `HYDRANT_MEMORY_LINES` sets the number of
 //! short lines, `HYDRANT_MEMORY_MIB` the budget.
 
 use std::io::Write as _;
 use std::time::Duration;
 
+use crate::lake::files;
 use crate::process::setting;
 use crate::test_dir::{TestDir, to_the_end};
 
@@ -16,6 +17,8 @@ const MEMORY_MIB: u64 = 16;
 const FIXED_COST: u64 = 60 * MIB;
 const SHORT_LINES: u64 = 300_000;
 const LONG_LINES: u64 = 64;
+const WIDE_LINES: u64 = 100_000;
+const WIDE_COLUMNS: u64 = 1_999;
 
 fn memory_mib() -> u64 {
     setting("HYDRANT_MEMORY_MIB", MEMORY_MIB)
@@ -58,10 +61,34 @@ fn long_lines(place: &TestDir) -> u64 {
     LONG_LINES
 }
 
+/// Objects of one key each, of which there are 1,999, behind one that has all.
+fn lines_of_one_key(place: &TestDir) -> u64 {
+    let lines = setting("HYDRANT_MEMORY_LINES", WIDE_LINES);
+    let all: Vec<String> = (0..WIDE_COLUMNS)
+        .map(|n| format!("\"k{n}\":{n}.5"))
+        .collect();
+    let mut text = format!("{{{}}}\n", all.join(","));
+    for n in 0..lines {
+        text += &format!("{{\"k{}\":1}}\n", n * 7919 % WIDE_COLUMNS);
+    }
+    place.write("input", text);
+    let types: Vec<String> = (0..WIDE_COLUMNS)
+        .map(|n| format!("k{n} = \"DOUBLE\"\n"))
+        .collect();
+    place.write("wide.toml", format!("[sink.columns]\n{}", types.concat()));
+    lines + 1
+}
+
 /// Runs a binary to its end and checks its peak of memory.
 #[track_caller]
 fn assert_bounded(place: &TestDir, name: &str, args: &[&str]) {
-    let memory = format!("{}MiB", memory_mib());
+    assert_bounded_by(memory_mib(), place, name, args);
+}
+
+/// The same with a budget of its own.
+#[track_caller]
+fn assert_bounded_by(memory_mib: u64, place: &TestDir, name: &str, args: &[&str]) {
+    let memory = format!("{memory_mib}MiB");
     let args = [args, &["--memory", &memory]].concat();
     let mut process = place.start(name, &args, "memory.log");
     let mut peak = 0;
@@ -75,7 +102,7 @@ fn assert_bounded(place: &TestDir, name: &str, args: &[&str]) {
     assert_eq!(code, Some(0), "{name}: {}", place.logs());
     eprintln!("{name}: {} KiB at most", peak >> 10);
     assert!(
-        peak < memory_mib() * MIB + FIXED_COST,
+        peak < memory_mib * MIB + FIXED_COST,
         "`{name}` took {} KiB",
         peak >> 10
     );
@@ -141,4 +168,32 @@ fn records_that_become_dead_letters_stay_within_the_memory() {
     assert_bounded(&place, "hydrant-consumer", &copy);
     let dead_letters = place.read("copy.txt.dead-letters.ndjson");
     assert_eq!(dead_letters.lines().count() as u64, lines);
+}
+
+/// A row of two thousand columns takes what its values take, and memory does not make small files of such rows.
+#[test]
+fn records_of_one_key_of_a_wide_table_stay_within_the_memory() {
+    let place = TestDir::new();
+    let lines = lines_of_one_key(&place);
+    let input = [
+        "--to",
+        "local:raw",
+        "--input",
+        "input",
+        "--format",
+        "ndjson",
+    ];
+    let one_batch = [&input[..], &["--shards", "1", "--batch-bytes", "4MiB"]].concat();
+    assert_bounded_by(256, &place, "hydrant-producer", &one_batch);
+    let land = to_the_end("local:raw", "file:lake");
+    let land = [&["--config", "wide.toml"], &land[..]].concat();
+    assert_bounded_by(256, &place, "hydrant-sink", &land);
+    let rows = place
+        .rows("lake")
+        .iter()
+        .map(|batch| batch.num_rows() as u64)
+        .sum::<u64>();
+    assert_eq!(rows, lines);
+    let files = files(&place.path("lake/events"));
+    assert!(files.len() <= 2, "{files:?}");
 }

@@ -357,6 +357,37 @@ impl ColumnNode {
         }
     }
 
+    /// Whether the values of this column of `len` rows are kept with their rows, and not spread over all of them.
+    pub(super) fn is_sparse(&self, len: usize) -> bool {
+        self.valid.ones() * SPARSE_SHARE <= len
+    }
+
+    /// What this column of the table takes over `len` rows.
+    pub(super) fn column_size(&self, len: usize) -> Size {
+        if !self.is_sparse(len) {
+            return self.size(len);
+        }
+        let present = self.valid.ones();
+        if present == 0 {
+            return Size::default();
+        }
+        let rows = present * size_of::<u32>();
+        self.size(present).and(Size {
+            arrays: rows + self.bits_bytes(),
+            present: rows.min(len.div_ceil(8)),
+        })
+    }
+
+    /// The bytes of what says which rows have a value of a column or of its fields.
+    fn bits_bytes(&self) -> usize {
+        let fields = match &self.values {
+            Values::Struct(fields) => &fields.fields[..],
+            _ => &[],
+        };
+        let fields = fields.iter().map(|field| field.node.bits_bytes());
+        self.valid.bytes() + fields.sum::<usize>()
+    }
+
     /// What this node takes over `len` rows.
     pub(super) fn size(&self, len: usize) -> Size {
         let array = |value_bytes: usize, present: usize| Size {
@@ -399,6 +430,9 @@ impl ColumnNode {
         size
     }
 }
+
+/// A column of which at most one row in so many has a value is not spread over all rows.
+const SPARSE_SHARE: usize = 8;
 
 /// Bytes that columns take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -595,9 +629,16 @@ impl Fields {
         sizes.fold(Size::default(), Size::and)
     }
 
-    /// The bytes of the largest field as arrays.
+    /// What the columns of the table take over `len` rows.
+    pub(super) fn columns_size(&self, len: usize) -> Size {
+        let sizes = self.fields.iter().map(|field| field.node.column_size(len));
+        sizes.fold(Size::default(), Size::and)
+    }
+
+    /// The bytes of the largest column as arrays.
     pub(super) fn largest(&self, len: usize) -> usize {
-        let sizes = self.fields.iter().map(|field| field.node.size(len).arrays);
+        let sizes = self.fields.iter();
+        let sizes = sizes.map(|field| field.node.column_size(len).arrays);
         sizes.max().unwrap_or(0)
     }
 }

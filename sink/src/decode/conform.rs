@@ -3,15 +3,12 @@
 //! Owns what becomes of the values that the stored schema has no column for, because another sink stored it first: they
 //! are rescued as those are that no column took when they were decoded, or their rows are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Float64Type, Int64Type};
-use arrow_array::{
-    Array, ArrayRef, ListArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
-    UInt32Array, new_null_array,
-};
+use arrow_array::{Array, ArrayRef, ListArray, StringArray, StructArray, new_null_array};
 use arrow_schema::{ArrowError, Field, Fields};
 
 use hydrant_core::workers::contain;
@@ -20,7 +17,7 @@ use super::finish::{DecodedRows, map_array};
 use super::reject::{Reject, RejectReason};
 use super::rescue::RescueKinds;
 use super::rescue_tree::{RescueStep, RescueTree};
-use crate::encode::{write_json_row, write_json_value};
+use crate::encode::{FileRows, Picked, RowsColumn, write_json_row, write_json_value};
 use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, RESCUED_COLUMN, TableSchema, arrow_field, arrow_type,
     fold_name,
@@ -54,7 +51,7 @@ pub struct PartitionRows {
     /// The partition's path below the table.
     pub path: String,
     /// Its rows, in the order in which they were appended.
-    pub batch: RecordBatch,
+    pub rows: FileRows,
     /// Each row's record, as an index among those appended, refused ones included.
     pub records: Vec<u32>,
 }
@@ -85,6 +82,9 @@ struct Misfits {
     kinds: RescueKinds,
 }
 
+/// A column of a row or of an object with its values, and, of a row, the column that these are of.
+type OurColumn<'a> = (&'a Column, &'a ArrayRef, Option<&'a RowsColumn>);
+
 /// Where a value lies, by its index in its array: its row, and the steps to it from there.
 type PlaceOf<'a> = &'a dyn Fn(usize, &mut Vec<RescueStep>) -> usize;
 
@@ -105,18 +105,29 @@ impl DecodedRows {
             kinds: self.rescue_kinds.clone(),
             ..Misfits::default()
         };
-        let ours: Vec<(&Column, &ArrayRef)> = self.columns.iter().zip(&self.arrays).collect();
-        let target_columns = &target.columns;
-        let mut arrays =
-            misfits.columns(&ours, target_columns, Some(target), rows, &|row, _| row, "")?;
-        arrays.push(misfits.rescued(&self.rescued));
+        let ours = self.columns.iter().zip(&self.arrays);
+        let ours = ours.map(|(column, rows)| (column, rows.values(), Some(rows)));
+        let ours: Vec<OurColumn<'_>> = ours.collect();
+        let values = misfits.columns(&ours, &target.columns, Some(target), 0, &|row, _| row, "")?;
+        let known: HashMap<&str, &RowsColumn> = ours
+            .iter()
+            .filter_map(|(column, _, rows)| Some((&*column.name, (*rows)?)))
+            .collect();
+        let columns = target.columns.iter().zip(values);
+        let columns = columns.map(|(wanted, values)| match known.get(&*wanted.name) {
+            Some(column) => column.with_values(values),
+            None => RowsColumn::absent(values.data_type(), rows),
+        });
+        let mut columns: Vec<RowsColumn> = columns.collect();
+        columns.push(RowsColumn::dense(misfits.rescued(&self.rescued)));
         let schema = Arc::new(target.to_arrow());
         if target.provenance {
             let texts = [provenance.stream, provenance.shard].map(|text| -> ArrayRef {
                 let texts = std::iter::repeat_n(text, rows);
                 Arc::new(StringArray::from_iter_values(texts))
             });
-            arrays.extend(texts.into_iter().chain(self.provenance.iter().cloned()));
+            let added = texts.into_iter().chain(self.provenance.iter().cloned());
+            columns.extend(added.map(RowsColumn::dense));
         }
         let Misfits {
             refused,
@@ -144,25 +155,21 @@ impl DecodedRows {
                 .map(|row| self.records[*row as usize])
                 .collect();
             let first = members[0] as usize;
-            let columns = if members.len() == rows {
-                arrays.clone()
-            } else if members.last() == Some(&((first + members.len() - 1) as u32)) {
+            let last = first + members.len() - 1;
+            let columns = if members.last() == Some(&(last as u32)) {
                 // None of them was refused.
-                let slices = arrays.iter().map(|array| array.slice(first, members.len()));
+                let slices = columns.iter().map(|column| column.slice(first..last + 1));
                 slices.collect()
             } else {
-                let members = UInt32Array::from(members);
-                arrays
-                    .iter()
-                    .map(|array| arrow_select::take::take(array, &members, None))
-                    .collect::<Result<_, _>>()?
+                let mut kept = columns.clone();
+                Picked::new(&members, rows).keep(&mut kept)?;
+                kept
             };
-            let options = RecordBatchOptions::new().with_row_count(Some(records.len()));
-            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)?;
+            let rows = FileRows::new(Arc::clone(&schema), columns, records.len());
             let path = key.path(&self.spec, &target.partition_columns);
             partitions.push(PartitionRows {
                 path,
-                batch,
+                rows,
                 records,
             });
         }
@@ -194,7 +201,7 @@ impl DecodedRows {
         let fields = self.columns.iter().map(arrow_field);
         let fields = fields.chain([rescued]).collect();
         let mut arrays = self.arrays.clone();
-        arrays.push(Arc::clone(&self.rescued));
+        arrays.push(RowsColumn::dense(Arc::clone(&self.rescued)));
         rows.map(|(row, reject)| ConformReject {
             record: self.records[row],
             reject: reject.clone(),
@@ -205,10 +212,12 @@ impl DecodedRows {
 }
 
 /// A row as JSON; nothing when writing it panics or fails.
-pub(crate) fn row_text(fields: &Fields, arrays: &[ArrayRef], row: usize) -> Vec<u8> {
+pub(crate) fn row_text(fields: &Fields, columns: &[RowsColumn], row: usize) -> Vec<u8> {
     contain(|| {
+        let arrays = columns.iter().map(|column| column.array(row..row + 1));
+        let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
         let mut json = Vec::new();
-        write_json_row(fields, arrays, row, &mut json).map(|()| json)
+        write_json_row(fields, &arrays, 0, &mut json).map(|()| json)
     })
     .and_then(Result::ok)
     .unwrap_or_default()
@@ -277,17 +286,18 @@ impl Misfits {
     /// The columns of an object, in the target's order.
     fn columns(
         &mut self,
-        ours: &[(&Column, &ArrayRef)],
+        ours: &[OurColumn<'_>],
         target: &[Column],
         table: Option<&TableSchema>,
         len: usize,
         place_of: PlaceOf<'_>,
         parent: &str,
     ) -> Result<Vec<ArrayRef>, ArrowError> {
-        for (column, array) in ours {
+        let known: HashSet<&str> = target.iter().map(|column| &*column.name).collect();
+        for (column, array, rows) in ours {
             let has_type = column.typed().is_some();
             let is_kept = has_type || self.rescues;
-            if !is_kept || target.iter().any(|known| known.name == column.name) {
+            if !is_kept || known.contains(&*column.name) {
                 continue;
             }
             let path = format!("{parent}{}", column.name);
@@ -305,22 +315,22 @@ impl Misfits {
                 ),
             };
             let found = (reason, column.kind.word());
-            let place_of = within(place_of, &column.name);
+            let place_of = of_rows(place_of, *rows);
+            let place_of = within(&place_of, &column.name);
             self.misfit(array, &place_of, [&path, &wanted], found, |_| true)?;
         }
-        target
-            .iter()
-            .map(
-                |wanted| match ours.iter().find(|(column, _)| column.name == wanted.name) {
-                    Some((column, array)) => {
-                        let path = format!("{parent}{}", column.name);
-                        let place_of = within(place_of, &column.name);
-                        self.column(column, array, wanted, &place_of, &path)
-                    }
-                    None => Ok(new_null_array(&arrow_type(&wanted.kind), len)),
-                },
-            )
-            .collect()
+        let by_name = ours.iter().map(|ours| (&*ours.0.name, ours));
+        let by_name: HashMap<&str, &OurColumn<'_>> = by_name.collect();
+        let columns = target.iter().map(|wanted| {
+            let Some((column, array, rows)) = by_name.get(&*wanted.name) else {
+                return Ok(new_null_array(&arrow_type(&wanted.kind), len));
+            };
+            let path = format!("{parent}{}", column.name);
+            let place_of = of_rows(place_of, *rows);
+            let place_of = within(&place_of, &column.name);
+            self.column(column, array, wanted, &place_of, &path)
+        });
+        columns.collect()
     }
 
     fn column(
@@ -390,8 +400,9 @@ impl Misfits {
             }
             (T::Struct(columns), T::Struct(fields)) => {
                 let values = array.as_struct();
-                let ours: Vec<(&Column, &ArrayRef)> =
-                    columns.iter().zip(values.columns()).collect();
+                let ours = columns.iter().zip(values.columns());
+                let ours: Vec<OurColumn<'_>> =
+                    ours.map(|(ours, array)| (ours, array, None)).collect();
                 let dot = format!("{path}.");
                 let arrays = self.columns(&ours, fields, None, array.len(), place_of, &dot)?;
                 let fields: Fields = fields.iter().map(arrow_field).collect();
@@ -478,6 +489,14 @@ fn texts_of_json(array: &ArrayRef) -> ArrayRef {
 }
 
 /// Where the values of the field `name` lie, given where their objects do.
+/// The rows of the values of a column of the table; those of a field lie where the object's do.
+fn of_rows<'a>(
+    place_of: PlaceOf<'a>,
+    rows: Option<&'a RowsColumn>,
+) -> impl Fn(usize, &mut Vec<RescueStep>) -> usize + 'a {
+    move |index, steps| place_of(rows.map_or(index, |rows| rows.row_of(index)), steps)
+}
+
 fn within<'a>(
     place_of: PlaceOf<'a>,
     name: &'a str,

@@ -304,7 +304,7 @@ impl Decoder {
             + self.rescue.texts.bytes.len()
             + self.rescue.values.len() * 8
             + self.at.rows * 4;
-        self.root.size(self.at.rows).and(Size {
+        self.root.columns_size(self.at.rows).and(Size {
             arrays: beside,
             present: beside,
         })

@@ -13,6 +13,7 @@ use arrow_schema::{ArrowError, DataType, Field, Fields as ArrowFields};
 use super::bits::Bits;
 use super::column::{ColumnNode, Fields, Items, MapEntries, NumberColumn, TextColumn, Values};
 use super::rescue::RescueKinds;
+use crate::encode::{Picked, RowsColumn};
 use crate::schema::{Column, TableSchema, arrow_type, map_entry};
 use crate::table::event_time::UntimedReason;
 use crate::table::partition::{PartitionKey, PartitionSpec};
@@ -29,7 +30,7 @@ pub struct DecodedRows {
     pub(super) schema: TableSchema,
     /// Every column seen, also those without a type yet.
     pub(super) columns: Vec<Column>,
-    pub(super) arrays: Vec<ArrayRef>,
+    pub(super) arrays: Vec<RowsColumn>,
     /// The column `_rescued`.
     pub(super) rescued: ArrayRef,
     /// The record and the kind of each value in it.
@@ -75,9 +76,9 @@ impl DecodedRows {
         for (row, reason) in &self.untimed {
             reasons[*row as usize] = Some(*reason);
         }
+        Picked::new(rows, self.rows()).keep(&mut self.arrays)?;
         let indices = UInt32Array::from(rows.to_vec());
-        let beside = self.provenance.iter_mut().chain([&mut self.rescued]);
-        for array in self.arrays.iter_mut().chain(beside) {
+        for array in self.provenance.iter_mut().chain([&mut self.rescued]) {
             *array = arrow_select::take::take(array, &indices, None)?;
         }
         let pick = |of: &[u32]| rows.iter().map(|row| of[*row as usize]).collect();
@@ -101,16 +102,45 @@ impl DecodedRows {
     }
 }
 
-/// The columns of the records and their arrays over `len` rows.
-pub(super) fn finish_columns(root: Fields, len: usize) -> (Vec<Column>, Vec<ArrayRef>) {
+/// The columns of the records and their values over `len` rows.
+pub(super) fn finish_columns(root: Fields, len: usize) -> (Vec<Column>, Vec<RowsColumn>) {
     let fields = root.fields.into_iter().map(|field| {
         let column = field.node.column(&field.name);
-        let array = finish(field.node, len);
+        let rows = finish_column(field.node, len);
         #[cfg(test)]
-        crate::tests::fault::in_column("fault:finish", &array);
-        (column, array)
+        crate::tests::fault::in_column("fault:finish", rows.values());
+        (column, rows)
     });
     fields.unzip()
+}
+
+/// The column of a node over `len` rows. One with few values is not spread over the rows.
+fn finish_column(mut node: ColumnNode, len: usize) -> RowsColumn {
+    if !node.is_sparse(len) {
+        return RowsColumn::dense(finish(node, len));
+    }
+    let mut rows = Vec::with_capacity(node.valid.ones());
+    node.valid.each(|row| rows.push(row as u32));
+    gather(&mut node, &rows);
+    RowsColumn::sparse(finish(node, rows.len()), rows, len)
+}
+
+/// Moves what a node has at `rows`, and nowhere else, together.
+fn gather(node: &mut ColumnNode, rows: &[u32]) {
+    let (mut valid, mut at) = (Bits::default(), 0);
+    node.valid.each(|row| {
+        while (rows[at] as usize) < row {
+            at += 1;
+        }
+        debug_assert_eq!(rows[at] as usize, row, "a field is in an object");
+        valid.set(at);
+    });
+    node.valid = valid;
+    if let Values::Struct(fields) = &mut node.values {
+        for field in &mut fields.fields {
+            gather(&mut field.node, rows);
+        }
+    }
 }
 
 /// The array of a node over `len` rows.

@@ -12,6 +12,7 @@ mod properties;
 mod records;
 mod rescue;
 mod routing;
+mod sparse;
 
 /// 2026-11-21T00:00:00Z.
 pub(super) const NOW_MICROS: i64 = 1_795_219_200_000_000;
@@ -76,7 +77,7 @@ pub(super) fn rows_of(conformed: &Conformed) -> Vec<String> {
     let mut rows = Vec::new();
     for partition in &conformed.partitions {
         let mut file = Vec::new();
-        encode(&partition.batch, &EncodeOptions::default(), &[], &mut file).unwrap();
+        encode(&partition.rows, &EncodeOptions::default(), &[], &mut file).unwrap();
         for line in head(Bytes::from(file), usize::MAX).unwrap() {
             rows.push(String::from_utf8(line).unwrap());
         }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float64Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, ArrayRef, PrimitiveArray, RecordBatch};
+use arrow_array::{Array, ArrayRef, PrimitiveArray};
 use arrow_schema::{DataType, TimeUnit};
 use parquet::basic::Encoding;
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::options::ParquetProfile;
+use super::rows::FileRows;
 
 /// How many values of a column are looked at.
 const SAMPLE_VALUES: usize = 4_096;
@@ -31,13 +32,16 @@ pub(super) enum Choice {
     Encoding(Encoding),
 }
 
-/// The choice for every leaf of the batch.
-pub(super) fn choose(batch: &RecordBatch, profile: ParquetProfile) -> Vec<(ColumnPath, Choice)> {
+/// The choice for every leaf of the rows, and whether few of them have a value there.
+pub(super) fn choose(rows: &FileRows, profile: ParquetProfile) -> Vec<(ColumnPath, Choice, bool)> {
     let mut choices = Vec::new();
-    for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-        visit(array, vec![field.name().clone()], &mut choices);
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        let mut of_column = Vec::new();
+        visit(column.values(), vec![field.name().clone()], &mut of_column);
+        let of_column = of_column.into_iter();
+        choices.extend(of_column.map(|(path, choice)| (path, choice, column.is_sparse())));
     }
-    for (_, choice) in &mut choices {
+    for (_, choice, _) in &mut choices {
         if profile == ParquetProfile::Compatible && matches!(choice, Choice::Encoding(_)) {
             *choice = Choice::Plain;
         }

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 
-use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Field};
 use parquet::basic::Compression as ParquetCompression;
 use parquet::file::metadata::KeyValue;
@@ -14,6 +13,7 @@ use parquet::file::properties::{DEFAULT_CREATED_BY, EnabledStatistics, WriterPro
 use parquet::schema::types::ColumnPath;
 
 use super::choice::{Choice, choose};
+use super::rows::FileRows;
 use super::writer::EncodeError;
 use crate::schema::RESCUED_COLUMN;
 
@@ -54,6 +54,9 @@ pub enum ParquetProfile {
 /// The bytes to which minima and maxima of text are cut in statistics.
 const STATISTICS_BYTES: usize = 32;
 
+/// The most rows of a page of which few have a value: a page takes memory however little it holds.
+const SPARSE_PAGE_ROWS: usize = 1 << 20;
+
 /// The most distinct values of a row group that a bloom filter is made for.
 const BLOOM_FILTER_VALUES_MAX: u64 = 1 << 20;
 
@@ -88,7 +91,7 @@ impl Default for EncodeOptions {
 
 /// The properties of a file of these rows.
 pub(super) fn properties(
-    rows: &RecordBatch,
+    rows: &FileRows,
     options: &EncodeOptions,
     metadata: &[(String, String)],
 ) -> Result<WriterProperties, EncodeError> {
@@ -112,7 +115,11 @@ pub(super) fn properties(
         .set_compression(compression)
         .set_statistics_truncate_length(truncate)
         .set_column_index_truncate_length(truncate);
-    for (path, choice) in choose(rows, options.profile) {
+    for (path, choice, is_sparse) in choose(rows, options.profile) {
+        if is_sparse {
+            let path = path.clone();
+            builder = builder.set_column_data_page_row_count_limit(path, SPARSE_PAGE_ROWS);
+        }
         builder = match choice {
             Choice::Dictionary => builder.set_column_dictionary_enabled(path, true),
             Choice::Plain => builder.set_column_dictionary_enabled(path, false),
@@ -121,7 +128,6 @@ pub(super) fn properties(
                 .set_column_encoding(path, encoding),
         };
     }
-    let schema = rows.schema();
     for name in options.without_statistics {
         let path = ColumnPath::from(*name);
         builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
@@ -129,7 +135,7 @@ pub(super) fn properties(
     if !options.bloom_filters.is_empty() {
         let values_max = (rows.num_rows() as u64).clamp(1, BLOOM_FILTER_VALUES_MAX);
         let wanted: HashSet<&str> = options.bloom_filters.iter().map(String::as_str).collect();
-        for field in schema.fields() {
+        for field in rows.schema().fields() {
             leaves(field, Vec::new(), field.name(), &mut |path, dotted| {
                 if wanted.contains(dotted) {
                     let path = ColumnPath::new(path);

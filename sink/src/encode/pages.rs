@@ -22,6 +22,9 @@ use zstd::bulk::Compressor;
 /// everything else of it.
 const PLAIN_BYTES_MAX: usize = 256;
 
+/// A page of fewer bytes is copied into as many.
+const SMALL_PAGE_BYTES: usize = 4 << 10;
+
 /// Where column writers put their pages.
 #[derive(Debug)]
 pub(super) struct ChunkStores {
@@ -46,8 +49,8 @@ impl ZstdContext {
     fn compress(&self, page: &mut StoredPage) -> Result<()> {
         let body = lock(&self.compressor).compress(&page.body)?;
         let header = with_compressed_bytes(&page.header, body.len())?;
-        page.header = header.into();
-        page.body = body.into();
+        page.header = header.into_boxed_slice().into();
+        page.body = body.into_boxed_slice().into();
         Ok(())
     }
 }
@@ -128,10 +131,14 @@ impl ChunkPages {
             return Ok(());
         };
         let is_dictionary = HeaderStart::read(&header)?.kind == DICTIONARY_PAGE;
+        // What comes may have room for far more bytes than it has.
         let mut page = StoredPage {
-            header,
+            header: Bytes::copy_from_slice(&header),
             plain: value.len(),
-            body: value,
+            body: match value.len() {
+                0..SMALL_PAGE_BYTES => Bytes::copy_from_slice(&value),
+                _ => value,
+            },
         };
         if self.is_compressed
             && let Some(zstd) = &self.zstd
@@ -388,7 +395,7 @@ impl HeaderStart {
 /// The header of a page that has become `bytes` long in the file.
 fn with_compressed_bytes(header: &[u8], bytes: usize) -> Result<Vec<u8>> {
     let HeaderStart { compressed, .. } = HeaderStart::read(header)?;
-    let mut out = Vec::with_capacity(header.len() + 4);
+    let mut out = Vec::with_capacity(header.len());
     out.extend_from_slice(&header[..compressed.start]);
     put_integer(&mut out, i32::try_from(bytes)?);
     out.extend_from_slice(&header[compressed.end..]);

@@ -72,7 +72,7 @@ fn file(options: &EncodeOptions) -> (u64, Bytes) {
         ("a".to_owned(), "1".to_owned()),
     ];
     let mut out = Vec::new();
-    let encoded = encode(&batch, options, &metadata, &mut out).unwrap();
+    let encoded = encode(&FileRows::from(batch.clone()), options, &metadata, &mut out).unwrap();
     (encoded, Bytes::from(out))
 }
 
@@ -84,10 +84,10 @@ fn the_pieces_of_a_file_are_the_file() {
         ..EncodeOptions::default()
     };
     let mut whole = Vec::new();
-    let encoded = encode(&batch(), &options, &[], &mut whole).unwrap();
+    let encoded = encode(&FileRows::from(batch()), &options, &[], &mut whole).unwrap();
     let groups = footer(&Bytes::from(whole.clone())).num_row_groups();
     assert!(groups >= 4, "{groups}");
-    let mut encoder = FileEncoder::try_new(&batch(), &options, &[], Vec::new()).unwrap();
+    let mut encoder = FileEncoder::try_new(&batch().into(), &options, &[], Vec::new()).unwrap();
     let mut pieces = Vec::new();
     while encoder.write_some().unwrap() {
         if !encoder.output().is_empty() {
@@ -143,7 +143,7 @@ fn a_zstd_level_out_of_range_is_refused() {
             compression: Compression::Zstd(level),
             ..EncodeOptions::default()
         };
-        let encoded = encode(&batch(), &options, &[], Vec::new());
+        let encoded = encode(&FileRows::from(batch()), &options, &[], Vec::new());
         assert!(matches!(encoded, Err(EncodeError::ZstdLevel(found)) if found == level));
     }
 }
@@ -246,7 +246,13 @@ fn bloom_filters_are_of_the_declared_columns_and_of_the_size_of_the_rows() {
     };
     let size_of = |columns: &[&str]| {
         let mut out = Vec::new();
-        encode(&batch, &options(columns), &[], &mut out).unwrap();
+        encode(
+            &FileRows::from(batch.clone()),
+            &options(columns),
+            &[],
+            &mut out,
+        )
+        .unwrap();
         let footer = footer(&out.clone().into());
         let columns = footer.row_group(0).columns().iter();
         let filtered = columns.filter(|column| column.bloom_filter_offset().is_some());
@@ -285,7 +291,7 @@ fn decoded(lines: &[String]) -> RecordBatch {
         shard: "0",
     };
     let conformed = rows.conform(&schema, provenance).unwrap();
-    conformed.partitions[0].batch.clone()
+    conformed.partitions[0].rows.to_batch().unwrap()
 }
 
 /// Columns of every kind without a value, in rows of which the column with values has as many as there are rows.
@@ -335,7 +341,7 @@ fn columns_without_values_are_read_as_nulls_and_cost_little() {
             ..EncodeOptions::default()
         };
         let mut out = Vec::new();
-        encode(&batch, &options, &[], &mut out).unwrap();
+        encode(&FileRows::from(batch.clone()), &options, &[], &mut out).unwrap();
         let file = Bytes::from(out);
         let footer = footer(&file);
         assert_eq!(footer.num_row_groups() > 1, rows == 70_000);
@@ -364,7 +370,13 @@ fn rows_of_nulls_only_are_rows() {
     let batch = hollow(9).project(&[0, 4, 9]).unwrap();
     let mut out = Vec::new();
     assert_eq!(
-        encode(&batch, &EncodeOptions::default(), &[], &mut out).unwrap(),
+        encode(
+            &FileRows::from(batch.clone()),
+            &EncodeOptions::default(),
+            &[],
+            &mut out
+        )
+        .unwrap(),
         9
     );
     assert_eq!(read(out.into())[0], batch);
@@ -376,7 +388,13 @@ fn the_index_of_pages_finds_every_page() {
     let schema = batch().schema();
     let rows = arrow_select::concat::concat_batches(&schema, &[batch(), batch(), batch()]).unwrap();
     let mut out = Vec::new();
-    encode(&rows, &EncodeOptions::default(), &[], &mut out).unwrap();
+    encode(
+        &FileRows::from(rows.clone()),
+        &EncodeOptions::default(),
+        &[],
+        &mut out,
+    )
+    .unwrap();
     let file = Bytes::from(out);
     let indexed = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
     let (mut at, mut pages) = (0, 0);
@@ -414,7 +432,7 @@ fn chunks_of_all_sizes_come_back() {
                 ..EncodeOptions::default()
             };
             let mut out = Vec::new();
-            encode(&part, &options, &[], &mut out).unwrap();
+            encode(&part.clone().into(), &options, &[], &mut out).unwrap();
             let footer = footer(&out.clone().into());
             let mut end = 4;
             for column in footer.row_group(0).columns() {
@@ -449,7 +467,7 @@ fn rescued_values_and_what_is_kept_out_leave_nothing_in_the_footer() {
             ..EncodeOptions::default()
         };
         let mut out = Vec::new();
-        encode(&batch, &options, &[], &mut out).unwrap();
+        encode(&FileRows::from(batch.clone()), &options, &[], &mut out).unwrap();
         let footer = footer(&out.clone().into());
         let columns = footer.row_group(0).columns().iter();
         let data_ends = columns
@@ -506,6 +524,12 @@ fn bytes_that_are_no_parquet_are_an_error() {
 fn no_rows_make_a_readable_file() {
     let batch = batch().slice(0, 0);
     let mut out = Vec::new();
-    let encoded = encode(&batch, &EncodeOptions::default(), &[], &mut out).unwrap();
+    let encoded = encode(
+        &FileRows::from(batch.clone()),
+        &EncodeOptions::default(),
+        &[],
+        &mut out,
+    )
+    .unwrap();
     assert_eq!((encoded, head(Bytes::from(out), 10).unwrap().len()), (0, 0));
 }

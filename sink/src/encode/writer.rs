@@ -1,9 +1,9 @@
-//! Record batches to Parquet bytes.
+//! Rows to Parquet bytes.
 
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use arrow_schema::Schema;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::options::{EncodeOptions, properties};
 use super::pages::{Chunk, ChunkStores, SharedChunk};
+use super::rows::FileRows;
 
 /// The rows handed to the writer at a time: it looks at a row group's bytes between two writes only.
 const ROWS_PER_WRITE: usize = 4_096;
@@ -40,7 +41,7 @@ pub enum EncodeError {
 /// # Errors
 /// The output refuses bytes, or an option is out of range.
 pub fn encode<W: Write + Send>(
-    rows: &RecordBatch,
+    rows: &FileRows,
     options: &EncodeOptions,
     metadata: &[(String, String)],
     out: W,
@@ -59,9 +60,10 @@ pub struct FileEncoder<W: Write + Send> {
     leaves: Vec<(ColumnDescPtr, bool)>,
     group: Option<RowGroup>,
     group_bytes_max: usize,
-    /// The rows that are not written yet, in the columns that have values.
-    rest: RecordBatch,
-    rows: u64,
+    /// The columns that have values.
+    filled: FileRows,
+    /// How many rows are written.
+    rows: usize,
 }
 
 /// A row group that is being written.
@@ -80,11 +82,13 @@ impl RowGroup {
         bytes.sum()
     }
 
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
-        self.rows += rows.num_rows();
+    /// Writes a part of the rows, of one column after the other, so that no more than that is spread.
+    fn write(&mut self, rows: &FileRows, range: &Range<usize>) -> Result<(), ParquetError> {
+        self.rows += range.len();
         let mut columns = self.columns.iter_mut();
-        for (field, array) in rows.schema().fields().iter().zip(rows.columns()) {
-            for leaf in compute_leaves(field, array)? {
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            let array = column.array(range.clone())?;
+            for leaf in compute_leaves(field, &array)? {
                 let column = columns.next();
                 let missing = || ParquetError::General("a leaf has no writer".to_owned());
                 column.ok_or_else(missing)?.0.write(&leaf)?;
@@ -100,7 +104,7 @@ impl<W: Write + Send> FileEncoder<W> {
     /// # Errors
     /// The output refuses bytes, or an option is out of range.
     pub fn try_new(
-        rows: &RecordBatch,
+        rows: &FileRows,
         options: &EncodeOptions,
         metadata: &[(String, String)],
         out: W,
@@ -108,26 +112,28 @@ impl<W: Write + Send> FileEncoder<W> {
         #[cfg(test)]
         for column in rows.columns() {
             for marker in ["fault:encode", "fault:first+fault:second", "fault:letter"] {
-                crate::tests::fault::in_column(marker, column);
+                crate::tests::fault::in_column(marker, column.values());
             }
         }
-        let has_value = |array: &ArrayRef| array.null_count() < array.len();
-        let has_values: Vec<bool> = rows.columns().iter().map(has_value).collect();
-        let with_values: Vec<usize> = (0..has_values.len()).filter(|n| has_values[*n]).collect();
-        let rest = rows.project(&with_values)?;
-        let properties = Arc::new(properties(&rest, options, metadata)?);
+        let has_values: Vec<bool> = rows
+            .columns()
+            .iter()
+            .map(|column| !column.is_null())
+            .collect();
+        let filled = rows.filled()?;
+        let properties = Arc::new(properties(&filled, options, metadata)?);
         let convert = |schema: &Schema| ArrowSchemaConverter::new().convert(schema);
         let stores = Arc::new(ChunkStores::try_new(options.compression.zstd_level()?)?);
         // A file of the columns with values alone, for their writers.
         let narrow = SerializedFileWriter::new(
             std::io::sink(),
-            convert(&rest.schema())?.root_schema_ptr(),
+            convert(filled.schema())?.root_schema_ptr(),
             Arc::clone(&properties),
         )?;
         let factory = Arc::clone(&stores);
-        let writers = ArrowRowGroupWriterFactory::new(&narrow, rest.schema())
+        let writers = ArrowRowGroupWriterFactory::new(&narrow, Arc::clone(filled.schema()))
             .with_page_store_factory(factory);
-        let schema = convert(&rows.schema())?;
+        let schema = convert(rows.schema())?;
         let leaves = (0..).zip(schema.columns()).map(|(leaf, column)| {
             let column_has_values = has_values[schema.get_column_root_idx(leaf)];
             (Arc::clone(column), column_has_values)
@@ -139,7 +145,7 @@ impl<W: Write + Send> FileEncoder<W> {
             stores,
             group: None,
             group_bytes_max: options.row_group_bytes.max(1),
-            rest,
+            filled,
             rows: 0,
         })
     }
@@ -149,7 +155,7 @@ impl<W: Write + Send> FileEncoder<W> {
     /// # Errors
     /// The output refuses bytes.
     pub fn write_some(&mut self) -> Result<bool, EncodeError> {
-        let left = self.rest.num_rows();
+        let left = self.filled.num_rows() - self.rows;
         if left == 0 {
             return Ok(false);
         }
@@ -170,10 +176,10 @@ impl<W: Write + Send> FileEncoder<W> {
             let fits = room.saturating_mul(group.rows) / group.bytes().max(1);
             written = written.min(fits.max(1));
         }
-        group.write(&self.rest.slice(0, written))?;
+        let written = self.rows..self.rows + written;
+        group.write(&self.filled, &written)?;
         let is_full = group.bytes() >= self.group_bytes_max;
-        self.rows += written as u64;
-        self.rest = self.rest.slice(written, left - written);
+        self.rows = written.end;
         if is_full {
             self.end_group()?;
         }
@@ -220,7 +226,7 @@ impl<W: Write + Send> FileEncoder<W> {
         self.end_group()?;
         let footer = self.file.finish()?;
         let rows = footer.file_metadata().num_rows();
-        debug_assert_eq!(u64::try_from(rows).ok(), Some(self.rows));
-        Ok(self.rows)
+        debug_assert_eq!(usize::try_from(rows).ok(), Some(self.rows));
+        Ok(self.rows as u64)
     }
 }

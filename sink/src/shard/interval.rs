@@ -9,9 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::UInt32Array;
 use arrow_schema::ArrowError;
-use arrow_select::take::take_record_batch;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Position, Result, Sequence};
@@ -217,17 +215,18 @@ impl ConformedInterval {
             }
             return Ok(());
         };
-        let (batch, own) = (&partition.batch, self.own_columns);
-        let fields = batch.schema().fields().iter().take(own).cloned().collect();
-        let columns = &batch.columns()[..own];
+        let own = self.own_columns;
+        let fields = partition.rows.schema().fields().iter().take(own).cloned();
+        let fields = fields.collect();
+        let columns = &partition.rows.columns()[..own];
         let rest = others(partition.records.len(), rows);
         let given_up: Vec<(u32, Vec<u8>)> = rows
             .iter()
             .map(|row| *row as usize)
             .map(|row| (partition.records[row], row_text(&fields, columns, row)))
             .collect();
-        partition.batch = take_record_batch(&partition.batch, &UInt32Array::from(rest.clone()))
-            .map_err(|error| arrow_refused(&error))?;
+        let kept = partition.rows.pick(&rest);
+        partition.rows = kept.map_err(|error| arrow_refused(&error))?;
         partition.records = rest
             .iter()
             .map(|row| partition.records[*row as usize])
@@ -255,7 +254,7 @@ impl ConformedInterval {
                 kind: FileKind::Rows,
                 key: names.rows(&partition.path, from, to, index),
                 position_hash: self.facts.positions.hash(&partition.records),
-                batch: partition.batch.clone(),
+                rows: partition.rows.clone(),
                 metadata: metadata.to_vec(),
             });
         }
@@ -268,7 +267,7 @@ impl ConformedInterval {
                 kind: FileKind::DeadLetters,
                 key: names.dead_letters(from, to, index),
                 position_hash: dead_letter_hash(&self.facts.dead_letters),
-                batch,
+                rows: batch.into(),
                 metadata: metadata.to_vec(),
             });
         }

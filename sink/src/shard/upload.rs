@@ -7,8 +7,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow_array::{Array as _, RecordBatch, UInt32Array};
-use arrow_select::take::take_record_batch;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hydrant_core::lake::{Sealed, SharedLake, Upload};
@@ -19,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::culprits::culprits;
-use crate::encode::{EncodeError, EncodeOptions, FileEncoder, encode};
+use crate::encode::{EncodeError, EncodeOptions, FileEncoder, FileRows, encode};
 use crate::lake::requests::{Requests, UPLOADS_MAX, one_of};
 use crate::lake::{CommitFile, FileKind, Leftovers};
 use crate::table::dead_letter::DEAD_LETTER_TEXTS;
@@ -82,7 +80,7 @@ impl EncodingRoom {
 
     /// Waits for the room of a file; one that needs more than all of it passes alone.
     async fn of_file(&self, plan: &PlannedFile) -> Result<SemaphorePermit<'_>> {
-        let bytes = plan.bytes() * 2;
+        let bytes = plan.rows.bytes() * 2;
         let units = u32::try_from(bytes / ROOM_UNIT_BYTES).unwrap_or(u32::MAX);
         let room = self.free.acquire_many(units.clamp(1, self.units)).await;
         room.map_err(|_| Error::fatal("no more files are encoded"))
@@ -97,18 +95,8 @@ pub(crate) struct PlannedFile {
     pub(crate) kind: FileKind,
     pub(crate) key: String,
     pub(crate) position_hash: String,
-    pub(crate) batch: RecordBatch,
+    pub(crate) rows: FileRows,
     pub(crate) metadata: Vec<(String, String)>,
-}
-
-impl PlannedFile {
-    /// The bytes of its rows, without columns that are null throughout.
-    fn bytes(&self) -> u64 {
-        let columns = self.batch.columns().iter();
-        let with_values = columns.filter(|array| array.null_count() < array.len());
-        let bytes = with_values.map(|array| array.to_data().get_slice_memory_size());
-        bytes.map(|bytes| bytes.unwrap_or(0) as u64).sum()
-    }
 }
 
 /// What came of a file, or the rows whose encoding panics; no rows when no single row causes the panic.
@@ -392,8 +380,8 @@ impl Encoding {
             Encoding::Done(_) => return Ok((self, Bytes::new())),
             Encoding::Begun(encoder) => encoder,
             Encoding::Planned => {
-                let (batch, metadata) = (&plan.batch, &plan.metadata);
-                Box::new(FileEncoder::try_new(batch, options, metadata, Vec::new())?)
+                let (rows, metadata) = (&plan.rows, &plan.metadata);
+                Box::new(FileEncoder::try_new(rows, options, metadata, Vec::new())?)
             }
         };
         while encoder.write_some()? {
@@ -412,10 +400,9 @@ impl Encoding {
 /// The rows whose encoding panics; none when no single row causes it.
 fn faulted(plan: &PlannedFile, options: &EncodeOptions) -> Vec<u32> {
     let holds = |rows: &[u32]| {
-        let part = take_record_batch(&plan.batch, &UInt32Array::from(rows.to_vec()));
-        part.is_ok_and(|part| {
+        plan.rows.pick(rows).is_ok_and(|part| {
             contain(|| encode(&part, options, &plan.metadata, std::io::sink())).is_some()
         })
     };
-    culprits(plan.batch.num_rows(), holds).unwrap_or_default()
+    culprits(plan.rows.num_rows(), holds).unwrap_or_default()
 }

@@ -277,10 +277,11 @@ fn contents_of(
         if plan.key.contains("dead-letters") {
             continue;
         }
-        let schema = plan.batch.schema();
-        for row in 0..plan.batch.num_rows() {
+        let batch = plan.rows.to_batch().unwrap();
+        let schema = batch.schema();
+        for row in 0..batch.num_rows() {
             let mut json = Vec::new();
-            let columns = plan.batch.columns();
+            let columns = batch.columns();
             crate::encode::write_json_row(schema.fields(), columns, row, &mut json).unwrap();
             rows.push(format!(
                 "{} {}",

@@ -209,11 +209,11 @@ proptest! {
         let rows = decoded.rows();
         let target = winner.join(decoded.schema(), 2_000).schema;
         let conformed = decoded.conform(&target, PROVENANCE).unwrap();
-        let kept: usize = conformed.partitions.iter().map(|rows| rows.batch.num_rows()).sum();
+        let kept: usize = conformed.partitions.iter().map(|rows| rows.rows.num_rows()).sum();
         prop_assert_eq!(kept + conformed.rejects.len(), rows);
         let mut records: Vec<u32> = conformed.rejects.iter().map(|reject| reject.record).collect();
         for partition in &conformed.partitions {
-            prop_assert_eq!(partition.records.len(), partition.batch.num_rows());
+            prop_assert_eq!(partition.records.len(), partition.rows.num_rows());
             records.extend(&partition.records);
         }
         records.sort_unstable();

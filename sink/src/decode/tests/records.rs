@@ -427,7 +427,7 @@ fn the_bytes_told_are_about_those_held() {
     let held: usize = conformed
         .partitions
         .iter()
-        .map(|rows| rows.batch.get_array_memory_size())
+        .map(|rows| rows.rows.to_batch().unwrap().get_array_memory_size())
         .sum();
     assert!(
         counted > held / 2 && counted < held * 2,
