@@ -20,14 +20,19 @@ const SEED: u64 = 7;
 const DEVICES: u64 = 1_000;
 
 const TRANSFORM: [&str; 4] = ["--from", "local:raw", "--to", "local:clean"];
-const SINK: [&str; 6] = [
+const SINK: [&str; 8] = [
     "--from",
     "local:clean",
     "--to",
     "file:lake",
     "--flush-interval",
     "1s",
+    "--config",
+    "hydrant.toml",
 ];
+
+/// Times are real ones, and no message fits its column.
+const CONFIG: &str = "[sink.columns]\nevent_time = \"TIMESTAMP\"\nmessage = \"BIGINT\"\n";
 
 /// A process and how it was started.
 pub(crate) struct PipelineProcess {
@@ -89,6 +94,7 @@ impl ProcessPipeline {
             let create = ["stream", "create", stream, "--shards", SHARDS];
             run("hydrant", dir, &create);
         }
+        std::fs::write(dir.join("hydrant.toml"), CONFIG).expect("the configuration is written");
         let texts = [records, DEVICES, SEED, rate].map(|number| number.to_string());
         let [sent, devices, seed, rate] = &texts;
         let producer = [
@@ -293,10 +299,50 @@ fn check(dir: &Path, records: u64) {
             "raw shard {id}"
         );
     }
+    check_rescued(dir);
     check_order(rows, &fleet);
     eprintln!(
         "{} rows and {malformed} dead letters, each once, in order",
         records - malformed
+    );
+}
+
+/// Checks that what no column took is in the rows and counted once, and that declared times and maps are in the files.
+fn check_rescued(dir: &Path) {
+    let mut rescued = 0;
+    for path in lake::files(&dir.join("lake/events")) {
+        for batch in lake::batches(&path) {
+            let texts = lake::texts(&batch, "_rescued");
+            rescued += texts.iter().flatten().count() as u64;
+            let text = |name: &str| {
+                batch
+                    .column_by_name(name)
+                    .map(|column| column.data_type().to_string())
+            };
+            let kind = text("event_time").expect("a declared column is in every file");
+            assert!(kind.starts_with("Timestamp"), "{kind}");
+            let kind = text("notify").unwrap_or("Map".to_owned());
+            assert!(kind.starts_with("Map"), "{kind}");
+        }
+    }
+    let stats = run("hydrant", dir, &["lake", "stats", "file:lake", "--json"]);
+    let stats: Value = serde_json::from_str(&stats).expect("JSON");
+    let counts = stats["rescued"].as_array().expect("counts");
+    let counted: u64 = counts
+        .iter()
+        .filter_map(|count| count["values"].as_u64())
+        .sum();
+    assert!(
+        counts.iter().all(|count| count["path"] == "message"),
+        "{counts:?}"
+    );
+    assert_eq!(
+        counted, rescued,
+        "rescued values and those that commit records count"
+    );
+    assert!(
+        rescued > 0,
+        "every message is a text, and the column takes numbers"
     );
 }
 

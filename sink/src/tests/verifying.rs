@@ -496,7 +496,7 @@ async fn a_lake_can_be_looked_at() {
     );
     let found = partitions(&lake, &names()).await.unwrap();
     assert_eq!(found[0].path, "date=2026-11-19");
-    assert_eq!(schema(&lake, &names()).await.unwrap().columns.len(), 2);
+    assert_eq!(schema(&lake, &names()).await.unwrap().columns.len(), 4);
     let rows = head(&lake, &names(), 3).await.unwrap();
     assert_eq!(rows.len(), 3);
     assert!(rows[0].starts_with("{\"n\":"), "{rows:?}");
