@@ -199,8 +199,7 @@ fn columns_text(schema: &TableSchema) -> String {
         }
     }
     for column in &schema.partition_columns {
-        let kind = if column.is_date() { "DATE" } else { "VARCHAR" };
-        let kind = format!("{kind}, of the directory");
+        let kind = format!("{}, of the directory", column.kind);
         rows.push(vec![column.name.clone(), kind]);
     }
     table(&["column", "type"], rows)

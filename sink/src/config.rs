@@ -26,6 +26,8 @@ const COLUMNS_MAX: u64 = 100_000;
 const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
 const ROW_GROUP_BYTES_MAX: u64 = 1 << 30;
 const ZSTD_LEVEL_MAX: u64 = 22;
+const LATENESS_MIN: Duration = Duration::from_secs(3600);
+const LATENESS_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
 /// The largest offset that a layout takes.
 const OFFSET_MINUTES_MAX: i64 = 18 * 60;
 
@@ -39,6 +41,7 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   on-conflict         rescue what a column does not take, or dead-letter its record [default: rescue]
   columns-max         most columns of the table [default: 2000]
   utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
+  lateness-max        rows that are late by more, such as 30d, share one partition a month
   compression         zstd, snappy, lz4 or none [default: zstd]
   zstd-level          1 to 22 [default: 1]
   row-group-bytes     1MiB to 1GiB [default: 64MiB]
@@ -91,7 +94,8 @@ pub struct SinkArgs {
         long_help = EVENT_TIME_FORMAT_HELP
     )]
     pub event_time_format: Vec<String>,
-    /// Partition by `date` or `hour` and by fields, separated by commas [default: date]
+    /// Partition by `date` or `hour` and by fields, separated by commas; `date=NAME` gives the
+    /// column of the day another name [default: date]
     #[arg(long, value_name = "PARTS")]
     pub partition: Option<String>,
     /// Add columns that say where each row came from
@@ -197,8 +201,8 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 
 /// Reads the rules of the table:
 ///
-/// - `partition`: `date`, `hour` or fields. Default: `date`. Add fields that queries filter by. Cost: a file for each
-///   value and interval.
+/// - `partition`: `date`, `hour` or fields, or nothing (an empty list). Default: `date`. Add fields that queries filter by.
+///   Cost: a file for each value and interval.
 /// - `utc-offset-minutes`: the time zone of days and hours. Default: 0.
 /// - `time-zone`: the zone of event times that are written without one. Default: UTC.
 /// - `event-time-format`: forms of event times beside the known ones. Default: none.
@@ -206,6 +210,8 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 /// - `frozen`: whether other keys become no columns. Default: no.
 /// - `on-conflict`: what becomes of a value that its column does not take. Default: it is rescued.
 /// - `columns-max`: bound of the columns of the table. Default: 2000. Cost: memory.
+/// - `lateness-max`: how late rows may be that lie in the partition of their own day. Default: however late. Lower it when
+///   late data makes many small files. Cost: late rows lie in the partition of the first day of their month.
 /// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
 ///   64 MiB, none.
 /// - `parquet-profile`: `compatible` or `modern`, which readers must understand the encodings. Default: compatible.
@@ -255,6 +261,10 @@ fn read_rules(section: &mut Section) -> TableRules {
     rules.on_conflict = section.choice("on-conflict", &choices, OnConflict::Rescue);
     let columns_max = section.number("columns-max", rules.columns_max as u64, 1..=COLUMNS_MAX);
     rules.columns_max = usize::try_from(columns_max).unwrap_or(usize::MAX);
+    let range = LATENESS_MIN..=LATENESS_MAX;
+    let lateness = section.optional_duration_within("lateness-max", range);
+    let micros = lateness.and_then(|lateness| i64::try_from(lateness.as_micros()).ok());
+    rules.lateness_max_micros = micros;
     rules.encode = read_encoding(section);
     rules
 }
@@ -355,7 +365,7 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_at_once() {
-        let file = "[sink]\ntable = \"a/b\"\npartition = [\"date\", \"hour\"]\ncompresion = \"lz4\"\n\
+        let file = "[sink]\ntable = \"a/b\"\npartition = [\"date\", \"date\"]\ncompresion = \"lz4\"\n\
                     flush-interval = \"5d\"\ntime-zone = \"Mars\"\nevent-time-format = [\"%H\"]\n[sink.columns]\nid = \"TEXT\"\n";
         let reported = read(
             &SinkArgs {

@@ -5,9 +5,10 @@ use hydrant_fuzz::Target;
 use crate::decode::{DecodeOutcome, Decoder, Provenance, RejectReason, RowOrigin};
 use crate::encode::{EncodeOptions, encode, head, write_json_row};
 use crate::lake::{COMMIT_VERSION, Commit};
-use crate::schema::{ColumnType, TableSchema};
+use crate::schema::{ColumnType, PartitionKind, TableSchema};
 use crate::table::event_time::{TimeReader, parse_rfc3339};
-use crate::table::partition::PartitionSpec;
+use crate::table::partition::{PartitionKey, PartitionSpec};
+use crate::table::partition_value::ReadValue;
 use crate::table::spec::TableRules;
 use crate::table::zone::Zone;
 
@@ -188,18 +189,32 @@ fn values_stay_within_their_directory() {
         .run(|input| {
             let text = String::from_utf8_lossy(input);
             let parts: Vec<&str> = text.split(',').collect();
+            let token = serde_json::to_vec(&text).expect("a text is JSON");
             if let Ok(spec) = PartitionSpec::try_new(&parts, 0) {
-                assert!(spec.fields().iter().all(|field| !field.is_empty()));
+                let columns = spec.columns_for(&TableSchema::default());
+                let values = (0..spec.fields().len())
+                    .map(|slot| ReadValue::of(&token, spec.value_bytes_max(slot)).value);
+                let key = PartitionKey {
+                    bucket: None,
+                    values: values.collect(),
+                };
+                let path = key.path(&spec, &columns.expect("a layout of no table"));
+                let mut parts = path.split('/').filter(|part| !part.is_empty());
+                assert!(parts.all(|part| part.len() <= 255 && part.split('=').count() == 2));
+                assert!(path.len() <= 544 && !path.contains("/_") && !path.starts_with('_'));
             }
-            let value = crate::table::partition::field_value(&text);
-            let Some(value) = &value else {
+            let read = ReadValue::of(&token, 1_200);
+            let Some(value) = read.value.filter(|_| read.is_whole) else {
                 return 0;
             };
-            let safe = |byte: u8| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'%')
+            let value = value.in_path(PartitionKind::Varchar).expect("a text");
+            let safe = |c: char| {
+                !c.is_ascii()
+                    || c.is_ascii_alphanumeric()
+                    || matches!(c, '-' | '_' | '.' | '~' | '%')
             };
             assert!(
-                value.bytes().all(safe) && !value.starts_with('.'),
+                value.chars().all(safe) && !value.starts_with('.'),
                 "{value}"
             );
             let mut decoded = Vec::new();

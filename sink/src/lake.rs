@@ -37,7 +37,6 @@ pub use finisher::{Finisher, Rebuild, Remade};
 pub(crate) use identity::identify;
 pub use lakes::{LakeLocation, Lakes};
 pub(crate) use names::DataFileName;
-pub(crate) use names::percent_encode;
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
 pub use publisher::{ChainProgress, Publisher};
 pub use rebuild_record::{GivenUp, RebuildOutcome, RebuildRecord};

@@ -24,5 +24,5 @@ pub use render::QueryEngine;
 pub use type_text::ParseTypeError;
 pub use types::{
     Column, ColumnType, EpochUnit, INTEGER_EXACT_MAX, PROVENANCE_COLUMNS, PartitionColumn,
-    RESCUED_COLUMN, TableSchema, fold_name,
+    PartitionKind, RESCUED_COLUMN, TableSchema, fold_name,
 };

@@ -2,7 +2,7 @@
 //!
 //! Owns the open interval of each claimed shard (`buffer`), how it is sealed (`sink_shard`), how it becomes files and
 //! visible while the next one fills (`publishing`, `interval`, `upload`), and the rebuild of a file that vanished
-//! (`rebuild`).
+//! (`rebuild`). Warns of small files (`small_files`).
 
 pub(crate) mod buffer;
 pub(crate) mod context;
@@ -14,5 +14,6 @@ pub(crate) mod pressure;
 pub(crate) mod publishing;
 pub mod rebuild;
 pub(crate) mod sink_shard;
+mod small_files;
 pub mod totals;
 pub(crate) mod upload;

@@ -119,6 +119,7 @@ impl DecodedRows {
             None => RowsColumn::absent(values.data_type(), rows),
         });
         let mut columns: Vec<RowsColumn> = columns.collect();
+        misfits.partition_values(self, target);
         columns.push(RowsColumn::dense(misfits.rescued(&self.rescued)));
         let schema = Arc::new(target.to_arrow());
         if target.provenance {
@@ -139,25 +140,36 @@ impl DecodedRows {
         rejects.sort_by_key(|reject| reject.record);
         let mut rescued_values = self.rescued_values.clone();
         rescued_values.extend(values.iter().map(|(row, kind)| (self.records[*row], *kind)));
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.keys.len()];
+        // Values that their column does not take are together in the default partition.
+        let mut members: Vec<(String, Vec<u32>)> = Vec::with_capacity(self.keys.len());
+        let mut groups = HashMap::with_capacity(self.keys.len());
+        let group_of = self.keys.iter().map(|key| {
+            let path = key.path(&self.spec, &target.partition_columns);
+            *groups.entry(path).or_insert_with_key(|path| {
+                members.push((path.clone(), Vec::new()));
+                members.len() - 1
+            })
+        });
+        let group_of: Vec<usize> = group_of.collect();
         for (row, partition) in (0_u32..).zip(&self.partitions) {
             if !refused.contains_key(&(row as usize)) {
-                members[*partition as usize].push(row);
+                members[group_of[*partition as usize]].1.push(row);
             }
         }
         let mut partitions = Vec::with_capacity(members.len());
-        for (key, members) in self.keys.iter().zip(members) {
+        for (path, mut members) in members {
             if members.is_empty() {
                 continue;
             }
+            members.sort_by_key(|row| self.records[*row as usize]);
             let records: Vec<u32> = members
                 .iter()
                 .map(|row| self.records[*row as usize])
                 .collect();
             let first = members[0] as usize;
             let last = first + members.len() - 1;
-            let columns = if members.last() == Some(&(last as u32)) {
-                // None of them was refused.
+            let columns = if members.is_sorted() && members.last() == Some(&(last as u32)) {
+                // They stand together, and none of them was refused.
                 let slices = columns.iter().map(|column| column.slice(first..last + 1));
                 slices.collect()
             } else {
@@ -166,7 +178,6 @@ impl DecodedRows {
                 kept
             };
             let rows = FileRows::new(Arc::clone(&schema), columns, records.len());
-            let path = key.path(&self.spec, &target.partition_columns);
             partitions.push(PartitionRows {
                 path,
                 rows,
@@ -260,6 +271,45 @@ impl Misfits {
             }
         }
         Ok(())
+    }
+
+    /// Rescues the values of partition fields that the paths of their columns do not give back, or refuses their rows.
+    fn partition_values(&mut self, rows: &DecodedRows, target: &TableSchema) {
+        let fields = rows.spec.fields();
+        let times = target.partition_columns.len().saturating_sub(fields.len());
+        for (slot, (field, column)) in fields
+            .iter()
+            .zip(&target.partition_columns[times..])
+            .enumerate()
+        {
+            let lost = rows.keys.iter().map(|key| {
+                let value = key.values[slot].as_ref()?;
+                Some((value.lost_to(column.kind)?, value.word()))
+            });
+            let lost: Vec<_> = lost.collect();
+            if lost.iter().all(Option::is_none) {
+                continue;
+            }
+            let steps = [RescueStep::Key(field.clone())];
+            let reason = RejectReason::PARTITION_VALUE;
+            for (row, partition) in rows.partitions.iter().enumerate() {
+                let Some((json, found)) = &lost[*partition as usize] else {
+                    continue;
+                };
+                if self.rescues {
+                    self.rescued.entry(row).or_default().add(&steps, json);
+                    let kind = self.kinds.id_of(field, reason);
+                    self.values.push((row, kind));
+                } else {
+                    self.refused.entry(row).or_insert_with(|| {
+                        let mut reject =
+                            Reject::new(reason, found, 0).wanting(column.kind.to_string());
+                        reject.column.clone_from(field);
+                        reject
+                    });
+                }
+            }
+        }
     }
 
     /// The column `_rescued` with what was rescued here.

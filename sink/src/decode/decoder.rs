@@ -93,12 +93,14 @@ impl Decoder {
     /// Refused when the layout or a format is invalid, or the layout differs from that of the table.
     pub fn try_new(schema: &TableSchema, rules: &TableRules, now_micros: i64) -> Result<Self> {
         let layout = rules.layout()?;
-        layout.columns_for(schema)?;
+        let mut schema = schema.clone();
+        schema.partition_columns = layout.columns_for(&schema)?;
         let rows_max = rules.rows_max;
+        let lateness_max = rules.lateness_max_micros;
         let times = rules.time_reader(now_micros)?;
         let event_time_path = rules.event_time.iter().flat_map(|path| path.split('.'));
         let rules = RecordRules {
-            schema: schema.clone(),
+            schema,
             columns_max: rules.columns_max,
             frozen: rules.frozen,
             rescues: rules.on_conflict == OnConflict::Rescue,
@@ -106,18 +108,25 @@ impl Decoder {
             event_time_path: event_time_path.map(str::to_owned).collect(),
             partition_fields: layout.fields().to_vec(),
             times: times.clone(),
+            partition_bytes_max: (0..layout.fields().len())
+                .map(|slot| layout.value_bytes_max(slot))
+                .collect(),
         };
         let root_role = ColumnRole {
             path_depth: Some(0),
             ..ColumnRole::default()
         };
         let mut root = Fields::new(root_role);
-        for column in &schema.columns {
+        for column in &rules.schema.columns {
             let role = rules.role(root_role, true, &column.name);
             let nested = |parent, name: &str| rules.role(parent, false, name);
             root.add(&column.name, ColumnNode::of(column, role, &nested), role, 0);
         }
-        root.fields_max = match schema.number {
+        for name in &rules.partition_fields {
+            let role = rules.role(root_role, true, name);
+            root.add(name, ColumnNode::default(), role, 0);
+        }
+        root.fields_max = match rules.schema.number {
             0 => usize::MAX,
             _ => root.fields.len() + NEW_FIELDS_MAX,
         };
@@ -131,7 +140,7 @@ impl Decoder {
             ..RecordState::default()
         };
         Ok(Self {
-            router: PartitionRouter::new(layout, times),
+            router: PartitionRouter::new(layout, times, lateness_max),
             rules,
             root,
             state,
@@ -342,11 +351,7 @@ impl Decoder {
         let rescued = finish_texts(rescue.texts, rescue.valid, self.at.rows);
         let mut schema = self.rules.schema;
         schema.columns = proposed;
-        if schema.partition_columns.is_empty() {
-            schema.partition_columns = spec
-                .columns_for(&schema)
-                .expect("a table without partition columns takes any layout");
-        }
+        schema.partition_columns = spec.decided(schema.partition_columns, &keys);
         let provenance = schema.provenance.then(|| self.provenance.finish());
         let decoded = DecodedRows {
             schema,

@@ -30,6 +30,8 @@ impl RejectReason {
     pub const KEY_CASE_CONFLICT: Self = Self("key_case_conflict");
     /// A key is empty, too long or holds control characters.
     pub const BAD_KEY: Self = Self("bad_key");
+    /// The value of a field that names directories, which its path does not give back.
+    pub const PARTITION_VALUE: Self = Self("partition_value");
     /// A key has the name of a partition or provenance column.
     pub const RESERVED_COLUMN: Self = Self("reserved_column");
     /// An empty object or array under a key that never held anything else: nothing says what its column would be.

@@ -6,7 +6,8 @@ use hydrant_json::{JsonString, unescape};
 
 use super::row::Captures;
 use crate::table::event_time::{TimeReader, UntimedReason};
-use crate::table::partition::{PartitionKey, PartitionSpec, field_value};
+use crate::table::partition::{PartitionKey, PartitionSpec};
+use crate::table::partition_value::ReadValue;
 
 /// The longest field values, as written, whose partition is remembered.
 const WRITTEN_BYTES_MAX: usize = 1_024;
@@ -26,6 +27,8 @@ const PARTITION_BYTES: usize = 2_048;
 pub(super) struct PartitionRouter {
     spec: PartitionSpec,
     times: TimeReader,
+    /// In microseconds.
+    lateness_max: Option<i64>,
     keys: Vec<PartitionKey>,
     ids: HashMap<PartitionKey, u32>,
     /// The bucket and partition of the last row, where time alone decides.
@@ -48,10 +51,11 @@ pub(super) struct Routed {
 }
 
 impl PartitionRouter {
-    pub(super) fn new(spec: PartitionSpec, times: TimeReader) -> Self {
+    pub(super) fn new(spec: PartitionSpec, times: TimeReader, lateness_max: Option<i64>) -> Self {
         Self {
             spec,
             times,
+            lateness_max,
             keys: Vec::new(),
             ids: HashMap::new(),
             last: None,
@@ -95,7 +99,15 @@ impl PartitionRouter {
         fallback_micros: i64,
     ) -> Routed {
         let time = self.time(payload, captures, fallback_micros);
-        let bucket = time.ok().and_then(|micros| self.spec.bucket(micros));
+        let bucket = time.ok().and_then(|micros| {
+            let late = self
+                .lateness_max
+                .is_some_and(|max| self.times.is_late(micros, max));
+            match late {
+                true => self.spec.month(micros),
+                false => self.spec.bucket(micros),
+            }
+        });
         #[cfg(test)]
         crate::tests::fault::in_text("fault:route", payload);
         let partition = if captures.fields.is_empty() {
@@ -146,11 +158,12 @@ impl PartitionRouter {
         }
         let known = self.seen.get(written.as_slice()).copied();
         let id = known.unwrap_or_else(|| {
-            let values = captures
-                .fields
-                .iter()
-                .map(|range| value_of(payload, *range))
-                .collect();
+            let values = captures.fields.iter().enumerate().map(|(slot, range)| {
+                let (start, end) = (*range)?;
+                let bytes_max = self.spec.value_bytes_max(slot);
+                ReadValue::of(&payload[start..end], bytes_max).value
+            });
+            let values = values.collect();
             let id = self.id_of(PartitionKey { bucket, values });
             if self.seen_bytes > SEEN_BYTES_MAX {
                 self.seen.clear();
@@ -186,20 +199,6 @@ fn inside(start: usize, end: usize) -> JsonString {
         end: end - 1,
         plain: false,
     }
-}
-
-fn value_of(payload: &[u8], range: Option<(usize, usize)>) -> Option<String> {
-    let (start, end) = range?;
-    let text = match payload[start] {
-        b'"' => {
-            let mut text = Vec::with_capacity(end - start);
-            unescape(payload, inside(start, end), &mut text).ok()?;
-            String::from_utf8(text).ok()?
-        }
-        b'{' | b'[' => return None,
-        _ => std::str::from_utf8(&payload[start..end]).ok()?.to_owned(),
-    };
-    field_value(&text)
 }
 
 /// Reads a JSON value as an event time.

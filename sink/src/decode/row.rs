@@ -15,6 +15,7 @@ use super::rescue::{RescuedValue, compact, whole_value};
 use super::times::{date_of, instant_of, is_readable};
 use crate::schema::{EpochUnit, TableSchema};
 use crate::table::event_time::{EVENT_TIME_FIELDS, TimeReader};
+use crate::table::partition_value::{ReadValue, is_surely_whole};
 
 /// How deep the columns of a table may nest, the record itself included: BigQuery takes 15 levels below it, Arrow C++ 100
 /// nodes, of which a list takes two.
@@ -38,6 +39,8 @@ pub(super) struct RecordRules {
     pub(super) event_time_path: Vec<String>,
     pub(super) partition_fields: Vec<String>,
     pub(super) times: TimeReader,
+    /// The most bytes of the value of each of them in a path.
+    pub(super) partition_bytes_max: Vec<usize>,
 }
 
 /// The parts of the record that decide its partition, as ranges of the payload.
@@ -270,8 +273,35 @@ impl RecordReader<'_> {
 
     fn field(&mut self, field: &mut Field, index: usize, depth: usize) -> DecodeResult<()> {
         let start = self.at;
+        if let Some(slot) = field.role.partition_field {
+            return self.partition_value(field, usize::from(slot), start);
+        }
         self.value(&mut field.node, index, depth, field.role)
             .map_err(|reject| reject.within(&field.name))?;
+        self.capture(field.role, start);
+        Ok(())
+    }
+
+    /// Reads the value of a field that names directories, which has no column in the file.
+    fn partition_value(&mut self, field: &Field, slot: usize, start: usize) -> DecodeResult<()> {
+        let within = |reject: Box<Reject>| reject.within(&field.name);
+        self.at = whole_value(self.bytes(), start).map_err(within)?;
+        let token = &self.input.as_bytes()[start..self.at];
+        let bytes_max = self.rules.partition_bytes_max[slot];
+        if token != b"null"
+            && !is_surely_whole(token, bytes_max)
+            && !ReadValue::of(token, bytes_max).is_whole
+        {
+            let (reason, end) = (RejectReason::PARTITION_VALUE, self.at);
+            if !self.rules.rescues {
+                return Err(within(Reject::new(
+                    reason,
+                    "value that no path gives back",
+                    start,
+                )));
+            }
+            self.state.rescued.push(RescuedValue { start, end, reason });
+        }
         self.capture(field.role, start);
         Ok(())
     }

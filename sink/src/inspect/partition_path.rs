@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::table::partition::DEFAULT_PARTITION;
+use crate::table::path_text::DEFAULT_PARTITION;
 
 /// The columns of the path of a file below its table, as texts; null for the default partition.
 pub(super) fn columns_of(path: &str) -> Map<String, Value> {

@@ -339,7 +339,7 @@ fn short(segment: &str) -> String {
 
 /// A text as a segment of a path: letters, digits, `-`, `_`, the bytes of `plain` and dots behind the first byte stay,
 /// all else is percent-encoded.
-pub(crate) fn percent_encode(text: &str, plain: &[u8]) -> String {
+fn percent_encode(text: &str, plain: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len());
     for (index, byte) in text.bytes().enumerate() {
         let is_plain = byte.is_ascii_alphanumeric()

@@ -1,6 +1,8 @@
 //! The statements that make a table known to Spark and Athena.
 
-use super::types::{Column, ColumnType, PROVENANCE_COLUMNS, RESCUED_COLUMN, TableSchema};
+use super::types::{
+    Column, ColumnType, PROVENANCE_COLUMNS, PartitionKind, RESCUED_COLUMN, TableSchema,
+};
 
 /// A catalog that wants a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +30,11 @@ impl TableSchema {
         }));
         let partitions = self.partition_columns.iter();
         let partitions = partitions.map(|column| {
-            let kind = match column.is_date() {
-                true => ColumnType::Date,
-                false => ColumnType::Varchar,
+            let kind = match column.kind {
+                PartitionKind::Date => ColumnType::Date,
+                PartitionKind::Bigint => ColumnType::Bigint,
+                PartitionKind::Boolean => ColumnType::Boolean,
+                PartitionKind::Undecided | PartitionKind::Varchar => ColumnType::Varchar,
             };
             entry(&column.name, &kind, " ")
         });
@@ -116,6 +120,7 @@ mod tests {
         schema.partition_columns.push(PartitionColumn {
             name: "date".to_owned(),
             source: "date".to_owned(),
+            kind: PartitionKind::Date,
         });
         let own = "`a b` DECIMAL(9,2), `o` STRUCT<`x`: BIGINT, `y`: ARRAY<DATE>>, `m` MAP<STRING, STRING>, \
                    `t` TIMESTAMP, `_rescued` STRING";

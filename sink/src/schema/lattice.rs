@@ -46,7 +46,7 @@ impl TableSchema {
 
     fn joined(&self, other: &TableSchema, columns_max: usize, declares: bool) -> Joined {
         let mut schema = self.clone();
-        if schema.partition_columns.is_empty() {
+        if schema.number == 0 && schema.partition_columns.is_empty() {
             schema
                 .partition_columns
                 .clone_from(&other.partition_columns);
@@ -167,7 +167,7 @@ fn is_declared_as(base: &ColumnType, other: &ColumnType) -> bool {
 mod tests {
     use super::*;
     use crate::schema::declared::declared_schema;
-    use crate::schema::{EpochUnit, PartitionColumn};
+    use crate::schema::{EpochUnit, PartitionColumn, PartitionKind};
 
     fn kinds() -> Vec<ColumnType> {
         let field = |kind| Column::new("f", kind);
@@ -304,6 +304,7 @@ mod tests {
         base.partition_columns.push(PartitionColumn {
             name: "date".to_owned(),
             source,
+            kind: PartitionKind::Date,
         });
         let other = of(["b", "Date", "c"]
             .map(|n| Column::new(n, ColumnType::Double))
@@ -343,8 +344,9 @@ mod tests {
         let mut schema = TableSchema::try_new(columns).unwrap().with_number(7);
         let source = "date".to_owned();
         schema.partition_columns.push(PartitionColumn {
-            name: "_date".to_owned(),
+            name: "date".to_owned(),
             source,
+            kind: PartitionKind::Date,
         });
         let schema = schema.with_provenance(true).unwrap();
         let text = serde_json::to_string(&schema).unwrap();

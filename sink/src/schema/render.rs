@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::ddl::CatalogDialect;
 use super::types::{
-    Column, ColumnType, PROVENANCE_COLUMNS, PartitionColumn, RESCUED_COLUMN, TableSchema,
+    Column, ColumnType, PROVENANCE_COLUMNS, PartitionKind, RESCUED_COLUMN, TableSchema,
 };
 
 /// A program that reads the table.
@@ -47,12 +47,19 @@ impl TableSchema {
             QueryEngine::Spark => self.ddl(CatalogDialect::Spark, location),
             QueryEngine::Athena => self.ddl(CatalogDialect::Athena, location),
             QueryEngine::DuckDb => format!(
-                "SELECT * FROM read_parquet({}, union_by_name=true, hive_partitioning=true)",
-                sql_text(&format!("{location}/**/*.parquet"))
+                "SELECT * FROM read_parquet({}, union_by_name=true, hive_partitioning={}{})",
+                sql_text(&format!("{location}/**/*.parquet")),
+                !self.partition_columns.is_empty(),
+                self.duckdb_types(),
             ),
             QueryEngine::Polars => {
                 let columns = self.named_types(polars_type, "pl.Datetime('us', 'UTC')");
-                let hive = self.partition_types("pl.Date", "pl.String");
+                let hive = self.partition_types(|kind| match kind {
+                    PartitionKind::Date => "pl.Date",
+                    PartitionKind::Bigint => "pl.Int64",
+                    PartitionKind::Boolean => "pl.Boolean",
+                    PartitionKind::Undecided | PartitionKind::Varchar => "pl.String",
+                });
                 let hive = match hive.is_empty() {
                     true => String::new(),
                     false => format!("hive_schema={{{}}}, ", join(&hive, python_entry)),
@@ -72,33 +79,39 @@ impl TableSchema {
             }
             QueryEngine::PyArrow => {
                 let mut columns = self.named_types(pyarrow_type, "pa.timestamp('us', tz='UTC')");
-                columns.extend(self.partition_types("pa.date32()", "pa.string()"));
-                // pyarrow takes a directory whose name begins with an underscore for a hidden one.
-                let hidden = self
-                    .partition_columns
-                    .iter()
-                    .any(|column| column.name.starts_with('_'));
+                columns.extend(self.partition_types(|kind| match kind {
+                    PartitionKind::Date => "pa.date32()",
+                    PartitionKind::Bigint => "pa.int64()",
+                    PartitionKind::Boolean => "pa.bool_()",
+                    PartitionKind::Undecided | PartitionKind::Varchar => "pa.string()",
+                }));
                 format!(
-                    "ds.dataset({}, schema=pa.schema([{}]), partitioning='hive'{})",
+                    "ds.dataset({}, schema=pa.schema([{}]), partitioning='hive')",
                     python_text(location),
                     join(&columns, python_pair),
-                    if hidden {
-                        ", ignore_prefixes=['.']"
-                    } else {
-                        ""
-                    },
                 )
             }
         }
     }
 
     /// Every partition column as a quoted Python name and its type.
-    fn partition_types(&self, date: &str, text: &str) -> Vec<(String, String)> {
-        let kind = |column: &PartitionColumn| if column.is_date() { date } else { text };
+    fn partition_types(&self, kind: fn(PartitionKind) -> &'static str) -> Vec<(String, String)> {
         let columns = self.partition_columns.iter();
         columns
-            .map(|column| (python_text(&column.name), kind(column).to_owned()))
+            .map(|column| (python_text(&column.name), kind(column.kind).to_owned()))
             .collect()
+    }
+
+    /// The types of partition columns for DuckDB, which would guess numbers otherwise: `007` is 7.
+    fn duckdb_types(&self) -> String {
+        let columns = self.partition_columns.iter();
+        let types: Vec<String> = columns
+            .map(|column| format!("{}: {}", sql_text(&column.name), column.kind))
+            .collect();
+        match types.is_empty() {
+            true => String::new(),
+            false => format!(", hive_types={{{}}}", types.join(", ")),
+        }
     }
 
     /// Every column as a quoted Python name and its type. Partition columns follow apart.
@@ -212,6 +225,7 @@ fn python_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::PartitionColumn;
     use super::*;
 
     fn schema(partition: &str) -> TableSchema {
@@ -229,9 +243,10 @@ mod tests {
         ])
         .unwrap();
         let (name, source) = (partition.to_owned(), "date".to_owned());
+        let kind = PartitionKind::Date;
         schema
             .partition_columns
-            .push(PartitionColumn { name, source });
+            .push(PartitionColumn { name, source, kind });
         schema
     }
 
@@ -240,7 +255,7 @@ mod tests {
         assert_eq!(
             schema("date").render(QueryEngine::DuckDb, "s3://lake/o'n"),
             "SELECT * FROM read_parquet('s3://lake/o''n/**/*.parquet', union_by_name=true, \
-             hive_partitioning=true)"
+             hive_partitioning=true, hive_types={'date': DATE})"
         );
         assert_eq!(
             schema("date").render(QueryEngine::Polars, "lake/t"),
@@ -264,11 +279,38 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_looking_partition_is_shown_to_pyarrow() {
-        let line = schema("_date").render(QueryEngine::PyArrow, "lake/t");
-        assert!(
-            line.ends_with("partitioning='hive', ignore_prefixes=['.'])"),
-            "{line}"
-        );
+    fn partitions_have_their_types_in_every_line() {
+        let mut schema = TableSchema::default();
+        for (name, kind) in [
+            ("date", PartitionKind::Date),
+            ("it's", PartitionKind::Varchar),
+            ("n", PartitionKind::Bigint),
+            ("on", PartitionKind::Boolean),
+        ] {
+            let (name, source) = (name.to_owned(), String::new());
+            schema
+                .partition_columns
+                .push(PartitionColumn { name, source, kind });
+        }
+        for (engine, types) in [
+            (
+                QueryEngine::DuckDb,
+                "hive_types={'date': DATE, 'it''s': VARCHAR, 'n': BIGINT, 'on': BOOLEAN})",
+            ),
+            (
+                QueryEngine::Polars,
+                "hive_schema={'date': pl.Date, 'it\\'s': pl.String, 'n': pl.Int64, 'on': pl.Boolean}",
+            ),
+            (
+                QueryEngine::PyArrow,
+                "('date', pa.date32()), ('it\\'s', pa.string()), ('n', pa.int64()), ('on', pa.bool_())",
+            ),
+        ] {
+            let line = schema.render(engine, "t");
+            assert!(line.contains(types), "{line}");
+        }
+        schema.partition_columns.clear();
+        let line = schema.render(QueryEngine::DuckDb, "t");
+        assert!(line.ends_with("hive_partitioning=false)"), "{line}");
     }
 }

@@ -1,6 +1,7 @@
 //! Columns, their types and the schema of a table.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -101,10 +102,40 @@ pub struct Column {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartitionColumn {
-    /// The name in the path, such as `date` or `_date`.
+    /// The name in the path, such as `date`.
     pub name: String,
     /// What it is computed from: `date`, `hour` or `field:NAME`.
     pub source: String,
+    /// The type under which readers see it.
+    pub kind: PartitionKind,
+}
+
+/// The type of a partition column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum PartitionKind {
+    /// The values of the first interval decide. Never part of a stored schema.
+    #[serde(skip)]
+    Undecided,
+    /// Days.
+    Date,
+    /// Integers of 64 bits.
+    Bigint,
+    /// `true` or `false`.
+    Boolean,
+    /// Text.
+    Varchar,
+}
+
+impl fmt::Display for PartitionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PartitionKind::Date => "DATE",
+            PartitionKind::Bigint => "BIGINT",
+            PartitionKind::Boolean => "BOOLEAN",
+            PartitionKind::Undecided | PartitionKind::Varchar => "VARCHAR",
+        })
+    }
 }
 
 /// The schema of a table: ordered columns, the partition columns and a number.
@@ -120,13 +151,6 @@ pub struct TableSchema {
     pub partition_columns: Vec<PartitionColumn>,
     /// Whether rows carry [`PROVENANCE_COLUMNS`].
     pub provenance: bool,
-}
-
-impl PartitionColumn {
-    /// Whether the values are days.
-    pub fn is_date(&self) -> bool {
-        self.source == "date" || self.source.starts_with("date@")
-    }
 }
 
 impl Column {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hydrant_core::stage::Flush;
 use serde::Serialize;
 
+use super::small_files::SmallFilesWarning;
 use crate::decode::{OTHER_PATHS, RESCUE_KINDS_MAX};
 use crate::lake::Commit;
 
@@ -51,6 +52,7 @@ pub struct Totals {
     published: Mutex<Published>,
     /// The paths that metrics name.
     rescued_paths: Mutex<BTreeSet<String>>,
+    small_files: SmallFilesWarning,
 }
 
 impl Totals {
@@ -69,6 +71,7 @@ impl Totals {
             commit.files.len() as u64,
             commit.bytes(),
         );
+        self.small_files.look(commit);
         let mut sums = self.lock();
         sums.rows += rows;
         sums.dead_letters += commit.counts.dead_letters();

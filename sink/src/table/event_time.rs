@@ -174,6 +174,16 @@ impl TimeReader {
         }
     }
 
+    /// Whether a time lies more than `lateness_max` microseconds before now; never when the clock is not set.
+    pub(crate) fn is_late(&self, micros: i64, lateness_max: i64) -> bool {
+        let earliest = |latest: i64| {
+            latest
+                .saturating_sub(MICROS_PER_DAY)
+                .saturating_sub(lateness_max)
+        };
+        self.latest.is_some_and(|latest| micros < earliest(latest))
+    }
+
     /// Reads the text of a string as microseconds since 1970. A day without a year is the last one.
     pub(crate) fn text(&self, text: &[u8]) -> Option<i64> {
         if let Some(micros) = parse_rfc3339(text) {

@@ -59,6 +59,9 @@ pub struct TableRules {
     pub on_conflict: OnConflict,
     /// The most columns, nested ones and their containers included.
     pub columns_max: usize,
+    /// Rows whose event times lie further back, in microseconds, share a partition for each month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness_max_micros: Option<i64>,
     /// The most rows of one interval: as many as Arrow's offsets count. Tests set it lower.
     pub rows_max: usize,
     /// How files are written. Rows are compared when a file is made again, not bytes.
@@ -82,6 +85,7 @@ impl Default for TableRules {
             frozen: false,
             on_conflict: OnConflict::Rescue,
             columns_max: 2_000,
+            lateness_max_micros: None,
             rows_max: i32::MAX as usize,
             encode: EncodeOptions::default(),
             policy: None,
@@ -95,7 +99,7 @@ impl TableRules {
     /// # Errors
     /// Refused with what is wrong with the layout.
     pub fn layout(&self) -> Result<PartitionSpec> {
-        PartitionSpec::try_new(&self.partition, self.offset_minutes)
+        PartitionSpec::try_new(&self.partition, self.offset_minutes)?.with_declared(&self.declared)
     }
 
     /// What reads the event times of an interval that was opened at `now_micros`.
@@ -109,9 +113,15 @@ impl TableRules {
     /// The schema of a table that has no stored schema yet.
     ///
     /// # Errors
-    /// Refused when declared columns clash.
+    /// Refused when declared columns clash with each other or with the layout.
     pub fn first_schema(&self) -> Result<TableSchema> {
-        declared_schema(&self.declared)?.with_provenance(self.provenance)
+        let layout = self.layout()?;
+        // The column of a partition lies in the path only.
+        let is_in_file = |(name, _): &&(String, ColumnType)| !layout.fields().contains(name);
+        let declared: Vec<_> = self.declared.iter().filter(is_in_file).cloned().collect();
+        let schema = declared_schema(&declared)?.with_provenance(self.provenance)?;
+        layout.columns_for(&schema)?;
+        Ok(schema)
     }
 
     /// The durable form, for an interval whose decoder began with `base` and whose files have schema `schema`.
@@ -178,6 +188,7 @@ mod tests {
             frozen: true,
             on_conflict: OnConflict::DeadLetter,
             columns_max: 17,
+            lateness_max_micros: Some(5),
             rows_max: 3,
             encode: EncodeOptions::default(),
             policy: Some("p".to_owned()),

@@ -242,7 +242,6 @@ async fn a_type_that_does_not_join_is_refused_at_start_with_the_way_out() {
         ("o.x", "BOOLEAN"),
         ("l[]", "VARCHAR"),
         ("S", "VARCHAR"),
-        ("date", "DATE"),
     ] {
         let error = declaring(&world, &[(path, kind)]).await.unwrap_err();
         assert_eq!(error.disposition(), Disposition::Refused, "{error}");
@@ -251,6 +250,8 @@ async fn a_type_that_does_not_join_is_refused_at_start_with_the_way_out() {
             assert!(text.contains(word), "{path} {kind}: {text}");
         }
     }
+    let error = declaring(&world, &[("date", "DATE")]).await.unwrap_err();
+    assert!(error.to_string().contains("date=event_date"), "{error}");
     let last = declaring(&world, &[]).await.unwrap();
     assert_eq!(last.stage.registry().newest().number, 1);
 }

@@ -1,8 +1,9 @@
 //! Event times, partitions and the rows in them.
 
 use super::*;
-use crate::schema::{Column, ColumnType};
+use crate::schema::{Column, ColumnType, PartitionKind};
 use crate::table::event_time::UntimedReason;
+use crate::table::spec::OnConflict;
 
 const OLD: i64 = 1_577_836_800_000_000;
 
@@ -220,10 +221,10 @@ fn hours_and_fields_partition_on_request() {
     let record = r#"{"ts":"2026-01-01T07:59:59Z","region":"eu/west é","n":1.5,"b":true}"#;
     for (spec, path) in [
         ("hour", "date=2026-01-01/hour=07"),
-        ("region,date", "date=2026-01-01/_region=eu%2Fwest%20%C3%A9"),
-        ("n", "_n=1.5"),
-        ("b,gone", "_b=true/_gone=__HIVE_DEFAULT_PARTITION__"),
-        ("hour,b", "date=2026-01-01/hour=07/_b=true"),
+        ("region,date", "date=2026-01-01/region=eu%2Fwest%20é"),
+        ("n", "n=1.5"),
+        ("b,gone", "b=true/gone=__HIVE_DEFAULT_PARTITION__"),
+        ("hour,b", "date=2026-01-01/hour=07/b=true"),
     ] {
         assert_eq!(path_of(by(spec), record), path);
     }
@@ -235,13 +236,8 @@ fn hours_and_fields_partition_on_request() {
         (r#""a\u0062=\n""#, "ab%3D%0A"),
     ] {
         let record = format!(r#"{{"region":{value}}}"#);
-        assert_eq!(path_of(by("region"), &record), format!("_region={segment}"));
+        assert_eq!(path_of(by("region"), &record), format!("region={segment}"));
     }
-    let long = format!(r#"{{"region":"{}"}}"#, "x".repeat(201));
-    assert_eq!(
-        path_of(by("region"), &long),
-        "_region=__HIVE_DEFAULT_PARTITION__"
-    );
     let written_twice = [
         r#"{"region":"a"}"#,
         r#"{"region":"b"}"#,
@@ -250,8 +246,8 @@ fn hours_and_fields_partition_on_request() {
     assert_eq!(
         layout(by("region"), &written_twice),
         [
-            ("_region=a".to_owned(), vec![0, 2]),
-            ("_region=b".to_owned(), vec![1])
+            ("region=a".to_owned(), vec![0, 2]),
+            ("region=b".to_owned(), vec![1])
         ]
     );
 }
@@ -267,16 +263,25 @@ fn field_values_are_never_mixed_up_across_fields() {
     assert_eq!(
         layout(options, &records),
         [
-            (format!("_a={null}/_b=x"), vec![1, 2]),
-            (format!("_a=x/_b={null}"), vec![0])
+            (format!("a={null}/b=x"), vec![1, 2]),
+            (format!("a=x/b={null}"), vec![0])
         ]
     );
 }
 
 #[test]
-fn the_records_field_keeps_its_name_and_the_partition_column_yields() {
+fn a_field_with_the_name_of_a_partition_is_rescued_from_the_first_record_on() {
     let record = r#"{"Date":"mine","_date":"mine too"}"#;
-    assert_eq!(date_of(record), "__date=2020-01-01");
+    assert_eq!(date_of(record), "date=2020-01-01");
+    assert_eq!(
+        rows(&[record]),
+        [r#"{"_date":"mine too","_rescued":"{\"Date\":\"mine\"}"}"#]
+    );
+    let named = TableRules {
+        partition: partitions_by("date=event_date"),
+        ..TableRules::default()
+    };
+    assert_eq!(path_of(named, record), "event_date=2020-01-01");
     let decoded = decode(&TableSchema::default(), &[r#"{"a":1}"#]);
     let fixed = decoded.schema().clone();
     let reject = reject_of(&fixed, &[r#"{"a":1,"Date":"mine"}"#]);
@@ -293,6 +298,185 @@ fn the_records_field_keeps_its_name_and_the_partition_column_yields() {
     assert_eq!(conformed.partitions[0].path, "date=2026-11-21");
     let rows = rows_of(&conformed);
     assert_eq!(rescued_of(&rows[1]), r#"{"date":"mine"}"#);
+}
+
+/// The partition column's type, and each row with the path that it lies in.
+fn partitioned(schema: &TableSchema, records: &[&str]) -> (TableSchema, Vec<(String, String)>) {
+    let by_region = TableRules {
+        partition: partitions_by("region"),
+        ..TableRules::default()
+    };
+    let mut decoder = Decoder::try_new(schema, &by_region, NOW_MICROS).unwrap();
+    for record in records {
+        let outcome = decoder.append(record.as_bytes(), &ORIGIN);
+        assert_eq!(outcome, DecodeOutcome::Row, "{record}");
+    }
+    let decoded = decoder.finish();
+    let schema = match schema.number {
+        0 => decoded.schema().clone().with_number(1),
+        _ => schema.clone(),
+    };
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    assert_eq!(conformed.rejects, []);
+    let mut found = Vec::new();
+    for partition in &conformed.partitions {
+        assert!(partition.records.is_sorted());
+        let rows = rows_of(&Conformed {
+            partitions: vec![partition.clone()],
+            ..conformed.clone()
+        });
+        found.extend(rows.into_iter().map(|row| (partition.path.clone(), row)));
+    }
+    (schema, found)
+}
+
+/// The column of a partition lies in the path, with its type in the schema; what the path does not give back is rescued.
+#[test]
+fn a_partition_field_lies_in_the_path_only() {
+    let null = "region=__HIVE_DEFAULT_PARTITION__";
+    let rescued = |value: &str| format!(r#""_rescued":"{{\"region\":{value}}}""#);
+    let long = "x".repeat(300);
+    for (records, kind, expected) in [
+        (
+            vec![
+                r#"{"n":1,"region":7}"#,
+                r#"{"n":2,"region":7.0}"#,
+                r#"{"n":3,"region":null}"#,
+                r#"{"n":4}"#,
+            ],
+            PartitionKind::Bigint,
+            vec![
+                ("region=7", 1, None),
+                ("region=7", 2, None),
+                (null, 3, None),
+                (null, 4, None),
+            ],
+        ),
+        (
+            vec![r#"{"n":1,"region":true}"#, r#"{"n":2,"region":false}"#],
+            PartitionKind::Boolean,
+            vec![("region=false", 2, None), ("region=true", 1, None)],
+        ),
+        (
+            vec![
+                r#"{"n":1,"region":"007"}"#,
+                r#"{"n":2,"region":7}"#,
+                r#"{"n":3,"region":"7"}"#,
+            ],
+            PartitionKind::Varchar,
+            vec![
+                ("region=007", 1, None),
+                ("region=7", 2, Some("7".to_owned())),
+                ("region=7", 3, None),
+            ],
+        ),
+        (
+            vec![
+                r#"{"n":1,"region":1.50}"#,
+                r#"{"n":2,"region":""}"#,
+                r#"{"n":3,"region":{"a":[1]}}"#,
+                r#"{"n":4,"region":"__HIVE_DEFAULT_PARTITION__"}"#,
+            ],
+            PartitionKind::Varchar,
+            vec![
+                (null, 2, Some(r#"\"\""#.to_owned())),
+                (null, 3, Some(r#"{\"a\":[1]}"#.to_owned())),
+                (
+                    null,
+                    4,
+                    Some(r#"\"__HIVE_DEFAULT_PARTITION__\""#.to_owned()),
+                ),
+                ("region=1.5", 1, Some("1.5".to_owned())),
+            ],
+        ),
+        (
+            vec![r#"{"n":1}"#],
+            PartitionKind::Varchar,
+            vec![(null, 1, None)],
+        ),
+    ] {
+        let (schema, rows) = partitioned(&TableSchema::default(), &records);
+        assert_eq!(schema.partition_columns[0].kind, kind);
+        assert!(schema.columns.iter().all(|column| column.name == "n"));
+        let expected = expected.into_iter().map(|(path, n, value)| {
+            let rescued = value.map_or(String::new(), |value| format!(",{}", rescued(&value)));
+            (path.to_owned(), format!("{{\"n\":{n}{rescued}}}"))
+        });
+        let mut expected: Vec<_> = expected.collect();
+        let mut rows = rows;
+        expected.sort();
+        rows.sort();
+        assert_eq!(rows, expected);
+    }
+    let (schema, _) = partitioned(&TableSchema::default(), &[r#"{"n":1,"region":7}"#]);
+    let record = format!(r#"{{"n":5,"region":"{long}"}}"#);
+    let (_, rows) = partitioned(
+        &schema,
+        &[
+            r#"{"n":2,"region":"a"}"#,
+            r#"{"n":3,"region":8}"#,
+            r#"{"n":4,"region":"b"}"#,
+            &record,
+        ],
+    );
+    let expected = [
+        ("region=8", r#"{"n":3}"#.to_owned()),
+        (null, format!("{{\"n\":2,{}}}", rescued(r#"\"a\""#))),
+        (null, format!("{{\"n\":4,{}}}", rescued(r#"\"b\""#))),
+        (
+            null,
+            format!("{{\"n\":5,{}}}", rescued(&format!(r#"\"{long}\""#))),
+        ),
+    ];
+    assert_eq!(rows, expected.map(|(path, row)| (path.to_owned(), row)));
+}
+
+/// Without rescue a record whose value its path does not give back is refused.
+#[test]
+fn a_partition_value_that_does_not_fit_is_refused_where_nothing_is_rescued() {
+    let rules = TableRules {
+        partition: partitions_by("region"),
+        on_conflict: OnConflict::DeadLetter,
+        ..TableRules::default()
+    };
+    let mut decoder = Decoder::try_new(&TableSchema::default(), &rules, NOW_MICROS).unwrap();
+    let mut append = |record: &str| decoder.append(record.as_bytes(), &ORIGIN);
+    assert_eq!(append(r#"{"n":1,"region":"a"}"#), DecodeOutcome::Row);
+    assert_eq!(append(r#"{"n":2,"region":7}"#), DecodeOutcome::Row);
+    let DecodeOutcome::Rejected(reject) = append(r#"{"n":3,"region":[]}"#) else {
+        panic!("a list is no name of a directory");
+    };
+    assert_eq!(
+        (reject.reason, &*reject.column),
+        (RejectReason::PARTITION_VALUE, "region")
+    );
+    let decoded = decoder.finish();
+    let schema = decoded.schema().clone();
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    let rejects: Vec<_> = conformed
+        .rejects
+        .iter()
+        .map(|reject| (reject.record, reject.reject.reason))
+        .collect();
+    assert_eq!(rejects, [(1, RejectReason::PARTITION_VALUE)]);
+    assert_eq!(conformed.partitions[0].path, "region=a");
+}
+
+#[test]
+fn late_rows_share_a_partition_a_month() {
+    let late = || TableRules {
+        lateness_max_micros: Some(30 * 86_400_000_000),
+        ..TableRules::default()
+    };
+    for (time, date) in [
+        ("2026-11-20T10:00:00Z", "2026-11-20"),
+        ("2026-10-22T00:00:00Z", "2026-10-22"),
+        ("2026-10-21T23:59:59Z", "2026-10-01"),
+        ("2001-02-03T04:05:06Z", "2001-02-01"),
+    ] {
+        let record = format!(r#"{{"ts":"{time}"}}"#);
+        assert_eq!(path_of(late(), &record), format!("date={date}"));
+    }
 }
 
 #[test]
