@@ -284,7 +284,7 @@ impl Misfits {
         {
             let lost = rows.keys.iter().map(|key| {
                 let value = key.values[slot].as_ref()?;
-                Some((value.lost_to(column.kind)?, value.word()))
+                Some((value.lost_to(column)?, value.word()))
             });
             let lost: Vec<_> = lost.collect();
             if lost.iter().all(Option::is_none) {

@@ -121,6 +121,7 @@ mod tests {
             name: "date".to_owned(),
             source: "date".to_owned(),
             kind: PartitionKind::Date,
+            declared: false,
         });
         let own = "`a b` DECIMAL(9,2), `o` STRUCT<`x`: BIGINT, `y`: ARRAY<DATE>>, `m` MAP<STRING, STRING>, \
                    `t` TIMESTAMP, `_rescued` STRING";

@@ -305,6 +305,7 @@ mod tests {
             name: "date".to_owned(),
             source,
             kind: PartitionKind::Date,
+            declared: false,
         });
         let other = of(["b", "Date", "c"]
             .map(|n| Column::new(n, ColumnType::Double))
@@ -347,6 +348,7 @@ mod tests {
             name: "date".to_owned(),
             source,
             kind: PartitionKind::Date,
+            declared: false,
         });
         let schema = schema.with_provenance(true).unwrap();
         let text = serde_json::to_string(&schema).unwrap();

@@ -244,9 +244,12 @@ mod tests {
         .unwrap();
         let (name, source) = (partition.to_owned(), "date".to_owned());
         let kind = PartitionKind::Date;
-        schema
-            .partition_columns
-            .push(PartitionColumn { name, source, kind });
+        schema.partition_columns.push(PartitionColumn {
+            name,
+            source,
+            kind,
+            declared: false,
+        });
         schema
     }
 
@@ -288,9 +291,12 @@ mod tests {
             ("on", PartitionKind::Boolean),
         ] {
             let (name, source) = (name.to_owned(), String::new());
-            schema
-                .partition_columns
-                .push(PartitionColumn { name, source, kind });
+            schema.partition_columns.push(PartitionColumn {
+                name,
+                source,
+                kind,
+                declared: false,
+            });
         }
         for (engine, types) in [
             (

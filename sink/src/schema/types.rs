@@ -108,6 +108,9 @@ pub struct PartitionColumn {
     pub source: String,
     /// The type under which readers see it.
     pub kind: PartitionKind,
+    /// Whether the configuration declared the type. A declared VARCHAR takes numbers and truth values as their texts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub declared: bool,
 }
 
 /// The type of a partition column.

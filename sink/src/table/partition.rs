@@ -240,6 +240,7 @@ impl PartitionSpec {
             name: name.clone().unwrap_or_else(|| source.to_owned()),
             source: format!("{source}{zone}"),
             kind,
+            declared: false,
         });
         let fields = self.fields.iter().zip(&self.kinds);
         times.chain(fields.map(|(field, kind)| {
@@ -253,6 +254,7 @@ impl PartitionSpec {
                 .unwrap_or_else(|| field.clone()),
                 source: format!("field:{field}"),
                 kind: *kind,
+                declared: *kind != PartitionKind::Undecided,
             }
         }))
     }

@@ -5,7 +5,7 @@
 use hydrant_json::{JsonString, unescape};
 
 use super::path_text::{DEFAULT_PARTITION, encode, is_plain_in_value, shortened};
-use crate::schema::PartitionKind;
+use crate::schema::{PartitionColumn, PartitionKind};
 
 /// Integers of so many digits are written out; longer ones have an exponent.
 const INTEGER_DIGITS_MAX: i64 = 40;
@@ -173,8 +173,9 @@ impl PartitionValue {
     }
 
     /// The value as JSON, unless a column of this type gives it back, or it was rescued when it was read.
-    pub(crate) fn lost_to(&self, kind: PartitionKind) -> Option<Vec<u8>> {
-        match (self.form, kind) {
+    pub(crate) fn lost_to(&self, column: &PartitionColumn) -> Option<Vec<u8>> {
+        match (self.form, column.kind) {
+            (_, PartitionKind::Varchar) if column.declared => None,
             (ValueForm::Shortened, _)
             | (ValueForm::Integer, PartitionKind::Bigint)
             | (ValueForm::Boolean, PartitionKind::Boolean)

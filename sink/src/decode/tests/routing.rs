@@ -431,6 +431,39 @@ fn a_partition_field_lies_in_the_path_only() {
     assert_eq!(rows, expected.map(|(path, row)| (path.to_owned(), row)));
 }
 
+/// A partition field that is declared VARCHAR takes scalars as their texts, and one that is declared BIGINT integers.
+#[test]
+fn a_declared_partition_field_has_its_type_from_the_first_row_on() {
+    let of = |kind: ColumnType, records: &[&str]| {
+        let rules = TableRules {
+            partition: partitions_by("region"),
+            declared: vec![("region".to_owned(), kind)],
+            ..TableRules::default()
+        };
+        let schema = rules.first_schema().unwrap();
+        let mut decoder = Decoder::try_new(&schema, &rules, NOW_MICROS).unwrap();
+        for record in records {
+            decoder.append(record.as_bytes(), &ORIGIN);
+        }
+        let decoded = decoder.finish();
+        let schema = stored(decoded.schema());
+        assert!(schema.partition_columns[0].declared);
+        let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+        let paths = conformed.partitions.iter().map(|rows| rows.path.clone());
+        (paths.collect::<Vec<_>>(), rows_of(&conformed))
+    };
+    let records = [r#"{"n":1,"region":"a"}"#, r#"{"n":2,"region":7.0}"#];
+    let (paths, rows) = of(ColumnType::Varchar, &records);
+    assert_eq!(paths, ["region=7", "region=a"]);
+    assert_eq!(rows, [r#"{"n":2}"#, r#"{"n":1}"#]);
+    let (paths, rows) = of(ColumnType::Bigint, &records);
+    assert_eq!(paths, ["region=7", "region=__HIVE_DEFAULT_PARTITION__"]);
+    assert_eq!(
+        rows,
+        [r#"{"n":2}"#, r#"{"n":1,"_rescued":"{\"region\":\"a\"}"}"#]
+    );
+}
+
 /// Without rescue a record whose value its path does not give back is refused.
 #[test]
 fn a_partition_value_that_does_not_fit_is_refused_where_nothing_is_rescued() {
