@@ -28,7 +28,15 @@ LAYOUTS = {
 }
 # The types of the partition columns of `by_types` in DuckDB; Spark is told not to guess.
 PARTITION_TYPES = {"event_date": "DATE", "city": "VARCHAR", "floor": "BIGINT", "open": "BOOLEAN"}
-DECLARED = {"price": "DECIMAL(9,2)", "huge": "DECIMAL(38,4)", "id": "BIGINT"}
+DECLARED = {
+    "price": "DECIMAL(9,2)",
+    "huge": "DECIMAL(38,4)",
+    "id": "BIGINT",
+    "day": "DATE",
+    "at": "TIMESTAMP",
+    "document": "JSON",
+    "weights": "MAP(VARCHAR, BIGINT)",
+}
 # Column, type in Spark, and whether it is of the second schema only.
 COLUMNS = [
     ("id", "bigint", False),
@@ -41,10 +49,14 @@ COLUMNS = [
     ("flag", "boolean", False),
     ("text", "string", False),
     ("word", "string", False),
+    ("day", "date", False),
+    ("at", "timestamp", False),
+    ("document", "string", False),
     ("list", "array<bigint>", False),
     ("lists", "array<array<string>>", False),
     ("items", "array<struct<k:bigint,v:string>>", False),
     ("place", "struct<lat:double,tags:array<string>,deep:struct<a:bigint>>", False),
+    ("weights", "map<string,bigint>", False),
     ("rare", "bigint", False),
     ("later", "string", True),
     ("later_place", "struct<x:bigint>", True),
@@ -73,6 +85,10 @@ def record(n, table=None):
         "flag": n % 2 == 0,
         "text": ["on", "off", "", "ü ñ 'q\" \\ \t", "x" * 300][n % 5],
         "word": f"word-{n * 7919}",
+        "day": f"2026-{1 + n % 12:02}-{1 + n % 28:02}",
+        "at": f"2026-11-30T{n % 24:02}:00:{n % 60:02}.{n % 1000:03}{n % 7:03}Z",
+        "document": [{"a": [n, None]}, n, "text", [True]][n % 4],
+        "weights": {f"key {k}": n * k for k in range(n % 4)},
         "list": [n, None, -n][: n % 4],
         "lists": [["a", None], [], None][: n % 4],
         "items": [{"k": n, "v": str(n)}, {"k": None, "v": None}][: n % 3],
@@ -113,6 +129,8 @@ def wanted_row(sent):
     row["huge"] = row["huge"] if row["huge"] is None else row["huge"].quantize(decimal.Decimal("0.0001"))
     if row["place"] is not None:
         row["place"] = {name: row["place"].get(name) for name in ("lat", "tags", "deep")}
+    row["day"] = row["day"] and datetime.date.fromisoformat(row["day"])
+    row["at"] = row["at"] and datetime.datetime.fromisoformat(row["at"].replace("Z", "+00:00"))
     row["_rescued"] = rescued or None
     return row
 
@@ -128,10 +146,22 @@ def plain(value):
     return value
 
 
+def as_map(value):
+    """A map, which some readers give as a list of entries."""
+    if isinstance(value, list):
+        return dict(entry.values() if isinstance(entry, dict) else entry for entry in value)
+    return value
+
+
 def keyed(rows, reader):
     found = {}
     for row in rows:
         row = {name: plain(value) for name, value in row.items()}
+        row["weights"] = as_map(row["weights"])
+        # JSON is text, of a form that is free.
+        row["document"] = row["document"] and json.loads(row["document"])
+        if row["at"] is not None and row["at"].tzinfo is None:
+            row["at"] = row["at"].replace(tzinfo=datetime.timezone.utc)
         if row["_rescued"] is not None:
             row["_rescued"] = json.loads(row["_rescued"])
         assert row["id"] not in found, (reader, "twice", row["id"])
@@ -202,22 +232,33 @@ def read_all(hydrant, lakes):
         compare(table, "polars", frame.collect().to_dicts())
         dataset = evaluate(line("pyarrow"), {"pa": pyarrow, "ds": pyarrow.dataset})
         compare(table, "pyarrow", dataset.to_table().to_pylist())
-        # fastparquet reads no structs, and takes the statistics of another column for those behind a nested one.
-        flat = [name for name, kind, _ in COLUMNS if not kind.startswith("decimal")]
-        flat = flat[: flat.index("list")]
+        # fastparquet reads no nested columns, and takes the statistics of another column for whole numbers behind one.
+        flat = {name: kind for name, kind, _ in COLUMNS if "<" not in kind and not kind.startswith("decimal")}
         wanted = {n: wanted_row(record(n, table)) for n in range(ROWS)}
         seen = 0
         for path in glob.glob(f"{lakes}/{table}/events/**/*.parquet", recursive=True):
             file = fastparquet.ParquetFile(path)
-            frame = file.to_pandas(columns=[name for name in flat if name in file.columns])
+            columns = pyarrow.parquet.read_schema(path)
+            nested = min(n for n, column in enumerate(columns) if pyarrow.types.is_nested(column.type))
+            whole = [name for name in columns.names[nested:] if flat.get(name) in ("bigint", "boolean")]
+            frame = file.to_pandas(columns=[name for name in columns.names if name in flat and name not in whole])
             for row in frame.to_dict("records"):
                 for name, value in row.items():
                     value = None if value is None or value != value else value
+                    if value is not None and name in ("day", "at", "document"):
+                        value = of_pandas(name, value)
                     assert value == wanted[row["id"]][name], (table, "fastparquet", row["id"], name, value)
                 seen += 1
             check_footer(pyarrow.parquet.read_metadata(path))
         assert seen == ROWS, (table, "fastparquet", seen)
         print(f"   {table}: {ROWS} rows by DuckDB, Polars, pyarrow and fastparquet")
+
+
+def of_pandas(name, value):
+    if name == "document":
+        return json.loads(value)
+    time = value.to_pydatetime().replace(tzinfo=datetime.timezone.utc)
+    return time.date() if name == "day" else time
 
 
 def check_footer(metadata):
@@ -248,7 +289,7 @@ def read_by_spark(lakes):
         compare(table, "spark", [row.asDict(recursive=True) for row in frame.collect()])
         # What is pushed down goes through the statistics and the page index.
         for name, _, _ in COLUMNS:
-            if types[name] in ("bigint", "double", "string"):
+            if name != "document" and types[name] in ("bigint", "double", "string", "date"):
                 value = wanted_row(record(1801))[name]
                 if value is not None:
                     wanted = sum(wanted_row(record(n))[name] == value for n in range(ROWS))
@@ -304,7 +345,7 @@ def main():
         make(args.bin.resolve(), Path(folder))
         read_all(args.bin.resolve() / "hydrant", folder)
         for python in args.spark:
-            environment = {**os.environ, "PYSPARK_PYTHON": python}
+            environment = {**os.environ, "PYSPARK_PYTHON": python, "TZ": "UTC"}
             subprocess.run([python, __file__, "--as-spark", folder], check=True, env=environment)
 
 
