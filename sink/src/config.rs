@@ -45,6 +45,7 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   compression         zstd, snappy, lz4 or none [default: zstd]
   zstd-level          1 to 22 [default: 1]
   row-group-bytes     1MiB to 1GiB [default: 64MiB]
+  parquet-profile     compatible, which every reader takes, or modern [default: compatible]
   bloom-filters       columns that queries look up by value";
 
 /// The forms of an event time, for the long help.
