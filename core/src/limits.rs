@@ -1,7 +1,4 @@
-//! The limits of a record that can become a row; inputs refuse records beyond them.
+//! The limit of a record that can be scanned; inputs refuse records beyond it.
 
 /// How deep objects and arrays may nest, the record itself included.
 pub const DEPTH_MAX: usize = 64;
-
-/// The longest name of a field, in bytes.
-pub const NAME_BYTES_MAX: usize = 256;

@@ -30,10 +30,8 @@ pub enum Refusal {
     KeyRefused(&'static str),
     /// Finding its key panicked: a fault of hydrant, not of the record.
     InternalFault,
-    /// It nests deeper than a table takes.
+    /// It nests deeper than is scanned.
     TooDeep,
-    /// A name in it is longer than a table takes.
-    NameTooLong,
 }
 
 impl Refusal {
@@ -46,7 +44,6 @@ impl Refusal {
             Refusal::KeyRefused(code) => code,
             Refusal::InternalFault => INTERNAL_FAULT,
             Refusal::TooDeep => "too_deep",
-            Refusal::NameTooLong => "name_too_long",
         }
     }
 
@@ -61,7 +58,6 @@ impl Refusal {
             Refusal::InternalFault => {
                 "finding its key failed, which is a fault of hydrant: please report it"
             }
-            Refusal::NameTooLong => "the name of a field is longer than 256 bytes",
         }
     }
 }

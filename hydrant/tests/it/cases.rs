@@ -6,3 +6,4 @@
 mod inputs;
 mod personal;
 mod records;
+mod tables;

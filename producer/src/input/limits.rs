@@ -1,11 +1,11 @@
-//! The limits that later stages set, asked before a record is accepted.
+//! The limit that later stages set, asked before a record is accepted.
 //!
-//! Owns the decision that a record cannot become a row because it nests too deep or has a name that is too long. Every
-//! record is looked at, so that must cost next to nothing: its brackets are counted many at a time, and its names are
-//! looked for in leaps. Only a record that may break a limit is read byte by byte.
+//! Owns the decision that a record cannot be scanned because it nests too deep. Every record is looked at, so that must
+//! cost next to nothing: its brackets are counted many at a time. Only a record that may break the limit is read byte by
+//! byte.
 
-use hydrant_core::limits::{DEPTH_MAX, NAME_BYTES_MAX};
-use hydrant_json::{self as json, JsonString};
+use hydrant_core::limits::DEPTH_MAX;
+use hydrant_json as json;
 use serde::de::IgnoredAny;
 
 use crate::batcher::Refusal;
@@ -15,7 +15,7 @@ const STRIDE: usize = 192;
 
 /// The limit that `record` breaks. A record that is not JSON breaks none: its readers report that.
 pub(super) fn broken(record: &[u8]) -> Option<Refusal> {
-    if record.len() <= DEPTH_MAX || !(may_nest_too_deep(record) || may_have_a_long_name(record)) {
+    if record.len() <= DEPTH_MAX || !may_nest_too_deep(record) {
         return None;
     }
     read(record).filter(|_| is_json(record))
@@ -45,40 +45,6 @@ const fn opens(byte: u8) -> bool {
     byte | 0x20 == b'{'
 }
 
-/// Whether two quotes, with none between them, lie as far apart as those of a name that is too long, and a colon
-/// follows the second one.
-fn may_have_a_long_name(record: &[u8]) -> bool {
-    // No name that is too long began before this place.
-    let mut from = 0;
-    while let Some(window) = record.get(from..=from + NAME_BYTES_MAX) {
-        let last = memchr::memrchr_iter(b'"', window).find(|at| is_quote(record, from + at));
-        if let Some(at) = last {
-            from += at + 1;
-            continue;
-        }
-        let behind = from + window.len();
-        let next = memchr::memchr_iter(b'"', &record[behind..])
-            .map(|at| behind + at)
-            .find(|at| is_quote(record, *at));
-        match next {
-            Some(at) if is_followed_by_a_colon(&record[at + 1..]) => return true,
-            Some(at) => from = at + 1,
-            None => return false,
-        }
-    }
-    false
-}
-
-/// Whether the `"` at `at` begins or ends a string, rather than standing in one as `\"`.
-fn is_quote(record: &[u8], at: usize) -> bool {
-    let before = record[..at].iter().rev();
-    before.take_while(|byte| **byte == b'\\').count() % 2 == 0
-}
-
-fn is_followed_by_a_colon(rest: &[u8]) -> bool {
-    rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':')
-}
-
 /// The first limit that it breaks; none where a string of it cannot be read, wherever that stands.
 fn read(record: &[u8]) -> Option<Refusal> {
     let (mut at, mut depth, mut broken) = (0, 0usize, None);
@@ -93,26 +59,12 @@ fn read(record: &[u8]) -> Option<Refusal> {
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
             b'"' => {
-                let text = json::string(record, at - 1).ok()?;
-                at = text.end + 1;
-                if is_followed_by_a_colon(&record[at..]) && length(record, text)? > NAME_BYTES_MAX {
-                    broken.get_or_insert(Refusal::NameTooLong);
-                }
+                at = json::string(record, at - 1).ok()?.end + 1;
             }
             _ => {}
         }
     }
     broken
-}
-
-/// The bytes of a string as UTF-8, without its escapes.
-fn length(record: &[u8], text: JsonString) -> Option<usize> {
-    if text.plain {
-        return Some(text.end - text.start);
-    }
-    let mut decoded = Vec::new();
-    json::unescape(record, text, &mut decoded).ok()?;
-    Some(decoded.len())
 }
 
 #[cfg(test)]
@@ -125,7 +77,6 @@ mod tests {
     fn a_record_within_the_limits_passes_and_one_beyond_is_refused_by_its_limit() {
         let nested = |depth: usize| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
         let lists = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let named = |length: usize| format!("{{\"n\":1, \"{}\" : 2}}", "k".repeat(length));
         for (text, wanted) in [
             (nested(DEPTH_MAX), None),
             (nested(DEPTH_MAX + 1), Some(Refusal::TooDeep)),
@@ -133,39 +84,13 @@ mod tests {
             (lists(DEPTH_MAX + 1), Some(Refusal::TooDeep)),
             (format!("[{}]", ["{}"; 200].join(",")), None),
             (format!("{{\"s\":\"{}\"}}", "{".repeat(1_000)), None),
-            (named(NAME_BYTES_MAX), None),
-            (named(NAME_BYTES_MAX + 1), Some(Refusal::NameTooLong)),
-            (format!("{{\"{}\":1}}", "\\\"".repeat(NAME_BYTES_MAX)), None),
-            (
-                format!("{{\"{}\":1}}", "\\\"".repeat(NAME_BYTES_MAX + 1)),
-                Some(Refusal::NameTooLong),
-            ),
-            (
-                format!("{{\"{}\":1}}", "\\u00e4".repeat(NAME_BYTES_MAX / 2)),
-                None,
-            ),
-            (
-                format!("{{\"{}\":1}}", "\\u00e4".repeat(NAME_BYTES_MAX / 2 + 1)),
-                Some(Refusal::NameTooLong),
-            ),
-            (
-                format!("{{\"{}\":1}}", "\\ud83d\\ude00".repeat(NAME_BYTES_MAX / 4)),
-                None,
-            ),
-            (
-                format!(
-                    "{{\"{}\":1}}",
-                    "\\ud83d\\ude00".repeat(NAME_BYTES_MAX / 4 + 1)
-                ),
-                Some(Refusal::NameTooLong),
-            ),
+            (format!("{{\"{}\":1}}", "k".repeat(5_000)), None),
             (format!("{{\"n\":\"{}\"}}", "v".repeat(5_000)), None),
             (format!("{{\"n\":\"{}", "v".repeat(5_000)), None),
             ("x".repeat(5_000), None),
             ("{".repeat(300), None),
             (format!("{}1", "[".repeat(5_000)), None),
             (lists(5_000), Some(Refusal::TooDeep)),
-            (format!("said: {}", named(NAME_BYTES_MAX + 1)), None),
         ] {
             assert_eq!(broken(text.as_bytes()), wanted, "{:.80}", text);
         }
@@ -174,40 +99,15 @@ mod tests {
     #[test]
     fn half_a_surrogate_pair_leaves_a_record_to_its_readers_wherever_it_stands() {
         let nested = format!("{}1{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
-        let name = "k".repeat(NAME_BYTES_MAX + 1);
-        for (beyond, wanted) in [
-            (format!("\"a\":{nested}"), Refusal::TooDeep),
-            (format!("\"{name}\":1"), Refusal::NameTooLong),
-        ] {
-            assert_eq!(
-                broken(format!("{{{beyond}}}").as_bytes()),
-                Some(wanted),
-                "{beyond}"
-            );
-            for half in [r#""s":"\ud83d""#, r#""\ude00":1"#] {
-                for text in [
-                    format!("{{{beyond},{half}}}"),
-                    format!("{{{half},{beyond}}}"),
-                ] {
-                    assert_eq!(broken(text.as_bytes()), None, "{text}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_long_name_is_seen_wherever_it_lies_and_whatever_stands_before_it() {
-        for before in ["v", r#"\""#, r"\\", r"\u0041", "[{", ": ,"] {
-            for count in 0..300 {
-                let before = before.repeat(count);
-                for (length, wanted) in [
-                    (NAME_BYTES_MAX, None),
-                    (NAME_BYTES_MAX + 1, Some(Refusal::NameTooLong)),
-                ] {
-                    let name = "k".repeat(length);
-                    let text = format!("{{\"a\":\"{before}\",\"{name}\"\t:2}}");
-                    assert_eq!(broken(text.as_bytes()), wanted, "{before} {length}");
-                }
+        let beyond = format!("\"a\":{nested}");
+        let whole = format!("{{{beyond}}}");
+        assert_eq!(broken(whole.as_bytes()), Some(Refusal::TooDeep));
+        for half in [r#""s":"\ud83d""#, r#""\ude00":1"#] {
+            for text in [
+                format!("{{{beyond},{half}}}"),
+                format!("{{{half},{beyond}}}"),
+            ] {
+                assert_eq!(broken(text.as_bytes()), None, "{text}");
             }
         }
     }

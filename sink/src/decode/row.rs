@@ -22,7 +22,7 @@ use crate::table::partition_value::{ReadValue, is_surely_whole};
 pub const COLUMN_DEPTH_MAX: usize = 16;
 
 /// The longest key that becomes a column, in bytes.
-pub const KEY_BYTES_MAX: usize = hydrant_core::limits::NAME_BYTES_MAX;
+pub const KEY_BYTES_MAX: usize = 256;
 
 /// Up to so many keys of a map are compared with one another, one by one.
 const FEW_KEYS: usize = 16;

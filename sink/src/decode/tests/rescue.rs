@@ -481,7 +481,7 @@ fn any_object(depth: u32) -> BoxedStrategy<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn any_object_is_a_row_that_gives_the_record_back(
