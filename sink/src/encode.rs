@@ -6,6 +6,7 @@
 //! therefore be built again. Refuses nothing that a table's schema allows; memory is one row group.
 
 mod choice;
+mod error;
 mod json;
 mod options;
 mod pages;
@@ -16,11 +17,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use choice::ParquetProfile;
+pub use error::EncodeError;
 pub use json::write_json_row;
 pub(crate) use json::write_json_value;
-pub use options::{Compression, EncodeOptions, ParquetProfile};
+pub use options::{Compression, EncodeOptions};
 pub use reader::head;
 pub(crate) use reader::{FOOTER_END_BYTES, count_rows, each_row, footer};
 pub(crate) use rows::Picked;
 pub use rows::{FileRows, RowsColumn};
-pub use writer::{EncodeError, FileEncoder, encode};
+pub use writer::{FileEncoder, encode};

@@ -14,7 +14,6 @@ use parquet::basic::Encoding;
 use parquet::schema::types::ColumnPath;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::options::ParquetProfile;
 use super::rows::FileRows;
 
 /// How many values of a column are looked at.
@@ -22,6 +21,16 @@ const SAMPLE_VALUES: usize = 4_096;
 
 /// The share of distinct values, in percent, above which a dictionary does not pay.
 const DISTINCT_PERCENT_MAX: usize = 50;
+
+/// Which readers a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParquetProfile {
+    /// All: values are stored plainly or by dictionary.
+    Compatible,
+    /// Those of DuckDB, Polars, pyarrow and Trino, and later ones of Spark than 4.1: doubles may be split into streams
+    /// of bytes, and integers be stored as differences, which makes files smaller.
+    Modern,
+}
 
 /// How a column is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

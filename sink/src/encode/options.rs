@@ -12,9 +12,9 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{DEFAULT_CREATED_BY, EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-use super::choice::{Choice, choose};
+use super::choice::{Choice, ParquetProfile, choose};
+use super::error::EncodeError;
 use super::rows::FileRows;
-use super::writer::EncodeError;
 use crate::schema::RESCUED_COLUMN;
 
 /// How pages are compressed.
@@ -39,16 +39,6 @@ impl Compression {
             _ => Ok(None),
         }
     }
-}
-
-/// Which readers a file is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParquetProfile {
-    /// All: values are stored plainly or by dictionary.
-    Compatible,
-    /// Those of DuckDB, Polars, pyarrow and Trino, and later ones of Spark than 4.1: doubles may be split into streams
-    /// of bytes, and integers be stored as differences, which makes files smaller.
-    Modern,
 }
 
 /// The bytes to which minima and maxima of text are cut in statistics.

@@ -6,8 +6,8 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::ChunkReader;
 
+use super::error::EncodeError;
 use super::json::write_json_row;
-use super::writer::EncodeError;
 
 /// How many rows are read at once.
 const ROWS_AT_ONCE: usize = 1_024;

@@ -12,27 +12,13 @@ use parquet::file::properties::EnabledStatistics;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnDescPtr;
 
+use super::error::EncodeError;
 use super::options::{EncodeOptions, properties};
 use super::pages::{Chunk, ChunkStores, SharedChunk};
 use super::rows::FileRows;
 
 /// The rows handed to the writer at a time: it looks at a row group's bytes between two writes only.
 const ROWS_PER_WRITE: usize = 4_096;
-
-/// Why a file could not be written or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EncodeError {
-    /// The output refuses bytes, or the input is not a Parquet file.
-    #[error("cannot write or read the Parquet file")]
-    Parquet(#[from] ParquetError),
-    /// The rows cannot be handled.
-    #[error("cannot process the rows of the Parquet file")]
-    Arrow(#[from] arrow_schema::ArrowError),
-    /// An option is out of range.
-    #[error("zstd level {0} is not within 1 to 22")]
-    ZstdLevel(i32),
-}
 
 /// Writes the rows of one partition as one Parquet file, in the order given. Synchronous and
 /// CPU-bound: it belongs on a worker thread. `metadata` goes into the footer in the order given. Returns the number of

@@ -33,7 +33,7 @@ fn kinds() -> Vec<UntidyKind> {
         let mut devices = Map::new();
         devices.insert(
             format!("node-{n:05}"),
-            json!({ "rssi": n, "up": n % 2 == 0 }),
+            json!({ "rssi": n, "up": n.is_multiple_of(2) }),
         );
         json!({ "gateway": "g", "nested": { "devices": devices.clone() }, "list": [devices] })
     };
