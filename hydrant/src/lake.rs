@@ -1,6 +1,7 @@
 //! `hydrant lake ...`: lists, verifies and reads the tables of a lake.
 
 mod figures;
+mod removal;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::figures::CatArgs;
+use self::removal::{ExpireArgs, RetentionArgs};
 use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
 
 /// What to do with a lake.
@@ -56,6 +58,10 @@ pub(crate) enum LakeCommand {
         #[command(flatten)]
         place: TableArgs,
     },
+    /// Removes files of a table for good, such as a day or a partition
+    Expire(ExpireArgs),
+    /// Shows or declares how long the rows of a table are kept
+    Retention(RetentionArgs),
     /// Prints the first rows of a table as JSON lines
     Head {
         #[command(flatten)]
@@ -180,6 +186,8 @@ pub(crate) async fn run(
             }
             output.print(&schema, || columns_text(&schema))
         }
+        LakeCommand::Expire(args) => removal::remove(&args, lakes, context, output).await,
+        LakeCommand::Retention(args) => removal::retain(&args, lakes, context, output).await,
         LakeCommand::Head { place, rows } => {
             let (lake, names) = place.open(lakes, context).await?;
             figures::print_rows(&lake, &names, None, rows, output).await

@@ -5,6 +5,7 @@ mod aggregates;
 mod beside;
 mod cleaning;
 mod crash;
+mod expiring;
 pub(crate) mod fault;
 mod faults;
 mod file_lake;

@@ -16,7 +16,9 @@ mod report;
 mod slots;
 mod verification;
 
-pub use browse::{Partition, TableSummary, has_taken_from, head, partitions, schema, tables};
+pub use browse::{
+    Partition, TableSummary, check_table, has_taken_from, head, partitions, schema, tables,
+};
 pub use report::{
     ChainReport, GoneUnits, LISTED_MAX, ProblemKind, TableProblem, TableReport, UnitCounts,
 };

@@ -59,11 +59,11 @@ pub struct Leftovers {
 
 impl Leftovers {
     /// Removes the uploads of a chain that no record can name any more, now that everything up to `to` is published and
-    /// finished.
+    /// finished. Returns how many.
     ///
     /// # Errors
     /// Those of the lake; the next owner tries again.
-    pub(crate) async fn clean(&self, chain: &Chain, to: Position) -> Result<()> {
+    pub(crate) async fn clean(&self, chain: &Chain, to: Position) -> Result<u64> {
         self.list(chain).await?;
         let lake = &chain.lake;
         lake.tidy(&chain.names.dir).await?;
@@ -83,7 +83,7 @@ impl Leftovers {
             let shard = &chain.shard;
             tracing::info!(%shard, removed, "removed uploads of dead owners");
         }
-        Ok(())
+        Ok(removed)
     }
 
     /// Adds an upload that no record names yet, and that nothing else looks after.

@@ -355,15 +355,21 @@ impl Commit {
         self.files.iter().filter(move |file| file.kind == kind)
     }
 
-    /// The newest time of what the record holds, in microseconds since 1970: of its event times, and the time of the record
-    /// itself for what has none.
-    pub fn newest_time(&self) -> i64 {
-        let is_timed = self.counts.untimed_rows.values().all(|count| *count == 0)
-            && self.counts.dead_letters() == 0;
+    /// The oldest and the newest time of what the record holds, in microseconds since 1970: of its event times, and the
+    /// time of the record itself for what has none.
+    pub(crate) fn times(&self) -> TimeRange {
+        let own = TimeRange {
+            min: self.opened.min(self.made),
+            max: self.made,
+        };
+        let untimed = self.counts.untimed_rows.values().any(|count| *count > 0);
         match self.event_times {
-            Some(times) if is_timed => times.max,
-            Some(times) => times.max.max(self.made),
-            None => self.made,
+            None => own,
+            Some(times) if untimed || self.counts.dead_letters() > 0 => TimeRange {
+                min: times.min.min(own.min),
+                max: times.max.max(own.max),
+            },
+            Some(times) => times,
         }
     }
 

@@ -4,17 +4,26 @@
 //! gone is known to have been visible once and removed: nobody makes it again. Promises that only the newest record can have
 //! files that are still there. Refuses damaged records and records of a newer version.
 
+pub(crate) mod expire;
+pub(crate) mod missing;
+mod named_files;
+mod what_expires;
+
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use hydrant_core::lake::SharedLake;
+use hydrant_core::lake::{Put, SharedLake};
 use hydrant_core::{Result, hash};
 use serde::{Deserialize, Serialize};
 
-use super::commit::{FileKind, unseal_body};
+use super::commit::{FileKind, seal_body, sealed_crc, unseal_body};
 use super::error::ObjectError;
 use super::names::TableNames;
-use super::slots::SlotChain;
+use super::slots::{NewestSlot, SlotChain};
+
+pub use expire::{ExpiredFiles, expire};
+pub use missing::{GivenUpFiles, give_up_missing};
+pub use what_expires::WhatExpires;
 
 /// The newest version of [`LayoutRecord`].
 pub(crate) const LAYOUT_VERSION: u32 = 1;
@@ -78,6 +87,14 @@ impl LayoutChain {
         }
     }
 
+    /// The newest record; the only one whose files may still be there.
+    ///
+    /// # Errors
+    /// Those of the lake; fatal when it is damaged.
+    pub(crate) async fn newest(&self) -> Result<Option<NewestSlot<LayoutRecord>>> {
+        self.slots.newest(|slot, body| self.read(slot, body)).await
+    }
+
     /// The record in `slot`.
     ///
     /// # Errors
@@ -117,5 +134,20 @@ impl LayoutChain {
             }
         }
         Ok(named)
+    }
+
+    /// Puts a record; returns its checksum, or `None` when another one has its slot.
+    pub(crate) async fn put(&self, record: &LayoutRecord) -> Result<Option<String>> {
+        let body = seal_body(record);
+        let crc = sealed_crc(&body);
+        match self.slots.put_new(record.slot, body.clone()).await? {
+            Put::Exists(found) if found != body => Ok(None),
+            _ => Ok(Some(crc)),
+        }
+    }
+
+    /// Says that all files of the record in `slot` are gone.
+    pub(crate) async fn mark(&self, slot: u64, crc: &str) -> Result<()> {
+        self.slots.mark(slot, crc).await
     }
 }

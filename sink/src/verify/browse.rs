@@ -109,7 +109,10 @@ pub(super) async fn missing(lake: &SharedLake, names: &TableNames) -> Result<Err
 }
 
 /// Refuses a table that does not exist.
-async fn check(lake: &SharedLake, names: &TableNames) -> Result<()> {
+///
+/// # Errors
+/// Those of the lake, and [`Error::NotFound`] with the tables that exist.
+pub async fn check_table(lake: &SharedLake, names: &TableNames) -> Result<()> {
     match lake.list_dirs(&names.commits()).await?.is_empty() {
         true => Err(missing(lake, names).await?),
         false => Ok(()),
@@ -121,7 +124,7 @@ async fn check(lake: &SharedLake, names: &TableNames) -> Result<()> {
 /// # Errors
 /// Those of the lake, and [`Error::NotFound`] when there is no such table.
 pub async fn partitions(lake: &SharedLake, names: &TableNames) -> Result<Vec<Partition>> {
-    check(lake, names).await?;
+    check_table(lake, names).await?;
     partitions_of(lake, names).await
 }
 
@@ -146,7 +149,7 @@ async fn partitions_of(lake: &SharedLake, names: &TableNames) -> Result<Vec<Part
 /// # Errors
 /// [`Error::NotFound`] when there is no such table, or it has no schema.
 pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema> {
-    check(lake, names).await?;
+    check_table(lake, names).await?;
     registry::newest(lake, names)
         .await?
         .ok_or_else(|| Error::NotFound {
@@ -163,7 +166,7 @@ pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema
 /// # Errors
 /// Those of the lake; [`Error::NotFound`] when there is no such table; fatal when a file is not Parquet.
 pub async fn head(lake: &SharedLake, names: &TableNames, rows_max: usize) -> Result<Vec<String>> {
-    check(lake, names).await?;
+    check_table(lake, names).await?;
     let mut lines = Vec::new();
     for object in lake.list(&names.data()).await?.iter().rev() {
         if lines.len() >= rows_max {

@@ -86,7 +86,7 @@ impl Verification {
                 // A record behind a hole may be a stray object: the record before the hole may be the newest.
                 let tip = (slot == last && marked != Some(slot))
                     .then(|| self.names.chain(&commit.stream, &commit.interval().shard));
-                let (newest, made) = (commit.newest_time(), commit.made);
+                let (newest, made) = (commit.times().max, commit.made);
                 for (index, file) in commit.files.iter().enumerate() {
                     let mut file = file.clone();
                     if let Some(record) = rebuilt.get(&(slot, index)) {

@@ -1,0 +1,234 @@
+//! Which files of a table are to be taken away.
+//!
+//! Owns what a path says of the times and values in a file. Promises that a file is chosen only if all its rows are meant.
+//! Refuses a column that is no partition: files hold rows with several of its values.
+
+use chrono::NaiveDate;
+use hydrant_core::{Error, Result};
+
+use crate::lake::names::percent_encode;
+use crate::schema::{PartitionColumn, TableSchema};
+
+const MICROS_PER_MINUTE: i64 = 60_000_000;
+const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
+
+/// What is to be taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhatExpires {
+    /// Files of which all rows are older than this time, in microseconds since 1970; dead letters too, by the time of
+    /// their commit record.
+    Before(i64),
+    /// Files in the partition with all of these values of its columns.
+    Partition(Vec<(String, String)>),
+}
+
+/// What a place says of the files in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PlaceVerdict {
+    /// All of them go.
+    Goes,
+    /// All of them stay.
+    Stays,
+    /// That depends on their commit records.
+    ByRecord,
+}
+
+impl WhatExpires {
+    /// Checks it against the newest schema of a table.
+    ///
+    /// # Errors
+    /// Refused for columns that are no partitions of the table.
+    pub(crate) fn check(&self, table: &str, schema: Option<&TableSchema>) -> Result<()> {
+        let WhatExpires::Partition(values) = self else {
+            return Ok(());
+        };
+        let columns = schema.map_or(&[][..], |schema| &schema.partition_columns);
+        for (name, _) in values {
+            if columns.iter().any(|column| column.name == *name) {
+                continue;
+            }
+            let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            let known = match known.is_empty() {
+                true => "it has none".to_owned(),
+                false => format!("it has `{}`", known.join("`, `")),
+            };
+            return Err(Error::refused(format!(
+                "`{name}` is not a partition of table `{table}`: {known}. Files hold rows with several values of other \
+                 columns, and single rows cannot be removed: partition a new table by `{name}`, or remove whole files by \
+                 time with `--before`"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether dead letters are meant, which have no partition.
+    pub(crate) fn means_dead_letters(&self) -> bool {
+        matches!(self, WhatExpires::Before(_))
+    }
+
+    /// What the path of a partition below its table says.
+    pub(crate) fn judge(&self, path: &str, columns: &[PartitionColumn]) -> PlaceVerdict {
+        match self {
+            WhatExpires::Before(before) => match end_of(path, columns) {
+                Some(end) if end <= *before => PlaceVerdict::Goes,
+                Some(_) => PlaceVerdict::Stays,
+                None => PlaceVerdict::ByRecord,
+            },
+            WhatExpires::Partition(values) => {
+                let has = |(name, value): &(String, String)| value_of(path, name) == Some(&**value);
+                let encoded = values
+                    .iter()
+                    .map(|(name, value)| (name.clone(), percent_encode(value, b"")));
+                match encoded.collect::<Vec<_>>().iter().all(has) {
+                    true => PlaceVerdict::Goes,
+                    false => PlaceVerdict::Stays,
+                }
+            }
+        }
+    }
+
+    /// Whether rows of this time go.
+    pub(crate) fn takes(&self, time: i64) -> bool {
+        matches!(self, WhatExpires::Before(before) if time < *before)
+    }
+
+    /// In words.
+    pub(crate) fn why(&self) -> String {
+        match self {
+            WhatExpires::Before(before) => {
+                let time = chrono::DateTime::from_timestamp_micros(*before);
+                let text =
+                    time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));
+                format!("before {}", text.unwrap_or_else(|| before.to_string()))
+            }
+            WhatExpires::Partition(values) => {
+                let values = values.iter().map(|(name, value)| format!("{name}={value}"));
+                format!("partition {}", values.collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+}
+
+/// The value of a column in a path, as it is written there.
+fn value_of<'a>(path: &'a str, column: &str) -> Option<&'a str> {
+    let name = percent_encode(column, b"");
+    path.split('/')
+        .find_map(|part| part.strip_prefix(&*name)?.strip_prefix('='))
+}
+
+/// When the day or the hour of a path ends, in microseconds since 1970; `None` for a path without one, such as that of
+/// the default partition.
+fn end_of(path: &str, columns: &[PartitionColumn]) -> Option<i64> {
+    let column = |wanted: &str| {
+        columns.iter().find_map(|column| {
+            let (source, zone) = match column.source.split_once('@') {
+                Some((source, minutes)) => (source, minutes.parse().ok()?),
+                None => (column.source.as_str(), 0_i64),
+            };
+            (source == wanted).then_some((value_of(path, &column.name)?, zone))
+        })
+    };
+    let (date, zone) = column("date")?;
+    let days = i64::from(
+        NaiveDate::parse_from_str(date, "%Y-%m-%d")
+            .ok()?
+            .to_epoch_days(),
+    );
+    let hours = match column("hour") {
+        Some((hour, _)) => hour.parse::<u8>().ok().filter(|hour| *hour < 24)? + 1,
+        None => 24,
+    };
+    let local = (days * 24 + i64::from(hours)) * MICROS_PER_HOUR;
+    Some(local - zone * MICROS_PER_MINUTE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::partition::PartitionSpec;
+
+    const DAY: i64 = 24 * MICROS_PER_HOUR;
+
+    #[test]
+    fn a_place_by_time_goes_when_its_last_moment_is_past() {
+        // 2026-11-21 is day 20,778.
+        let day = 20_778 * DAY;
+        for (parts, zone, path, end) in [
+            ("date", 0, "date=2026-11-21", Some(day + DAY)),
+            (
+                "date",
+                60,
+                "date=2026-11-21",
+                Some(day + DAY - MICROS_PER_HOUR),
+            ),
+            (
+                "hour",
+                0,
+                "date=2026-11-21/hour=07",
+                Some(day + 8 * MICROS_PER_HOUR),
+            ),
+            ("date", 0, "date=__HIVE_DEFAULT_PARTITION__", None),
+            ("date", 0, "other=2026-11-21", None),
+            ("date", 0, "", None),
+            ("hour", 0, "date=2026-11-21/hour=24", None),
+        ] {
+            let spec = PartitionSpec::try_new(&[parts], zone).unwrap();
+            let columns = spec.columns_for(&TableSchema::default()).unwrap();
+            assert_eq!(end_of(path, &columns), end, "{path}");
+            let judge = |before| WhatExpires::Before(before).judge(path, &columns);
+            match end {
+                Some(end) => {
+                    assert_eq!(judge(end), PlaceVerdict::Goes, "{path}");
+                    assert_eq!(judge(end - 1), PlaceVerdict::Stays, "{path}");
+                }
+                None => assert_eq!(judge(i64::MAX), PlaceVerdict::ByRecord, "{path}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_is_named_by_its_columns_and_others_are_refused() {
+        let schema = TableSchema {
+            partition_columns: PartitionSpec::try_new(&["date", "region"], 0)
+                .unwrap()
+                .columns_for(&TableSchema::default())
+                .unwrap(),
+            ..TableSchema::default()
+        };
+        let region = &schema.partition_columns[1].name;
+        let of = |values: &[(&str, &str)]| {
+            let values = values.iter();
+            let values = values.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            WhatExpires::Partition(values.collect())
+        };
+        let what = of(&[(region, "a b"), ("date", "2026-11-21")]);
+        what.check("t", Some(&schema)).unwrap();
+        for (path, verdict) in [
+            (
+                format!("date=2026-11-21/{region}=a%20b"),
+                PlaceVerdict::Goes,
+            ),
+            (
+                format!("date=2026-11-22/{region}=a%20b"),
+                PlaceVerdict::Stays,
+            ),
+            (format!("date=2026-11-21/{region}=a"), PlaceVerdict::Stays),
+            (String::new(), PlaceVerdict::Stays),
+        ] {
+            assert_eq!(
+                what.judge(&path, &schema.partition_columns),
+                verdict,
+                "{path}"
+            );
+        }
+        let error = of(&[("device", "7")])
+            .check("t", Some(&schema))
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("`device` is not a partition"),
+            "{error}"
+        );
+        assert!(of(&[("date", "7")]).check("t", None).is_err());
+        WhatExpires::Before(0).check("t", None).unwrap();
+    }
+}
