@@ -408,7 +408,6 @@ fn assert_killed(mutant: Mutant, fault: &str) {
         let run = || runtime.block_on(simulate(seed, &OWNERS[..1], true));
         let (faults, _) = mutant::with(Some(mutant), run);
         if faults.iter().any(|found| found.contains(fault)) {
-            println!("{mutant:?} falls at seed {seed}: {faults:?}");
             return;
         }
     }
