@@ -5,7 +5,6 @@
 //! goes away meanwhile.
 
 mod filter;
-mod partition_path;
 mod rows;
 mod stats;
 mod suggest;

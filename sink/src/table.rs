@@ -7,6 +7,7 @@
 pub mod dead_letter;
 pub mod event_time;
 pub mod partition;
+pub(crate) mod partition_path;
 pub(crate) mod partition_value;
 pub(crate) mod path_text;
 pub mod spec;

@@ -6,9 +6,9 @@ use hydrant_core::{Error, Result};
 use serde_json::Value;
 
 use super::filter::RowFilter;
-use super::partition_path::columns_of;
 use crate::encode::each_row;
 use crate::lake::TableNames;
+use crate::table::partition_path::columns_of;
 
 /// The ending of data files.
 const PARQUET: &str = ".parquet";

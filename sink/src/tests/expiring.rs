@@ -198,7 +198,6 @@ async fn many_files_go_in_records_of_a_thousand() {
     let start = ProcessSetup {
         rules: TableRules {
             partition: vec!["n".to_owned()],
-            partitions_max: 2_000,
             ..TableRules::default()
         },
         ..ProcessSetup::named(&world, "a")

@@ -3,11 +3,12 @@
 //! Owns what a path says of the times and values in a file. Promises that a file is chosen only if all its rows are meant.
 //! Refuses a column that is no partition: files hold rows with several of its values.
 
-use chrono::NaiveDate;
+use chrono::{Datelike as _, Months, NaiveDate};
 use hydrant_core::{Error, Result};
 
-use crate::lake::names::percent_encode;
 use crate::schema::{PartitionColumn, TableSchema};
+use crate::table::partition_path::columns_of;
+use crate::table::path_text::DEFAULT_PARTITION;
 
 const MICROS_PER_MINUTE: i64 = 60_000_000;
 const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
@@ -69,17 +70,19 @@ impl WhatExpires {
     /// What the path of a partition below its table says.
     pub(crate) fn judge(&self, path: &str, columns: &[PartitionColumn]) -> PlaceVerdict {
         match self {
-            WhatExpires::Before(before) => match end_of(path, columns) {
-                Some(end) if end <= *before => PlaceVerdict::Goes,
-                Some(_) => PlaceVerdict::Stays,
-                None => PlaceVerdict::ByRecord,
+            WhatExpires::Before(before) => match ends_of(path, columns) {
+                Some((_, last)) if last <= *before => PlaceVerdict::Goes,
+                Some((first, _)) if first > *before => PlaceVerdict::Stays,
+                _ => PlaceVerdict::ByRecord,
             },
             WhatExpires::Partition(values) => {
-                let has = |(name, value): &(String, String)| value_of(path, name) == Some(&**value);
-                let encoded = values
-                    .iter()
-                    .map(|(name, value)| (name.clone(), percent_encode(value, b"")));
-                match encoded.collect::<Vec<_>>().iter().all(has) {
+                let found = columns_of(path);
+                let has = |(name, value): &(String, String)| match found.get(name) {
+                    Some(serde_json::Value::String(found)) => found == value,
+                    Some(_) => value == DEFAULT_PARTITION,
+                    None => false,
+                };
+                match values.iter().all(has) {
                     true => PlaceVerdict::Goes,
                     false => PlaceVerdict::Stays,
                 }
@@ -109,37 +112,37 @@ impl WhatExpires {
     }
 }
 
-/// The value of a column in a path, as it is written there.
-fn value_of<'a>(path: &'a str, column: &str) -> Option<&'a str> {
-    let name = percent_encode(column, b"");
-    path.split('/')
-        .find_map(|part| part.strip_prefix(&*name)?.strip_prefix('='))
-}
-
-/// When the day or the hour of a path ends, in microseconds since 1970; `None` for a path without one, such as that of
-/// the default partition.
-fn end_of(path: &str, columns: &[PartitionColumn]) -> Option<i64> {
+/// When the day or the hour of a path ends, in microseconds since 1970, at the earliest and at the latest: the first of a
+/// month may hold late rows of all of it. `None` for a path without a time, such as that of the default partition.
+fn ends_of(path: &str, columns: &[PartitionColumn]) -> Option<(i64, i64)> {
+    let found = columns_of(path);
     let column = |wanted: &str| {
         columns.iter().find_map(|column| {
             let (source, zone) = match column.source.split_once('@') {
                 Some((source, minutes)) => (source, minutes.parse().ok()?),
                 None => (column.source.as_str(), 0_i64),
             };
-            (source == wanted).then_some((value_of(path, &column.name)?, zone))
+            let value = found.get(&column.name)?.as_str()?;
+            (source == wanted).then_some((value, zone))
         })
     };
     let (date, zone) = column("date")?;
-    let days = i64::from(
-        NaiveDate::parse_from_str(date, "%Y-%m-%d")
-            .ok()?
-            .to_epoch_days(),
-    );
+    let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
     let hours = match column("hour") {
         Some((hour, _)) => hour.parse::<u8>().ok().filter(|hour| *hour < 24)? + 1,
         None => 24,
     };
-    let local = (days * 24 + i64::from(hours)) * MICROS_PER_HOUR;
-    Some(local - zone * MICROS_PER_MINUTE)
+    let moment = |date: NaiveDate, hours: u8| {
+        let local = (i64::from(date.to_epoch_days()) * 24 + i64::from(hours)) * MICROS_PER_HOUR;
+        local - zone * MICROS_PER_MINUTE
+    };
+    let end = moment(date, hours);
+    let may_be_late = date.day() == 1 && matches!(hours, 1 | 24);
+    let last = match date.checked_add_months(Months::new(1)) {
+        Some(next) if may_be_late => moment(next, 0),
+        _ => end,
+    };
+    Some((end, last))
 }
 
 #[cfg(test)]
@@ -174,7 +177,7 @@ mod tests {
         ] {
             let spec = PartitionSpec::try_new(&[parts], zone).unwrap();
             let columns = spec.columns_for(&TableSchema::default()).unwrap();
-            assert_eq!(end_of(path, &columns), end, "{path}");
+            assert_eq!(ends_of(path, &columns), end.map(|end| (end, end)), "{path}");
             let judge = |before| WhatExpires::Before(before).judge(path, &columns);
             match end {
                 Some(end) => {
@@ -183,6 +186,25 @@ mod tests {
                 }
                 None => assert_eq!(judge(i64::MAX), PlaceVerdict::ByRecord, "{path}"),
             }
+        }
+    }
+
+    /// With `lateness-max`, late rows of a month lie at its first day.
+    #[test]
+    fn the_first_of_a_month_goes_when_the_month_is_past() {
+        // 2026-11-01 is day 20,758, and November has 30 days.
+        let day = 20_758 * DAY;
+        for (parts, path, end) in [
+            ("date", "date=2026-11-01", day + DAY),
+            ("hour", "date=2026-11-01/hour=00", day + MICROS_PER_HOUR),
+        ] {
+            let spec = PartitionSpec::try_new(&[parts], 0).unwrap();
+            let columns = spec.columns_for(&TableSchema::default()).unwrap();
+            let judge = |before| WhatExpires::Before(before).judge(path, &columns);
+            assert_eq!(judge(end - 1), PlaceVerdict::Stays);
+            assert_eq!(judge(end), PlaceVerdict::ByRecord);
+            assert_eq!(judge(day + 30 * DAY - 1), PlaceVerdict::ByRecord);
+            assert_eq!(judge(day + 30 * DAY), PlaceVerdict::Goes);
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::table::path_text::DEFAULT_PARTITION;
 
 /// The columns of the path of a file below its table, as texts; null for the default partition.
-pub(super) fn columns_of(path: &str) -> Map<String, Value> {
+pub(crate) fn columns_of(path: &str) -> Map<String, Value> {
     let parts = path.split('/');
     let parts = parts.filter_map(|part| part.split_once('='));
     let columns = parts.map(|(name, value)| {
