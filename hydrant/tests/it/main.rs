@@ -21,6 +21,7 @@ mod memory;
 mod metrics;
 mod pipeline;
 mod process;
+mod removal;
 mod rights;
 mod run;
 mod simulation;

@@ -1,0 +1,85 @@
+//! Removing rows on purpose: `lake expire` and `lake retention`, with a sink before and after.
+
+use serde_json::Value;
+
+use crate::test_dir::TestDir;
+
+/// A table with a row a day, from 1 to 9 November 2026, and the sink's next run.
+fn table() -> TestDir {
+    let place = TestDir::new();
+    place.create("local:raw", 1);
+    let records: Vec<String> = (1..10)
+        .map(|day| format!(r#"{{"n":{day},"ts":"2026-11-0{day}T10:00:00Z"}}"#))
+        .collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    place.put("local:raw", &records);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    place
+}
+
+fn days(place: &TestDir) -> Vec<i64> {
+    place.integers("lake", "n")
+}
+
+fn expire(place: &TestDir, more: &[&str]) -> Value {
+    let command = [&["lake", "expire", "file:lake", "--json"], more].concat();
+    place.run("hydrant", &command).expect(0, &[]).json()
+}
+
+#[test]
+fn what_was_expired_is_gone_counted_and_never_comes_back() {
+    let place = table();
+    let dry = expire(&place, &["--before", "2026-11-04", "--dry-run"]);
+    assert_eq!(days(&place).len(), 9, "{dry}");
+    let removed = expire(&place, &["--before", "2026-11-04"]);
+    // All rows of a record count for the first of a month, which may hold late ones.
+    assert_eq!(days(&place), [1, 4, 5, 6, 7, 8, 9], "{removed}");
+    expire(&place, &["--partition", "date=2026-11-01"]);
+    expire(&place, &["--partition", "date=2026-11-07"]);
+    assert_eq!(days(&place), [4, 5, 6, 8, 9]);
+    let verified = place.sound("file:lake");
+    assert_eq!(
+        (&verified["input"], &verified["rows"]),
+        (&9.into(), &9.into()),
+        "{verified}"
+    );
+    place.put("local:raw", &[r#"{"n":10,"ts":"2026-11-10T10:00:00Z"}"#]);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    assert_eq!(days(&place), [4, 5, 6, 8, 9, 10]);
+    place.sound("file:lake");
+    let wrong = ["lake", "expire", "file:lake", "--partition", "n=5"];
+    place
+        .run("hydrant", &wrong)
+        .expect(64, &["`n` is not a partition", "`date`"]);
+    place
+        .run("hydrant", &["lake", "expire", "file:lake"])
+        .expect(64, &["--before"]);
+}
+
+#[test]
+fn files_removed_by_hand_are_accepted_and_stop_no_start() {
+    let place = table();
+    std::fs::remove_dir_all(place.path("lake/events/date=2026-11-05")).unwrap();
+    let missing = place.verify("file:lake").expect(1, &["missing"]);
+    assert!(missing.out.contains("date=2026-11-05"), "{missing:?}");
+    expire(&place, &["--missing"]);
+    place.sound("file:lake");
+    place.put("local:raw", &[r#"{"n":10,"ts":"2026-11-10T10:00:00Z"}"#]);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    assert_eq!(days(&place), [1, 2, 3, 4, 6, 7, 8, 9, 10]);
+    place.sound("file:lake");
+}
+
+#[test]
+fn a_retention_is_declared_shown_and_cleared() {
+    let place = table();
+    let retention = |more: &[&str]| {
+        let command = [&["lake", "retention", "file:lake"], more].concat();
+        place.run("hydrant", &command)
+    };
+    retention(&["--set", "90d"]).expect(0, &["90"]);
+    retention(&[]).expect(0, &["90"]);
+    retention(&["--set", "1h"]).expect(64, &["1h"]);
+    retention(&["--clear"]).expect(0, &[]);
+    place.sound("file:lake");
+}
