@@ -16,7 +16,7 @@ use hydrant_core::workers::contain;
 use super::finish::{DecodedRows, map_array};
 use super::reject::{Reject, RejectReason};
 use super::rescue::RescueKinds;
-use super::rescue_tree::{RescueStep, RescueTree};
+use super::rescue_tree::{RescueStep, RescueTree, RowRescue};
 use crate::encode::{FileRows, Picked, RowsColumn, write_json_row, write_json_value};
 use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, RESCUED_COLUMN, TableSchema, arrow_field, arrow_type,
@@ -76,7 +76,7 @@ pub struct Conformed {
 struct Misfits {
     rescues: bool,
     refused: BTreeMap<usize, Box<Reject>>,
-    rescued: BTreeMap<usize, RescueTree>,
+    rescued: BTreeMap<usize, RowRescue>,
     /// The row and the kind of each rescued value.
     values: Vec<(usize, u32)>,
     kinds: RescueKinds,
@@ -259,7 +259,7 @@ impl Misfits {
                     "JSON" => json.extend(array.as_string::<i32>().value(index).as_bytes()),
                     _ => write_json_value(array, index, &mut json)?,
                 }
-                self.rescued.entry(row).or_default().add(&steps, &json);
+                self.rescue(row, &steps, &json);
                 let kind = self.kinds.id_of(path, reason);
                 self.values.push((row, kind));
             } else {
@@ -297,7 +297,7 @@ impl Misfits {
                     continue;
                 };
                 if self.rescues {
-                    self.rescued.entry(row).or_default().add(&steps, json);
+                    self.rescue(row, &steps, json);
                     let kind = self.kinds.id_of(field, reason);
                     self.values.push((row, kind));
                 } else {
@@ -309,6 +309,14 @@ impl Misfits {
                     });
                 }
             }
+        }
+    }
+
+    /// Rescues a value of a row, given as JSON.
+    fn rescue(&mut self, row: usize, steps: &[RescueStep], json: &[u8]) {
+        match self.rescued.get_mut(&row) {
+            Some(rescued) => rescued.add(steps, json),
+            None => drop(self.rescued.insert(row, RowRescue::new(steps, json))),
         }
     }
 
@@ -325,7 +333,7 @@ impl Misfits {
             let mut whole = text.map_or_else(RescueTree::default, |text| {
                 RescueTree::read(text.as_bytes())
             });
-            whole.merge(tree);
+            whole.merge(tree.into_tree());
             let mut json = Vec::new();
             whole.write(&mut json);
             String::from_utf8(json).ok()

@@ -23,6 +23,42 @@ pub(super) enum RescueTree {
     List(Vec<RescueTree>),
 }
 
+/// What is rescued of a row. Most rows have one value, which takes no more than its JSON.
+#[derive(Debug)]
+pub(super) enum RowRescue {
+    One(Box<[u8]>),
+    Many(RescueTree),
+}
+
+impl RowRescue {
+    /// One value at the end of these steps, given as JSON.
+    pub(super) fn new(steps: &[RescueStep], json: &[u8]) -> Self {
+        let mut tree = RescueTree::default();
+        tree.add(steps, json);
+        let mut text = Vec::new();
+        tree.write(&mut text);
+        Self::One(text.into())
+    }
+
+    /// Adds a value.
+    pub(super) fn add(&mut self, steps: &[RescueStep], json: &[u8]) {
+        if let Self::One(text) = self {
+            *self = Self::Many(RescueTree::read(text));
+        }
+        if let Self::Many(tree) = self {
+            tree.add(steps, json);
+        }
+    }
+
+    /// The values in the shape of their record.
+    pub(super) fn into_tree(self) -> RescueTree {
+        match self {
+            Self::One(text) => RescueTree::read(&text),
+            Self::Many(tree) => tree,
+        }
+    }
+}
+
 impl Default for RescueTree {
     fn default() -> Self {
         Self::Object(Vec::new())
