@@ -10,7 +10,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::inspect;
-use hydrant_sink::lake::{Lakes, TableNames};
+use hydrant_sink::lake::{Lakes, RescuedCount, TableNames};
 use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema};
 use hydrant_sink::table::event_time::UntimedReason;
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
@@ -184,7 +184,18 @@ pub(crate) async fn run(
                 let line = schema.render(reader, &place.location());
                 return output.print(&json!({ "line": line }), || line.clone());
             }
-            output.print(&schema, || columns_text(&schema))
+            let rescued = inspect::rescued(&lake, &names).await?;
+            let report = SchemaReport {
+                schema: &schema,
+                rescued: &rescued,
+            };
+            output.print(&report, || {
+                let columns = columns_text(&schema);
+                match rescued.is_empty() {
+                    true => columns,
+                    false => format!("{columns}\n{}", figures::rescued_text(&rescued)),
+                }
+            })
         }
         LakeCommand::Expire(args) => removal::remove(&args, lakes, context, output).await,
         LakeCommand::Retention(args) => removal::retain(&args, lakes, context, output).await,
@@ -236,6 +247,13 @@ fn add_columns(rows: &mut Vec<Vec<String>>, columns: &[Column], indent: &str) {
             }
         }
     }
+}
+
+#[derive(Serialize)]
+struct SchemaReport<'a> {
+    #[serde(flatten)]
+    schema: &'a TableSchema,
+    rescued: &'a [RescuedCount],
 }
 
 #[derive(Serialize)]

@@ -16,7 +16,7 @@
 //!   the later one alone, a value that the first decoding refused could be a row.
 //!
 //! A value that its column does not take is *rescued*: the column is null, and the value lies in the column `_rescued`
-//! ([`rescue`]). So is a value under a key that becomes no column: one that differs from a column's name in case only
+//! (`rescue`). So is a value under a key that becomes no column: one that differs from a column's name in case only
 //! (DuckDB could not distinguish the two), is empty, longer than [`KEY_BYTES_MAX`] or holds control characters, is that of
 //! a partition column, of `_rescued` or of a provenance column, or is one too many; and what nests deeper than
 //! [`COLUMN_DEPTH_MAX`]. The record is always its row merged with what was rescued of it, but for the order of keys, the

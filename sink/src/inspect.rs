@@ -11,5 +11,5 @@ mod suggest;
 
 pub use filter::{ParseFilterError, RowFilter};
 pub use rows::rows;
-pub use stats::{ColumnStats, PartitionStats, TableStats, stats};
+pub use stats::{ColumnStats, PartitionStats, TableStats, rescued, stats};
 pub use suggest::{Suggestion, suggestions};

@@ -5,7 +5,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::inspect::{self, RowFilter, Suggestion, TableStats};
-use hydrant_sink::lake::{Lakes, TableNames};
+use hydrant_sink::lake::{Lakes, RescuedCount, TableNames};
 use hydrant_sink::verify;
 
 use super::TableArgs;
@@ -116,16 +116,24 @@ fn stats_text(stats: &TableStats) -> String {
         "column",
         columns.collect(),
     );
-    let rescued = stats.rescued.iter().map(|rescued| {
+    add(&RESCUED, "path", rescued_rows(&stats.rescued));
+    text
+}
+
+/// The columns of the table of rescued values.
+const RESCUED: [&str; 3] = ["rescued from", "reason", ">values"];
+
+fn rescued_rows(rescued: &[RescuedCount]) -> Vec<Vec<String>> {
+    let rows = rescued.iter().map(|rescued| {
         let (path, reason) = (rescued.path.clone(), rescued.reason.clone());
         vec![path, reason, count_text(rescued.values)]
     });
-    add(
-        &["rescued from", "reason", ">values"],
-        "path",
-        rescued.collect(),
-    );
-    text
+    rows.collect()
+}
+
+/// The most frequent rescued values, for people.
+pub(super) fn rescued_text(rescued: &[RescuedCount]) -> String {
+    table(&RESCUED, rescued_rows(rescued).into_iter().take(SHOWN_MAX))
 }
 
 /// The declarations that a table suggests, as the lines of a configuration file.

@@ -130,5 +130,5 @@ fn a_key_of_the_sink_with_its_default_changes_nothing() {
         assert_eq!(config(&format!("{key} = {value}\n")), without, "{line}");
         compared += 1;
     }
-    assert_eq!(compared, 7, "{MORE_KEYS}");
+    assert_eq!(compared, 8, "{MORE_KEYS}");
 }

@@ -110,6 +110,10 @@ fn figures_count_rows_files_nulls_and_rescued_values() {
         {"path":"s","reason":"type_conflict","values":1}
     ]);
     assert_eq!(stats["rescued"], wanted);
+    let schema = place.run("hydrant", &["lake", "schema", "file:lake", "--json"]);
+    assert_eq!(schema.expect(0, &[]).json()["rescued"], wanted);
+    let schema = place.run("hydrant", &["lake", "schema", "file:lake"]);
+    schema.expect(0, &["rescued from", "type_conflict"]);
     let text = place
         .run("hydrant", &["lake", "stats", "file:lake"])
         .expect(0, &["22 rows in 3 files", "type_conflict"]);

@@ -31,8 +31,9 @@ const SINK: [&str; 8] = [
     "hydrant.toml",
 ];
 
-/// Times are real ones, and no message fits its column.
-const CONFIG: &str = "[sink.columns]\nevent_time = \"TIMESTAMP\"\nmessage = \"BIGINT\"\n";
+/// Times are real ones, keys are data, and no message fits its column.
+const CONFIG: &str = "[sink.columns]\nevent_time = \"TIMESTAMP\"\nmessage = \"BIGINT\"\n\
+                      notify = \"MAP(VARCHAR, BOOLEAN)\"\n";
 
 /// A process and how it was started.
 pub(crate) struct PipelineProcess {

@@ -175,8 +175,11 @@ fn path_of(parts: &[String]) -> Option<String> {
     Some(path)
 }
 
-/// The rescued values of all commit records, the most frequent first.
-async fn rescued(lake: &SharedLake, names: &TableNames) -> Result<Vec<RescuedCount>> {
+/// How many values no column took, by path and reason, from all commit records; the most frequent first.
+///
+/// # Errors
+/// Those of the lake; fatal when a record is damaged.
+pub async fn rescued(lake: &SharedLake, names: &TableNames) -> Result<Vec<RescuedCount>> {
     let mut keys = Vec::new();
     let mut seen = |object: Object| {
         let is_record = object

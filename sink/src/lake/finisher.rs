@@ -207,7 +207,7 @@ impl Finisher {
             rows: commit.files[index].rows,
         };
         let retention = TableRetention::read(&chain.lake, &chain.names.table).await?;
-        if retention.is_past(commit.times().max, self.clock.wall_micros()) {
+        if retention.is_past(commit.times().max, commit.made, self.clock.wall_micros()) {
             let files = files.into_iter();
             return Ok(files
                 .map(|index| (index, given_up(index, GivenUp::Retention)))

@@ -120,8 +120,9 @@ impl TableRetention {
         Some(self.declared.last()?.since)
     }
 
-    /// Whether rows with times up to `newest` have been past a retention while it was in force, up to `now`.
-    pub(crate) fn is_past(&self, newest: i64, now: i64) -> bool {
+    /// Whether rows with times up to `newest`, which a record of the time `made` holds, have been past a retention while
+    /// it was in force, up to `now`. One that ended before the record was made says nothing of its rows.
+    pub(crate) fn is_past(&self, newest: i64, made: i64, now: i64) -> bool {
         if newest < CLOCKS_SET {
             return false;
         }
@@ -131,6 +132,7 @@ impl TableRetention {
             let seconds = declared.retention_seconds.map(i64::try_from);
             let kept = seconds.map(|seconds| seconds.unwrap_or(i64::MAX).saturating_mul(1_000_000));
             declared.since <= now
+                && (made < end || end >= now)
                 && kept.is_some_and(|kept| newest.saturating_add(kept) < end.min(now))
         })
     }
@@ -154,7 +156,7 @@ mod tests {
         let random = Random::seeded(1);
         let none = TableRetention::read(&lake, &names).await.unwrap();
         assert_eq!(
-            (none.current(), none.is_past(NOW - 900 * DAY, NOW)),
+            (none.current(), none.is_past(NOW - 900 * DAY, 0, NOW)),
             (None, false)
         );
         let days = |days: u64| Some(Duration::from_secs(days * 86_400));
@@ -183,7 +185,11 @@ mod tests {
             (NOW, NOW + 21 * DAY, false),
             (1, NOW + 21 * DAY, false),
         ] {
-            assert_eq!(retention.is_past(newest, now), past, "{newest} {now}");
+            assert_eq!(retention.is_past(newest, 0, now), past, "{newest} {now}");
         }
+        // Old rows that came after the 90 days had ended, and after the 30 days had begun.
+        let made = NOW + 11 * DAY;
+        assert!(!retention.is_past(NOW - 900 * DAY, made, NOW + 15 * DAY));
+        assert!(retention.is_past(NOW - 900 * DAY, NOW + 22 * DAY, NOW + 23 * DAY));
     }
 }

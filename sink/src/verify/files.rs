@@ -13,6 +13,8 @@ pub(super) struct Expected {
     pub(super) file: CommitFile,
     /// The newest time of what its record holds.
     pub(super) newest: i64,
+    /// When its record was made.
+    pub(super) made: i64,
     /// Where the newest record of a chain names the file and nothing says that this record is finished: only such a record
     /// may be unfinished.
     pub(super) tip: Option<TipFile>,

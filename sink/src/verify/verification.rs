@@ -344,7 +344,7 @@ impl Verification {
     fn report_gone(&mut self, expected: &Expected) {
         let key = &expected.file.sealed.key;
         let now = self.depth.now.unwrap_or(i64::MIN);
-        if self.removed.has(key) || self.retention.is_past(expected.newest, now) {
+        if self.removed.has(key) || self.retention.is_past(expected.newest, expected.made, now) {
             self.add_expired(expected);
             return;
         }

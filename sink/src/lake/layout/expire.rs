@@ -94,14 +94,11 @@ struct Expiry<'a> {
 
 impl Expiry<'_> {
     async fn run(&mut self, schema: Option<&TableSchema>) -> Result<()> {
-        if !self.dry_run {
-            self.roll_forward().await?;
-        }
         let chains = chains(self.lake, self.names).await?;
         if !self.dry_run {
             self.clean_up(&chains).await?;
         }
-        self.read_layout().await?;
+        self.catch_up().await?;
         // Listed before the chains are read: what readers see has a record by now.
         let (seen, stems) = self.candidates(schema).await?;
         for chain in chains {
@@ -192,8 +189,7 @@ impl Expiry<'_> {
                 });
                 let Some(crc) = putting.await? else {
                     // Another operator was faster, and may have taken the same files.
-                    self.roll_forward().await?;
-                    self.read_layout().await?;
+                    self.catch_up().await?;
                     let named = &self.named;
                     self.chosen
                         .retain(|input| !named.contains(&key_digest(&input.key)));
@@ -214,6 +210,16 @@ impl Expiry<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Reads what other operators recorded, then completes the newest removal. In this order: a record that is put after it
+    /// was looked for is either completed here, or takes the slot that this operator would take.
+    async fn catch_up(&mut self) -> Result<()> {
+        self.read_layout().await?;
+        if self.dry_run {
+            return Ok(());
+        }
+        self.roll_forward().await
     }
 
     /// Completes the removal that the newest record began, unless that is known to be done.

@@ -70,7 +70,7 @@ pub async fn give_up_missing(
         while let Some(files) = files.next().await? {
             let unseen = files.into_iter().filter(|file| {
                 let is_seen = hunt.seen.contains(&key_digest(&file.file.sealed.key));
-                !is_seen && !retention.is_past(file.times.max, now)
+                !is_seen && !retention.is_past(file.times.max, file.made, now)
             });
             missing.extend(unseen);
             if missing.len() >= FILES_AT_ONCE {

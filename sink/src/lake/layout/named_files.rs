@@ -30,6 +30,8 @@ pub(crate) struct NamedFile {
     pub(crate) recorded: CommitFile,
     /// The times of what its record holds.
     pub(crate) times: TimeRange,
+    /// When its record was made.
+    pub(crate) made: i64,
 }
 
 /// The chains of a table.
@@ -113,6 +115,7 @@ impl<'a> ChainFiles<'a> {
                     file,
                     recorded,
                     times,
+                    made: commit.made,
                 });
             }
         }

@@ -101,7 +101,12 @@ impl Verification {
                         index,
                         made,
                     });
-                    let expected = Expected { file, newest, tip };
+                    let expected = Expected {
+                        file,
+                        newest,
+                        made,
+                        tip,
+                    };
                     let lake = SharedLake::clone(&self.lake);
                     checks.push_back(check(lake, expected, self.depth.contents));
                     if checks.len() >= FILES_AT_ONCE
