@@ -6,8 +6,8 @@
 
 use std::net::IpAddr;
 
-use super::column::{Field, Fields, Values};
-use crate::schema::{Column, ColumnType, TableSchema};
+use super::column::{Field, Fields, NEW_FIELDS_MAX, Values};
+use crate::schema::{Column, ColumnType, TableSchema, fold_name};
 
 /// An object with so many keys is looked at as soon as it has them, then whenever they have doubled.
 pub(super) const KEYS_MANY: usize = 64;
@@ -120,7 +120,48 @@ fn one_type(fields: &[(&Field, usize)]) -> Option<ColumnType> {
         }
         all = joined.schema;
     }
+    let mut laid = ColumnType::Unknown;
+    let fits = |(field, _): &(&Field, usize)| lay(&mut laid, &field.node.kind());
+    if !fields.iter().all(fits) {
+        return None;
+    }
     all.columns.pop().map(|column: Column| column.kind)
+}
+
+/// Whether values of the type `other` go where those of `base` do, also those that have no type yet; `base` then has
+/// room for both.
+fn lay(base: &mut ColumnType, other: &ColumnType) -> bool {
+    use ColumnType as T;
+    match (base, other) {
+        (_, T::Unknown) => true,
+        (base @ T::Unknown, other) => {
+            *base = other.clone();
+            true
+        }
+        (T::Struct(fields), T::Struct(others)) => {
+            for other in others {
+                let folded = fold_name(&other.name);
+                match fields
+                    .iter_mut()
+                    .find(|field| fold_name(&field.name) == folded)
+                {
+                    Some(field) if field.name == other.name => {
+                        if !lay(&mut field.kind, &other.kind) {
+                            return false;
+                        }
+                    }
+                    Some(_) => return false,
+                    None => fields.push(other.clone()),
+                }
+            }
+            fields.len() <= NEW_FIELDS_MAX
+        }
+        (T::List(item), T::List(other)) | (T::Map(item), T::Map(other)) => {
+            lay(&mut item.kind, &other.kind)
+        }
+        (T::Bigint | T::Double, T::Bigint | T::Double) => true,
+        (base, other) => base == other,
+    }
 }
 
 /// Which fields that records of this interval brought become no columns, by their index. `objects` is how many there were.

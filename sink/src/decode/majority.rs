@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use arrow_array::Array as _;
 
+use super::bits::Bits;
 use super::column::{ColumnNode, ColumnRole, Fields, TextForm, Values};
 use super::finish::finish;
 use super::reject::RejectReason;
@@ -47,7 +48,7 @@ pub(super) fn choose_kinds(
         rows,
         rescued: None,
     };
-    choosing.fields(root, &mut Vec::new());
+    choosing.fields(root, &mut Vec::new(), None);
     choosing.store();
 }
 
@@ -71,13 +72,13 @@ fn kind_of(json: &[u8]) -> Option<usize> {
 }
 
 impl Choosing<'_> {
-    fn fields(&mut self, fields: &mut Fields, path: &mut Vec<String>) {
+    fn fields(&mut self, fields: &mut Fields, path: &mut Vec<String>, objects: Option<&Bits>) {
         for field in &mut fields.fields {
             path.push(field.name.to_string());
             match &mut field.node.values {
-                Values::Struct(nested) => self.fields(nested, path),
+                Values::Struct(nested) => self.fields(nested, path, Some(&field.node.valid)),
                 values if is_single(values) && !field.node.known => {
-                    self.column(&mut field.node, path)
+                    self.column(&mut field.node, path, objects)
                 }
                 _ => {}
             }
@@ -85,21 +86,27 @@ impl Choosing<'_> {
         }
     }
 
-    fn column(&mut self, node: &mut ColumnNode, path: &[String]) {
+    /// Chooses the kind of a column. `objects` says which rows have the object that it lies in.
+    fn column(&mut self, node: &mut ColumnNode, path: &[String], objects: Option<&Bits>) {
         let present = node.valid.ones();
         let conflict = self
             .rescue
             .kinds
             .find(&path.join("."), RejectReason::TYPE_CONFLICT);
         let Some(conflict) = conflict else { return };
+        // What lies in a larger rescued value, or was rescued for another reason, stays where it is.
         let values = self.rescue.values.iter();
-        if values.filter(|(_, kind)| *kind == conflict).count() <= present {
+        let values = values.filter(|(_, kind)| *kind == conflict);
+        let rows = values.map(|(row, _)| *row as usize);
+        let rows = rows.filter(|row| objects.is_none_or(|objects| objects.get(*row)));
+        let rows: HashSet<usize> = rows.collect();
+        if rows.len() <= present {
             return;
         }
         let steps: Vec<RescueStep> = path.iter().cloned().map(RescueStep::Key).collect();
         let mut rescued = self.rescued.take().unwrap_or_else(|| self.read());
         let mut counts = [0; 3];
-        for row in &rescued {
+        for row in rescued.iter().filter(|row| rows.contains(&row.row)) {
             if let Some(kind) = row.tree.leaf(&steps).and_then(kind_of) {
                 counts[kind] += 1;
             }
@@ -109,18 +116,17 @@ impl Choosing<'_> {
             .max_by_key(|(_, count)| *count)
             .unwrap_or((0, 0));
         if count > present {
-            self.exchange(node, &steps, most, conflict, &mut rescued);
+            self.exchange(node, (&steps, most, conflict), &rows, &mut rescued);
         }
         self.rescued = Some(rescued);
     }
 
-    /// Gives the column to the values of kind `most`, and rescues those that it has.
+    /// Gives the column to the values of kind `most` that these rows rescued from it, and rescues those that it has.
     fn exchange(
         &mut self,
         node: &mut ColumnNode,
-        steps: &[RescueStep],
-        most: usize,
-        conflict: u32,
+        (steps, most, conflict): (&[RescueStep], usize, u32),
+        rows: &HashSet<usize>,
         rescued: &mut Vec<RescuedRow>,
     ) {
         let first = finish(std::mem::take(node), self.rows);
@@ -139,7 +145,8 @@ impl Choosing<'_> {
                 write_json_value(&first, index, &mut json).expect("a column of a table is written");
                 row.tree.add(steps, &json);
                 self.rescue.values.push(entry);
-            } else if let Some(value) = row.tree.leaf(steps)
+            } else if rows.contains(&index)
+                && let Some(value) = row.tree.leaf(steps)
                 && kind_of(value) == Some(most)
                 && self.takes(node, index, value)
             {

@@ -17,7 +17,10 @@ use super::reject::{DecodeResult, Reject, RejectReason};
 /// How many pairs of path and reason are counted apart in an interval.
 pub const RESCUE_KINDS_MAX: usize = 256;
 
-/// The path under which values are counted that have one path too many.
+/// The longest path that is counted apart, in bytes.
+const RESCUE_PATH_BYTES_MAX: usize = 512;
+
+/// The path under which values are counted that have one path too many, or too long a one.
 pub const OTHER_PATHS: &str = "*";
 
 /// A value of the record that no column takes, as a range of the payload.
@@ -57,7 +60,7 @@ pub(super) struct RescueColumn {
 impl RescueKinds {
     /// The number of a kind.
     pub(super) fn id_of(&mut self, path: &str, reason: RejectReason) -> u32 {
-        let full = self.kinds.len() >= RESCUE_KINDS_MAX;
+        let full = self.kinds.len() >= RESCUE_KINDS_MAX || path.len() > RESCUE_PATH_BYTES_MAX;
         let kind = |path: &str| RescueKind {
             path: path.to_owned(),
             reason,

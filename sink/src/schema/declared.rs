@@ -8,6 +8,10 @@ use hydrant_core::{Error, Result};
 
 use super::type_text::{read_name, take};
 use super::types::{Column, ColumnType, TableSchema};
+use crate::decode::COLUMN_DEPTH_MAX;
+
+/// The most names of a path, and the most lists behind one.
+const STEPS_MAX: usize = 64;
 
 /// How many declared columns there may be, nested ones included.
 const DECLARED_MAX: usize = 100_000;
@@ -25,6 +29,12 @@ pub fn declared_schema(columns: &[(String, ColumnType)]) -> Result<TableSchema> 
                  and double quotes around a name that holds a dot"
             ))
         })?;
+        if !nests_up_to(&column.kind, COLUMN_DEPTH_MAX - 1) {
+            return Err(Error::refused(format!(
+                "column `{path}` nests deeper than {COLUMN_DEPTH_MAX} levels, the record included, which readers do not take: declare \
+                 what lies deeper as JSON"
+            )));
+        }
         let one = TableSchema::try_new(vec![column])?;
         let joined = schema.join(&one, DECLARED_MAX);
         if let Some(conflict) = joined.conflicts.first() {
@@ -40,6 +50,18 @@ pub fn declared_schema(columns: &[(String, ColumnType)]) -> Result<TableSchema> 
     }
     schema.validate()?;
     Ok(schema)
+}
+
+/// Whether containers lie at most so many levels in one another.
+fn nests_up_to(kind: &ColumnType, levels: usize) -> bool {
+    match kind {
+        ColumnType::Struct(_) | ColumnType::List(_) | ColumnType::Map(_) if levels == 0 => false,
+        ColumnType::Struct(fields) => fields
+            .iter()
+            .all(|field| nests_up_to(&field.kind, levels - 1)),
+        ColumnType::List(item) | ColumnType::Map(item) => nests_up_to(&item.kind, levels - 1),
+        _ => true,
+    }
 }
 
 /// The top-level column that holds a column of this path and type.
@@ -65,6 +87,9 @@ fn column_at(path: &str, kind: &ColumnType) -> Option<Column> {
             lists += 1;
         }
         steps.push((name, lists));
+        if steps.len() + lists > STEPS_MAX {
+            return None;
+        }
         if rest.is_empty() {
             break;
         }
@@ -137,6 +162,30 @@ mod tests {
         ];
         let wanted = wanted.map(|(name, kind, is)| (name.to_owned(), kind.to_owned(), is));
         assert_eq!(kinds, wanted);
+    }
+
+    #[test]
+    fn what_nests_deeper_than_it_can_be_stored_is_refused() {
+        for (levels, is_taken) in [(15, true), (16, false), (17, false), (40, false)] {
+            let lists = format!("BIGINT{}", "[]".repeat(levels.min(31)));
+            let maps = format!(
+                "{}BIGINT{}",
+                "MAP(VARCHAR, ".repeat(levels.min(31)),
+                ")".repeat(levels.min(31))
+            );
+            let path = vec!["a"; levels + 1].join(".");
+            for (path, kind) in [("l", lists.as_str()), ("m", &maps), (&path, "BIGINT")] {
+                let declared = schema(&[(path, kind)]);
+                assert_eq!(declared.is_ok(), is_taken, "{path} {kind}");
+                let Ok(declared) = declared else { continue };
+                let text = serde_json::to_string(&declared).unwrap();
+                assert_eq!(
+                    serde_json::from_str::<TableSchema>(&text).unwrap(),
+                    declared
+                );
+            }
+        }
+        assert!(schema(&[(&vec!["a"; 100_000].join("."), "BIGINT")]).is_err());
     }
 
     #[test]

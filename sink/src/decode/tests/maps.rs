@@ -207,3 +207,66 @@ fn what_is_taken_out_decides_nothing() {
     };
     assert_eq!(rows(&decoded), rows(&rebuilt));
 }
+
+/// Values without a type that do not go together leave an object what it is.
+#[test]
+fn objects_whose_untyped_values_clash_become_no_map() {
+    let fields = |n: usize| each(n, |n| format!(r#""x{n}":{{}}"#)).join(",");
+    let other = |n: usize| each(n, |n| format!(r#""y{n}":[]"#)).join(",");
+    for (one, two) in [
+        (
+            r#"{"x":1,"e":{}}"#.to_owned(),
+            r#"{"x":1,"e":[]}"#.to_owned(),
+        ),
+        (
+            r#"{"x":1,"A":{}}"#.to_owned(),
+            r#"{"x":1,"a":{}}"#.to_owned(),
+        ),
+        (
+            r#"{"x":{"y":[[]]}}"#.to_owned(),
+            r#"{"x":{"y":[{}],"z":1}}"#.to_owned(),
+        ),
+        (
+            format!(r#"{{"x":1,{}}}"#, fields(400)),
+            format!(r#"{{"x":1,{}}}"#, other(400)),
+        ),
+    ] {
+        let records = [
+            format!(r#"{{"m":{{"aa:bb:cc:dd:ee:01":{one},"aa:bb:cc:dd:ee:02":{two}}}}}"#),
+            format!(r#"{{"m":{{"aa:bb:cc:dd:ee:03":{two}}}}}"#),
+        ];
+        check(&TableSchema::default(), None, &records);
+    }
+}
+
+/// A value inside an object that was rescued whole stays there when the column that it looks like changes its kind.
+#[test]
+fn the_majority_takes_nothing_out_of_a_larger_rescued_value() {
+    let ids = each(100, |n| format!(r#""{n:012x}a1":1"#)).join(",");
+    let rules = TableRules {
+        columns_max: 101,
+        ..TableRules::default()
+    };
+    let mut records = vec![format!(r#"{{"m":{{{ids}}},"a":{{"b":"x"}}}}"#)];
+    records.extend(["1", "\"y\"", "\"z\""].map(|b| format!(r#"{{"a":{{"b":{b}}}}}"#)));
+    records.extend(each(40, |_| "{}".to_owned()));
+    let mut decoder = Decoder::try_new(&TableSchema::default(), &rules, NOW_MICROS).unwrap();
+    for record in &records {
+        decoder.settle();
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            DecodeOutcome::Row
+        );
+    }
+    let decoded = decoder.finish();
+    let schema = decoded.schema().clone();
+    let rows = rows_of(&decoded.conform(&schema, PROVENANCE).unwrap());
+    assert_eq!(rescued_of(&rows[0]), r#"{"a":{"b":"x"}}"#);
+    let found: Vec<serde_json::Value> = rows
+        .iter()
+        .map(|row| serde_json::from_str(row).unwrap())
+        .collect();
+    assert_eq!(found[2]["a"]["b"], "y");
+    assert_eq!(found[3]["a"]["b"], "z");
+    assert_eq!(rescued_of(&rows[1]), r#"{"a":{"b":1}}"#);
+}
