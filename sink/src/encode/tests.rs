@@ -198,6 +198,32 @@ fn row_groups_end_at_their_bytes() {
     assert_eq!(rows as u64, encoded);
 }
 
+/// The first rows of a group are not taken unseen: some thousand large ones would be many times its bytes.
+#[test]
+fn large_rows_end_a_group_at_its_bytes_too() {
+    let texts = (0..64_u64).map(|n| {
+        (0..2_000)
+            .map(|at| format!("{:08x}", n * 7919 + at * n))
+            .collect::<String>()
+    });
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+    let batch = RecordBatch::try_from_iter([("text", texts)]).unwrap();
+    let options = EncodeOptions {
+        row_group_bytes: 64 << 10,
+        compression: Compression::None,
+        ..EncodeOptions::default()
+    };
+    let mut file = Vec::new();
+    encode(&FileRows::from(batch), &options, &[], &mut file).unwrap();
+    let footer = footer(&Bytes::from(file));
+    let sizes = footer
+        .row_groups()
+        .iter()
+        .map(|group| group.compressed_size());
+    let sizes: Vec<i64> = sizes.collect();
+    assert!(sizes.iter().all(|size| *size <= 96 << 10), "{sizes:?}");
+}
+
 #[test]
 fn encodings_follow_the_values_and_the_profile() {
     use Encoding::{

@@ -48,6 +48,8 @@ pub struct FileEncoder<W: Write + Send> {
     group_bytes_max: usize,
     /// The columns that have values.
     filled: FileRows,
+    /// The bytes of their values in memory.
+    filled_bytes: usize,
     /// How many rows are written.
     rows: usize,
 }
@@ -131,6 +133,7 @@ impl<W: Write + Send> FileEncoder<W> {
             stores,
             group: None,
             group_bytes_max: options.row_group_bytes.max(1),
+            filled_bytes: usize::try_from(filled.bytes()).unwrap_or(usize::MAX),
             filled,
             rows: 0,
         })
@@ -155,13 +158,14 @@ impl<W: Write + Send> FileEncoder<W> {
                 })
             }
         };
-        let mut written = ROWS_PER_WRITE.min(left);
-        if group.rows > 0 {
-            // As many as the group has room for, going by those that it has.
-            let room = self.group_bytes_max.saturating_sub(group.bytes());
-            let fits = room.saturating_mul(group.rows) / group.bytes().max(1);
-            written = written.min(fits.max(1));
-        }
+        // As many as the group has room for, going by those that it has, or by what they take in memory.
+        let (rows, bytes) = match group.rows {
+            0 => (self.filled.num_rows(), self.filled_bytes),
+            rows => (rows, group.bytes()),
+        };
+        let room = self.group_bytes_max.saturating_sub(group.bytes());
+        let fits = room.saturating_mul(rows) / bytes.max(1);
+        let written = ROWS_PER_WRITE.min(left).min(fits.max(1));
         let written = self.rows..self.rows + written;
         group.write(&self.filled, &written)?;
         let is_full = group.bytes() >= self.group_bytes_max;

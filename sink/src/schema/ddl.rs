@@ -42,7 +42,13 @@ impl TableSchema {
         let location = location.replace('\'', "\\'");
         let repair = match partitions.is_empty() {
             true => String::new(),
-            false => format!(";\nMSCK REPAIR TABLE {name}"),
+            false => match dialect {
+                CatalogDialect::Spark => format!(";\nMSCK REPAIR TABLE {name}"),
+                // Athena takes one statement at a time.
+                CatalogDialect::Athena => {
+                    format!("\n-- then, as a query of its own: MSCK REPAIR TABLE {name}")
+                }
+            },
         };
         match dialect {
             CatalogDialect::Spark => {
@@ -136,7 +142,7 @@ mod tests {
             schema.ddl(CatalogDialect::Athena, "s3://b/events"),
             format!(
                 "CREATE EXTERNAL TABLE `events` ({own}) PARTITIONED BY (`date` DATE) STORED AS PARQUET LOCATION \
-                 's3://b/events/';\nMSCK REPAIR TABLE `events`"
+                 's3://b/events/'\n-- then, as a query of its own: MSCK REPAIR TABLE `events`"
             )
         );
     }

@@ -25,8 +25,9 @@ pub const EVENT_TIME_MIN_MICROS: i64 = 946_684_800_000_000;
 /// A clock that shows an earlier time than 2026-01-01T00:00:00Z was never set: this program is younger.
 pub const CLOCK_UNSET_MICROS: i64 = 1_767_225_600_000_000;
 
-/// The latest event time that names a partition when the clock is not set: the last with a year of four digits.
-const EVENT_TIME_MAX_MICROS: i64 = 253_402_300_799_999_999;
+/// The latest event time that names a partition when the clock is not set: the last with a year of four digits in every
+/// zone, which are at most 18 hours apart from UTC.
+const EVENT_TIME_MAX_MICROS: i64 = 253_402_300_799_999_999 - 18 * MICROS_PER_HOUR;
 
 /// The longest text that is read as a time.
 const TEXT_BYTES_MAX: usize = 128;
@@ -221,11 +222,17 @@ impl TimeReader {
         }
         let day = match (parsed.to_naive_date(), parsed.month(), parsed.day()) {
             (Ok(date), ..) => WrittenDay::Date(date),
-            (_, Some(month), Some(day)) if parsed.year().is_none() => {
+            (_, Some(month), Some(day))
+                if parsed.year().is_none() && parsed.year_mod_100().is_none() =>
+            {
                 WrittenDay::OfYear(month, day)
             }
             _ => return None,
         };
+        let is_half = parsed.hour_mod_12().or(parsed.minute()).or(parsed.second());
+        if parsed.hour_div_12().is_none() && is_half.is_some() {
+            return None;
+        }
         if parsed.hour_div_12().is_some() && parsed.minute().is_none() {
             parsed.set_minute(0).ok()?;
         }
@@ -260,7 +267,8 @@ fn format_items(format: &str) -> Result<Vec<Item<'static>>, Error> {
     let reader = TimeReader::try_new(Zone::default(), &[], sample.timestamp_micros())?;
     if !is_written || reader.by_format(&text, &items).is_none() {
         return Err(Error::refused(format!(
-            "`{format}` names no day: write for example `%d.%m.%Y %H:%M:%S`"
+            "`{format}` names no day, or a part of a time without its hour (with `%I` write `%p`): write for example \
+             `%d.%m.%Y %H:%M:%S`"
         )));
     }
     Ok(items)
@@ -514,6 +522,43 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_format_reads_no_impossible_day_and_drops_no_hour() {
+        for (format, text) in [
+            ("%d.%m.%y", "29.02.26"),
+            ("%a %d.%m.%y", "Mon 31.01.24"),
+            ("%d.%m.%Y", "31.02.2026"),
+        ] {
+            assert_eq!(
+                reader("UTC", &[format]).text(text.as_bytes()),
+                None,
+                "{text}"
+            );
+        }
+        for format in ["%d.%m.%Y %I:%M:%S", "%d.%m.%Y %M", "%d.%m.%Y %S"] {
+            let refused = TimeReader::try_new(Zone::default(), &[format.to_owned()], NOW);
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("%p"), "{refused}");
+        }
+        let read = reader("UTC", &["%d.%m.%Y %I:%M %p"]).text(b"30.11.2026 10:15 PM");
+        assert_eq!(read, parse_rfc3339(b"2026-11-30T22:15:00Z"));
+    }
+
+    /// A clock that is not set believes every time whose day has a name in every zone.
+    #[test]
+    fn the_last_time_has_a_year_of_four_digits_in_every_zone() {
+        let unset = TimeReader::try_new(Zone::default(), &[], 0).unwrap();
+        let last = parse_rfc3339(b"9999-12-31T23:59:59Z").unwrap();
+        assert_eq!(unset.in_window(last), Err(UntimedReason::TooLate));
+        let day = parse_rfc3339(b"9999-12-31T05:59:59Z").unwrap();
+        assert_eq!(unset.in_window(day), Ok(day));
+        let eastmost = day + 18 * MICROS_PER_HOUR;
+        assert_eq!(
+            civil_date(eastmost.div_euclid(MICROS_PER_DAY)),
+            "9999-12-31"
+        );
     }
 
     #[test]

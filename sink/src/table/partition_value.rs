@@ -10,6 +10,9 @@ use crate::schema::{PartitionColumn, PartitionKind};
 /// Integers of so many digits are written out; longer ones have an exponent.
 const INTEGER_DIGITS_MAX: i64 = 40;
 
+/// A number with a larger exponent names no partition.
+const EXPONENT_MAX: i64 = 1_000_000;
+
 /// The value of a field that names a partition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PartitionValue {
@@ -51,7 +54,7 @@ impl ReadValue {
         if text.is_empty() || text == DEFAULT_PARTITION {
             return nothing;
         }
-        let encoded = encode(&text, is_plain_in_value);
+        let encoded = encode_value(&text);
         match shortened(&text, &encoded, bytes_max, is_plain_in_value) {
             None => ReadValue {
                 value: Some(PartitionValue { form, text }),
@@ -72,6 +75,8 @@ impl ReadValue {
 pub(crate) fn is_surely_whole(token: &[u8], bytes_max: usize) -> bool {
     match token {
         [b'{' | b'[', ..] | [b'"', b'"'] => false,
+        // One with an exponent may be written out longer.
+        [b'-' | b'0'..=b'9', ..] if memchr::memchr2(b'e', b'E', token).is_some() => false,
         _ => {
             token.len() <= bytes_max / 3
                 && !token.contains(&b'\\')
@@ -97,7 +102,7 @@ fn read(token: &[u8]) -> Option<(ValueForm, String)> {
             String::from_utf8_lossy(token).into_owned(),
         )),
         b'-' | b'0'..=b'9' => {
-            let text = canonical_number(std::str::from_utf8(token).ok()?);
+            let text = canonical_number(std::str::from_utf8(token).ok()?)?;
             let form = match text.parse::<i64>() {
                 Ok(_) => ValueForm::Integer,
                 Err(_) => ValueForm::Number,
@@ -108,43 +113,30 @@ fn read(token: &[u8]) -> Option<(ValueForm, String)> {
     }
 }
 
-/// The one text of all ways to write a number. Nothing is rounded.
-fn canonical_number(text: &str) -> String {
+/// The one text of all ways to write a number; `None` when its exponent is beyond [`EXPONENT_MAX`]. Nothing is rounded.
+fn canonical_number(text: &str) -> Option<String> {
     let (sign, text) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", text),
     };
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        // Beyond any exponent that means something, all are one.
-        Some((mantissa, exponent)) => {
-            let huge = if exponent.starts_with('-') {
-                i64::MIN
-            } else {
-                i64::MAX
-            };
-            (
-                mantissa,
-                exponent
-                    .parse()
-                    .unwrap_or(huge / 4)
-                    .clamp(i64::MIN / 4, i64::MAX / 4),
-            )
-        }
-        None => (text, 0),
-    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let digits = digits.trim_start_matches('0');
     let significant = digits.trim_end_matches('0');
     if significant.is_empty() {
-        return "0".to_owned();
+        return Some("0".to_owned());
+    }
+    let exponent: i64 = exponent.parse().ok()?;
+    if exponent.abs() > EXPONENT_MAX {
+        return None;
     }
     let length = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX / 4);
     let power = exponent - length(fraction) + length(digits) - length(significant);
     let count = length(significant);
     if power >= 0 && count + power <= INTEGER_DIGITS_MAX {
         let zeros = usize::try_from(power).unwrap_or_default();
-        return format!("{sign}{significant}{}", "0".repeat(zeros));
+        return Some(format!("{sign}{significant}{}", "0".repeat(zeros)));
     }
     // Where the point lies, counted from the first digit.
     let point = count + power;
@@ -154,11 +146,21 @@ fn canonical_number(text: &str) -> String {
             _ => ("0", significant),
         };
         let zeros = usize::try_from(-point).unwrap_or_default();
-        return format!("{sign}{whole}.{}{fraction}", "0".repeat(zeros));
+        return Some(format!("{sign}{whole}.{}{fraction}", "0".repeat(zeros)));
     }
     let (first, rest) = significant.split_at(1);
     let dot = if rest.is_empty() { "" } else { "." };
-    format!("{sign}{first}{dot}{rest}e{}", point - 1)
+    Some(format!("{sign}{first}{dot}{rest}e{}", point - 1))
+}
+
+/// A value as a part of a path. Some versions of DuckDB take `null` there for a null, whatever the type of its column
+/// is, so its first letter has a percent sign.
+fn encode_value(text: &str) -> String {
+    let encoded = encode(text, is_plain_in_value);
+    match text.eq_ignore_ascii_case("null") {
+        true => format!("%{:02X}{}", encoded.as_bytes()[0], &encoded[1..]),
+        false => encoded,
+    }
 }
 
 impl PartitionValue {
@@ -169,7 +171,7 @@ impl PartitionValue {
             PartitionKind::Boolean => self.form == ValueForm::Boolean,
             _ => true,
         };
-        is_readable.then(|| encode(&self.text, is_plain_in_value))
+        is_readable.then(|| encode_value(&self.text))
     }
 
     /// The value as JSON, unless a column of this type gives it back, or it was rescued when it was read.
@@ -231,23 +233,72 @@ mod tests {
             ("1e400", &["10e399", "0.1E401"]),
             ("1.5e-400", &["15e-401"]),
         ] {
-            assert_eq!(canonical_number(text), text);
+            assert_eq!(canonical_number(text).as_deref(), Some(text));
             for written in written {
-                assert_eq!(canonical_number(written), text, "{written}");
+                assert_eq!(
+                    canonical_number(written).as_deref(),
+                    Some(text),
+                    "{written}"
+                );
             }
         }
-        canonical_number("1e99999999999999999999");
-        canonical_number("1.5e-99999999999999999999");
     }
 
     proptest::proptest! {
         #[test]
         fn a_canonical_number_is_the_number(mantissa in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?", exponent in -60_i32..60) {
             let text = format!("{mantissa}e{exponent}");
-            let canonical = canonical_number(&text);
+            let canonical = canonical_number(&text).unwrap();
             proptest::prop_assert_eq!(canonical.parse::<f64>().unwrap(), text.parse::<f64>().unwrap() + 0.0);
-            proptest::prop_assert_eq!(canonical_number(&canonical), canonical.clone());
+            proptest::prop_assert_eq!(canonical_number(&canonical), Some(canonical.clone()));
             proptest::prop_assert!(hydrant_json::number(canonical.as_bytes(), 0).is_ok());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_surely_whole_is_whole(
+            number in "-?(0|[1-9][0-9]{0,9})(\\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2})?",
+            text in "[ -~]{0,20}",
+            bytes_max in 31_usize..254,
+        ) {
+            let text = serde_json::to_string(&text).unwrap();
+            for token in [number.as_bytes(), text.as_bytes()] {
+                if is_surely_whole(token, bytes_max) {
+                    proptest::prop_assert!(ReadValue::of(token, bytes_max).is_whole);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_any_exponent_is_in_no_path_and_not_whole() {
+        for token in [
+            "1e99999999999999999999",
+            "1.5e-99999999999999999999",
+            "1e9999999",
+        ] {
+            assert!(!is_surely_whole(token.as_bytes(), 90), "{token}");
+            let read = ReadValue::of(token.as_bytes(), 90);
+            assert!(read.value.is_none() && !read.is_whole, "{token}");
+        }
+        let grown = ReadValue::of(b"1e39", 31);
+        assert!(!grown.is_whole && !is_surely_whole(b"1e39", 31));
+        assert!(ReadValue::of(b"0e99999999999999999999", 90).is_whole);
+    }
+
+    /// Some versions of DuckDB take `null` in a path for a null, whatever the type of its column is.
+    #[test]
+    fn a_text_that_a_reader_may_take_for_null_is_written_apart() {
+        for (text, path) in [
+            ("null", "%6Eull"),
+            ("NULL", "%4EULL"),
+            ("Null", "%4Eull"),
+            ("nulls", "nulls"),
+        ] {
+            let read = ReadValue::of(format!("\"{text}\"").as_bytes(), 31);
+            let found = read.value.unwrap().in_path(PartitionKind::Varchar);
+            assert_eq!((found.as_deref(), read.is_whole), (Some(path), true));
         }
     }
 
