@@ -31,6 +31,7 @@
 
 mod bits;
 mod column;
+mod column_value;
 mod conform;
 mod decide;
 mod decoder;

@@ -20,7 +20,7 @@ mod tests;
 pub use choice::ParquetProfile;
 pub use error::EncodeError;
 pub use json::write_json_row;
-pub(crate) use json::write_json_value;
+pub(crate) use json::{write_json_text, write_json_value};
 pub use options::{Compression, EncodeOptions};
 pub use reader::head;
 pub(crate) use reader::{FOOTER_END_BYTES, count_rows, each_row, footer};

@@ -13,11 +13,12 @@ use arrow_schema::{ArrowError, Field, Fields};
 
 use hydrant_core::workers::contain;
 
+use super::column_value::{are_the_same, write_column_value};
 use super::finish::{DecodedRows, map_array};
 use super::reject::{Reject, RejectReason};
 use super::rescue::RescueKinds;
 use super::rescue_tree::{RescueStep, RescueTree, RowRescue};
-use crate::encode::{FileRows, Picked, RowsColumn, write_json_row, write_json_value};
+use crate::encode::{FileRows, Picked, RowsColumn, write_json_row};
 use crate::schema::{
     Column, ColumnType, INTEGER_EXACT_MAX, RESCUED_COLUMN, TableSchema, arrow_field, arrow_type,
     fold_name,
@@ -235,10 +236,10 @@ pub(crate) fn row_text(fields: &Fields, columns: &[RowsColumn], row: usize) -> V
 }
 
 impl Misfits {
-    /// Rescues the values that `is_misfit` says by their index, or refuses their rows.
+    /// Rescues the values of a column that `is_misfit` says by their index, or refuses their rows.
     fn misfit(
         &mut self,
-        array: &ArrayRef,
+        (kind, array): (&ColumnType, &ArrayRef),
         place_of: PlaceOf<'_>,
         [path, wanted]: [&str; 2],
         (reason, found): (RejectReason, &'static str),
@@ -255,10 +256,7 @@ impl Misfits {
             let row = place_of(index, &mut steps);
             if self.rescues {
                 json.clear();
-                match found {
-                    "JSON" => json.extend(array.as_string::<i32>().value(index).as_bytes()),
-                    _ => write_json_value(array, index, &mut json)?,
-                }
+                write_column_value(kind, array, index, &mut json)?;
                 self.rescue(row, &steps, &json);
                 let kind = self.kinds.id_of(path, reason);
                 self.values.push((row, kind));
@@ -375,7 +373,13 @@ impl Misfits {
             let found = (reason, column.kind.word());
             let place_of = of_rows(place_of, *rows);
             let place_of = within(&place_of, &column.name);
-            self.misfit(array, &place_of, [&path, &wanted], found, |_| true)?;
+            self.misfit(
+                (&column.kind, array),
+                &place_of,
+                [&path, &wanted],
+                found,
+                |_| true,
+            )?;
         }
         let by_name = ours.iter().map(|ours| (&*ours.0.name, ours));
         let by_name: HashMap<&str, &OurColumn<'_>> = by_name.collect();
@@ -403,16 +407,15 @@ impl Misfits {
         #[cfg(test)]
         crate::tests::fault::in_column("fault:conform", array);
         let wanted_type = arrow_type(&target.kind);
-        let is_text = |kind: &T| matches!(kind, T::Varchar | T::Json);
-        let is_converted = is_text(&ours.kind) && ours.kind != target.kind;
-        if *array.data_type() == wanted_type && !is_converted {
+        if are_the_same(&ours.kind, &target.kind) {
+            debug_assert_eq!(*array.data_type(), wanted_type);
             return Ok(Arc::clone(array));
         }
         Ok(match (&ours.kind, &target.kind) {
             (T::Unknown, _) => new_null_array(&wanted_type, array.len()),
-            (_, T::Json) => json_of(array)?,
+            (kind, T::Json) => json_of(kind, array)?,
             (T::Json, T::Varchar) if target.declared => texts_of_json(array),
-            (_, T::Varchar) if target.declared => json_of(array)?,
+            (kind, T::Varchar) if target.declared => json_of(kind, array)?,
             (T::Bigint, T::Double) => {
                 let values = array.as_primitive::<Int64Type>();
                 let double = |value: i64| {
@@ -420,9 +423,13 @@ impl Misfits {
                     (double as i128 == i128::from(value)).then_some(double)
                 };
                 let found = (RejectReason::INTEGER_OVERFLOW, "integer beyond 2^53");
-                self.misfit(array, place_of, [path, "DOUBLE"], found, |index| {
-                    double(values.value(index)).is_none()
-                })?;
+                self.misfit(
+                    (&ours.kind, array),
+                    place_of,
+                    [path, "DOUBLE"],
+                    found,
+                    |index| double(values.value(index)).is_none(),
+                )?;
                 Arc::new(values.unary_opt::<_, Float64Type>(double))
             }
             (T::Double, T::Bigint) => {
@@ -434,9 +441,13 @@ impl Misfits {
                 };
                 let found = "number with a fraction or exponent";
                 let found = (RejectReason::TYPE_CONFLICT, found);
-                self.misfit(array, place_of, [path, "BIGINT"], found, |index| {
-                    integer(values.value(index)).is_none()
-                })?;
+                self.misfit(
+                    (&ours.kind, array),
+                    place_of,
+                    [path, "BIGINT"],
+                    found,
+                    |index| integer(values.value(index)).is_none(),
+                )?;
                 Arc::new(values.unary_opt::<_, Int64Type>(integer))
             }
             (T::Bigint, T::Decimal { precision, scale }) => {
@@ -449,9 +460,13 @@ impl Misfits {
                 };
                 let wanted = target.kind.to_string();
                 let found = (RejectReason::INTEGER_OVERFLOW, "number with more digits");
-                self.misfit(array, place_of, [path, &wanted], found, |index| {
-                    scaled(values.value(index)).is_none()
-                })?;
+                self.misfit(
+                    (&ours.kind, array),
+                    place_of,
+                    [path, &wanted],
+                    found,
+                    |index| scaled(values.value(index)).is_none(),
+                )?;
                 let scale = i8::try_from(*scale).unwrap_or(i8::MAX);
                 let values = values.unary_opt::<_, Decimal128Type>(scaled);
                 Arc::new(values.with_precision_and_scale(*precision, scale)?)
@@ -513,7 +528,13 @@ impl Misfits {
             }
             _ => {
                 let found = (RejectReason::TYPE_CONFLICT, ours.kind.word());
-                self.misfit(array, place_of, [path, target.kind.word()], found, |_| true)?;
+                self.misfit(
+                    (&ours.kind, array),
+                    place_of,
+                    [path, target.kind.word()],
+                    found,
+                    |_| true,
+                )?;
                 new_null_array(&wanted_type, array.len())
             }
         })
@@ -521,7 +542,7 @@ impl Misfits {
 }
 
 /// The values as JSON.
-fn json_of(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+fn json_of(kind: &ColumnType, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     let nulls = array.logical_nulls();
     let mut texts = Vec::with_capacity(array.len());
     for index in 0..array.len() {
@@ -530,7 +551,7 @@ fn json_of(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
             None
         } else {
             let mut json = Vec::new();
-            write_json_value(array, index, &mut json)?;
+            write_column_value(kind, array, index, &mut json)?;
             String::from_utf8(json).ok()
         });
     }
@@ -546,7 +567,6 @@ fn texts_of_json(array: &ArrayRef) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-/// Where the values of the field `name` lie, given where their objects do.
 /// The rows of the values of a column of the table; those of a field lie where the object's do.
 fn of_rows<'a>(
     place_of: PlaceOf<'a>,
@@ -555,6 +575,7 @@ fn of_rows<'a>(
     move |index, steps| place_of(rows.map_or(index, |rows| rows.row_of(index)), steps)
 }
 
+/// Where the values of the field `name` lie, given where their objects do.
 fn within<'a>(
     place_of: PlaceOf<'a>,
     name: &'a str,

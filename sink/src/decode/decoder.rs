@@ -19,6 +19,9 @@ use crate::table::spec::{OnConflict, TableRules};
 /// The most payload bytes, or bytes of sequence numbers, one decoder takes: Arrow's offsets have 31 bits.
 const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
+/// How many times as long as its record a rescued text may be: `1,` of a list becomes `null,`.
+const RESCUED_GROWTH: usize = 3;
+
 /// What a column takes beside its values, from the first record on: names, type, and the first capacity of its arrays.
 const COLUMN_BYTES: u64 = 768;
 
@@ -76,6 +79,8 @@ pub(crate) struct DecoderMark {
     payload_bytes: usize,
     /// How many partitions there are; kept in marks only.
     partitions: usize,
+    /// How many kinds of rescued values there are.
+    kinds: usize,
     /// How many records were refused.
     pub(crate) rejected: u64,
     /// The range of the event times that name a partition.
@@ -159,6 +164,8 @@ impl Decoder {
     pub fn append(&mut self, payload: &[u8], origin: &RowOrigin<'_>) -> DecodeOutcome {
         let full = self.at.rows > 0
             && (self.at.payload_bytes.saturating_add(payload.len()) > PAYLOAD_BYTES_MAX
+                || self.rescue.texts.bytes.len() + payload.len() * RESCUED_GROWTH
+                    > PAYLOAD_BYTES_MAX
                 || self.provenance.sequences.len() >= PAYLOAD_BYTES_MAX
                 || self.at.rows >= self.rows_max);
         if full || self.at.done >= u64::from(u32::MAX) {
@@ -169,8 +176,10 @@ impl Decoder {
         self.state.captures.fields.fill(None);
         self.state.rescued.clear();
         self.state.other_keys.clear();
+        let grown = self.state.grown;
         if let Err(reject) = self.read(payload) {
             self.give_up();
+            self.state.grown = grown;
             return DecodeOutcome::Rejected(reject);
         }
         let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
@@ -213,7 +222,7 @@ impl Decoder {
             .untimed
             .partition_point(|(row, _)| (*row as usize) < rows);
         self.untimed.truncate(untimed);
-        self.rescue.truncate(rows);
+        self.rescue.truncate(rows, self.at.kinds);
         self.provenance.truncate(rows);
     }
 
@@ -243,6 +252,8 @@ impl Decoder {
         self.at = mark;
         self.router.truncate(mark.partitions);
         self.undo();
+        // It was looked at before the mark was taken.
+        self.state.grown = false;
     }
 
     /// Takes the record that was read as a row. Nothing here depends on what the record holds.
@@ -271,6 +282,7 @@ impl Decoder {
             }
         }
         self.at.payload_bytes += payload_bytes;
+        self.at.kinds = self.rescue.kinds.len();
         self.at.rows += 1;
         self.at.done += 1;
     }

@@ -18,20 +18,12 @@ use super::rescue_tree::{RescueStep, RescueTree};
 use super::row::{RecordReader, RecordRules, RecordState};
 use crate::encode::write_json_value;
 
-/// What was rescued of a row.
-struct RescuedRow {
-    row: usize,
-    tree: RescueTree,
-}
-
 /// What choosing needs.
 struct Choosing<'a> {
     rescue: &'a mut RescueColumn,
     rules: &'a RecordRules,
     state: &'a mut RecordState,
     rows: usize,
-    /// What was rescued, by row; read when it is first needed.
-    rescued: Option<Vec<RescuedRow>>,
 }
 
 /// Gives every new column the kind that most of its values have. The rules must refuse what does not fit.
@@ -46,10 +38,8 @@ pub(super) fn choose_kinds(
         rules,
         state,
         rows,
-        rescued: None,
     };
     choosing.fields(root, &mut Vec::new(), None);
-    choosing.store();
 }
 
 /// Whether a column holds single values.
@@ -104,60 +94,76 @@ impl Choosing<'_> {
             return;
         }
         let steps: Vec<RescueStep> = path.iter().cloned().map(RescueStep::Key).collect();
-        let mut rescued = self.rescued.take().unwrap_or_else(|| self.read());
         let mut counts = [0; 3];
-        for row in rescued.iter().filter(|row| rows.contains(&row.row)) {
-            if let Some(kind) = row.tree.leaf(&steps).and_then(kind_of) {
+        self.each_rescued(|row, text| {
+            if rows.contains(&row)
+                && let Some(kind) = RescueTree::read(text).leaf(&steps).and_then(kind_of)
+            {
                 counts[kind] += 1;
             }
+        });
+        let most = (0..3).max_by_key(|kind| counts[*kind]).unwrap_or(0);
+        if counts[most] > present {
+            self.exchange(node, (&steps, most, conflict), &rows);
         }
-        let (most, count) = (0..3)
-            .map(|kind| (kind, counts[kind]))
-            .max_by_key(|(_, count)| *count)
-            .unwrap_or((0, 0));
-        if count > present {
-            self.exchange(node, (&steps, most, conflict), &rows, &mut rescued);
-        }
-        self.rescued = Some(rescued);
     }
 
-    /// Gives the column to the values of kind `most` that these rows rescued from it, and rescues those that it has.
+    /// Gives what was rescued of each row.
+    fn each_rescued(&self, mut take: impl FnMut(usize, &[u8])) {
+        let mut at = 0;
+        self.rescue.valid.each(|row| {
+            take(row, self.rescue.texts.get(at));
+            at += 1;
+        });
+    }
+
+    /// Gives the column to the values of kind `most` that these rows rescued from it, and rescues those that it has. A row
+    /// at a time is read from its text and written back.
     fn exchange(
         &mut self,
         node: &mut ColumnNode,
         (steps, most, conflict): (&[RescueStep], usize, u32),
         rows: &HashSet<usize>,
-        rescued: &mut Vec<RescuedRow>,
     ) {
         let first = finish(std::mem::take(node), self.rows);
-        let mut before = std::mem::take(rescued).into_iter().peekable();
-        let mut json = Vec::new();
+        let (valid, texts) = (
+            std::mem::take(&mut self.rescue.valid),
+            std::mem::take(&mut self.rescue.texts),
+        );
+        let (mut at, mut json) = (0, Vec::new());
         let mut taken = HashSet::new();
         for index in 0..self.rows {
-            let row = before.next_if(|row| row.row == index);
-            let mut row = row.unwrap_or(RescuedRow {
-                row: index,
-                tree: RescueTree::default(),
-            });
+            let before = valid.get(index).then(|| texts.get(at));
+            at += usize::from(before.is_some());
             let entry = (u32::try_from(index).unwrap_or(u32::MAX), conflict);
+            let is_ours = rows.contains(&index);
+            if !first.is_valid(index) && !is_ours {
+                if let Some(text) = before {
+                    self.rescue.texts.bytes.extend_from_slice(text);
+                    self.rescue.end(index);
+                }
+                continue;
+            }
+            let mut tree = before.map_or_else(RescueTree::default, RescueTree::read);
             if first.is_valid(index) {
                 json.clear();
                 write_json_value(&first, index, &mut json).expect("a column of a table is written");
-                row.tree.add(steps, &json);
+                tree.add(steps, &json);
                 self.rescue.values.push(entry);
-            } else if rows.contains(&index)
-                && let Some(value) = row.tree.leaf(steps)
+            } else if let Some(value) = tree.leaf(steps)
                 && kind_of(value) == Some(most)
                 && self.takes(node, index, value)
             {
-                row.tree.remove(steps);
+                tree.remove(steps);
                 taken.insert(entry);
             }
-            if !row.tree.is_empty() {
-                rescued.push(row);
+            if !tree.is_empty() {
+                tree.write(&mut self.rescue.texts.bytes);
+                self.rescue.end(index);
             }
         }
         self.rescue.values.retain(|entry| !taken.remove(entry));
+        self.rescue.values.sort_unstable();
     }
 
     /// Reads a value into a row of the column; false when it does not fit.
@@ -169,27 +175,5 @@ impl Choosing<'_> {
             state: self.state,
         };
         reader.value(node, row, 1, ColumnRole::default()).is_ok()
-    }
-
-    fn read(&self) -> Vec<RescuedRow> {
-        let mut rows = Vec::with_capacity(self.rescue.valid.ones());
-        self.rescue.valid.each(|row| {
-            let tree = RescueTree::read(self.rescue.texts.get(rows.len()));
-            rows.push(RescuedRow { row, tree });
-        });
-        rows
-    }
-
-    /// Writes what is rescued now.
-    fn store(self) {
-        let Some(rescued) = self.rescued else { return };
-        self.rescue.valid.truncate(0);
-        self.rescue.texts.truncate(0);
-        for RescuedRow { row, tree } in rescued {
-            tree.write(&mut self.rescue.texts.bytes);
-            self.rescue.texts.end();
-            self.rescue.valid.set(row);
-        }
-        self.rescue.values.sort_unstable();
     }
 }

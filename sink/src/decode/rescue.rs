@@ -77,6 +77,18 @@ impl RescueKinds {
         id
     }
 
+    /// How many kinds there are.
+    pub(super) fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Forgets all but the first `len` kinds.
+    fn truncate(&mut self, len: usize) {
+        for kind in self.kinds.drain(len.min(self.kinds.len())..) {
+            self.ids.remove(&kind);
+        }
+    }
+
     /// The number of a kind that there is.
     pub(super) fn find(&self, path: &str, reason: RejectReason) -> Option<u32> {
         let path = path.to_owned();
@@ -110,13 +122,19 @@ impl RescueColumn {
             extract.rescued.is_empty(),
             "every rescued value lies in the record"
         );
-        self.texts.end();
-        self.valid.set(row);
+        self.end(row);
         Ok(())
     }
 
-    /// Removes what rows from `rows` on brought.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    /// Ends the text of a row.
+    pub(super) fn end(&mut self, row: usize) {
+        self.texts.end();
+        self.valid.set(row);
+    }
+
+    /// Removes what rows from `rows` on brought, and all but the first `kinds` kinds.
+    pub(super) fn truncate(&mut self, rows: usize, kinds: usize) {
+        self.kinds.truncate(kinds);
         self.valid.truncate(rows);
         self.texts.truncate(self.valid.ones());
         let kept = self

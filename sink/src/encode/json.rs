@@ -31,7 +31,7 @@ pub fn write_json_row(
             out.push(b',');
         }
         first = false;
-        write_text(field.name(), out)?;
+        write_json_text(field.name(), out)?;
         out.push(b':');
         write_json_value(array, row, out)?;
     }
@@ -87,14 +87,14 @@ pub(crate) fn write_json_value(
                 if entry > ends[0] as usize {
                     out.push(b',');
                 }
-                write_text(keys.value(entry), out)?;
+                write_json_text(keys.value(entry), out)?;
                 out.push(b':');
                 write_json_value(values, entry, out)?;
             }
             out.push(b'}');
         }
         DataType::Boolean => write!(out, "{}", array.as_boolean().value(row))?,
-        DataType::Utf8 => write_text(array.as_string::<i32>().value(row), out)?,
+        DataType::Utf8 => write_json_text(array.as_string::<i32>().value(row), out)?,
         DataType::Struct(fields) => {
             write_json_row(fields, array.as_struct().columns(), row, out)?;
         }
@@ -118,7 +118,11 @@ pub(crate) fn write_json_value(
     Ok(())
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+/// Writes a text as JSON.
+///
+/// # Errors
+/// None: a text can always be written.
+pub(crate) fn write_json_text(text: &str, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     serde_json::to_writer(out, text).map_err(external)
 }
 

@@ -23,6 +23,8 @@ pub struct Registry {
     names: TableNames,
     partition: PartitionSpec,
     columns_max: usize,
+    /// What the configuration declares.
+    declared: TableSchema,
     random: Random,
     newest: Mutex<Arc<TableSchema>>,
 }
@@ -47,33 +49,33 @@ impl Registry {
             names: names.clone(),
             partition: partition.clone(),
             columns_max,
+            declared,
             random: random.clone(),
             newest: Mutex::new(Arc::new(newest)),
         };
-        registry.check(&declared)?;
-        registry.declare(&declared).await?;
+        registry.check()?;
+        registry.declare().await?;
         Ok(registry)
     }
 
     /// Makes what the configuration declares part of the table's schema, if the table has one.
-    async fn declare(&self, declared: &TableSchema) -> Result<()> {
+    async fn declare(&self) -> Result<()> {
         let mut current = self.newest();
         while current.number > 0 {
-            self.check(declared)?;
-            let joined = current.declare(declared, self.columns_max).schema;
-            if joined.same_content(&current) {
+            let declared = self.with_declared(&current)?;
+            if declared.same_content(&current) {
                 break;
             }
-            current = self.put(joined.with_number(current.number + 1)).await?;
+            current = self.put(declared.with_number(current.number + 1)).await?;
         }
         Ok(())
     }
 
-    fn check(&self, declared: &TableSchema) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let stored = self.newest();
         self.partition.columns_for(&stored)?;
         let table = self.names.table();
-        if stored.provenance != declared.provenance {
+        if stored.provenance != self.declared.provenance {
             let (has, set) = if stored.provenance {
                 ("has", "true")
             } else {
@@ -84,13 +86,21 @@ impl Registry {
                  to another table"
             )));
         }
-        let conflicts = stored.declare(declared, self.columns_max).conflicts;
-        match conflicts.first() {
-            None => Ok(()),
+        self.with_declared(&stored).map(drop)
+    }
+
+    /// A schema of the table with what the configuration declares.
+    fn with_declared(&self, stored: &TableSchema) -> Result<TableSchema> {
+        let joined = stored.declare(&self.declared, self.columns_max);
+        match joined.conflicts.first() {
+            None => Ok(joined.schema),
             Some(conflict) => Err(Error::refused(format!(
-                "column `{}` of table `{table}` is {} in the lake but declared as {}: declare it as it is in the lake, or \
+                "column `{}` of table `{}` is {} in the lake but declared as {}: declare it as it is in the lake, or \
                  write to another table; files that are there keep their types, no command rewrites them yet",
-                conflict.column, conflict.wanted, conflict.found,
+                conflict.column,
+                self.names.table(),
+                conflict.wanted,
+                conflict.found,
             ))),
         }
     }
@@ -112,12 +122,15 @@ impl Registry {
     /// Rows may still not fit it; conforming finds out.
     ///
     /// # Errors
-    /// Those of the lake; refused when another sink has laid the table out differently.
+    /// Those of the lake; refused when another sink has laid the table out differently, or stored a schema that contradicts
+    /// what is declared.
     pub async fn ensure(&self, wanted: &TableSchema) -> Result<Arc<TableSchema>> {
         let mut current = self.newest();
         loop {
             self.partition.columns_for(&current)?;
-            let joined = current.join(wanted, self.columns_max).schema;
+            // Another sink may have stored the first schema since this one started.
+            let declared = self.with_declared(&current)?;
+            let joined = declared.join(wanted, self.columns_max).schema;
             if current.number > 0 && joined.same_content(&current) {
                 return Ok(current);
             }

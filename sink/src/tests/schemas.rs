@@ -255,3 +255,32 @@ async fn a_type_that_does_not_join_is_refused_at_start_with_the_way_out() {
     let last = declaring(&world, &[]).await.unwrap();
     assert_eq!(last.stage.registry().newest().number, 1);
 }
+
+/// Two sinks find a table without a schema; the one that declares nothing stores the first one.
+#[tokio::test]
+async fn a_declaration_holds_also_when_another_sink_stores_the_first_schema() {
+    let record = "{\"a\":1,\"t\":\"2026-01-31T00:00:00Z\"}";
+    for (columns, is_taken) in [
+        (&[("a", "DOUBLE"), ("b", "DATE")][..], true),
+        (&[("t", "TIMESTAMP")], false),
+    ] {
+        let world = world(1);
+        let declaring = declaring(&world, columns).await.unwrap();
+        let other = ProcessSetup::named(&world, "other").run().await.unwrap();
+        publish_one(&other, "000000", record).await.unwrap();
+        let published = publish_one(&declaring, "000001", record).await;
+        if is_taken {
+            published.unwrap();
+            let newest = declaring.stage.registry().newest();
+            let kinds = ["a", "b"].map(|name| newest.column(name).unwrap().kind.to_string());
+            assert_eq!(kinds, ["DOUBLE", "DATE"]);
+        } else {
+            let error = published.unwrap_err();
+            assert_eq!(error.disposition(), Disposition::Refused, "{error}");
+            assert!(
+                error.to_string().contains("declared as TIMESTAMP"),
+                "{error}"
+            );
+        }
+    }
+}

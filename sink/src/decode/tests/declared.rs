@@ -181,3 +181,36 @@ fn rows_go_into_columns_that_were_declared_meanwhile() {
         [r#"{"a":"x","b":"[1]","_rescued":"{\"c\":{\"k\":1}}"}"#]
     );
 }
+
+/// Text and JSON look alike to Arrow, so what they are is told by their columns, also within others.
+#[test]
+fn text_and_json_within_other_columns_are_not_taken_for_one_another() {
+    let record = r#"{"o":{"j":"x"},"l":["1"],"m":{"j":[{"k":"true"}]}}"#;
+    let decoded = decode(&TableSchema::default(), &[record]);
+    let target = table(&[("o.j", "JSON"), ("l[]", "JSON"), ("m.j[].k", "JSON")]);
+    let rows = rows_of(&decoded.conform(&target, PROVENANCE).unwrap());
+    assert_eq!(
+        rows,
+        [r#"{"o":{"j":"\"x\""},"l":["\"1\""],"m":{"j":[{"k":"\"true\""}]}}"#]
+    );
+    let declared = table(&[("o.j", "JSON"), ("l[]", "JSON")]);
+    let record = r#"{"o":{"j":{"a":[1,2]}},"l":[{"b":null},"x",7]}"#;
+    let decoded = decode(&declared, &[record]);
+    // Text columns that nobody declared take strings only; a table without the columns takes nothing.
+    for other in [
+        table(&[("n", "BIGINT")]),
+        table(&[("o", "DATE"), ("l", "MAP(VARCHAR, BIGINT)")]),
+    ] {
+        let rows = rows_of(&decoded.conform(&other, PROVENANCE).unwrap());
+        assert_eq!(rescued_of(&rows[0]), record);
+    }
+    let texts = decode(&TableSchema::default(), &[r#"{"o":{"j":"t"},"l":["t"]}"#]);
+    let rows = rows_of(&decoded.conform(texts.schema(), PROVENANCE).unwrap());
+    assert_eq!(rescued_of(&rows[0]), record);
+    let all = table(&[("o", "JSON"), ("l", "VARCHAR")]);
+    let rows = rows_of(&decoded.conform(&all, PROVENANCE).unwrap());
+    assert_eq!(
+        rows,
+        [r#"{"o":"{\"j\":{\"a\":[1,2]}}","l":"[{\"b\":null},\"x\",7]"}"#]
+    );
+}

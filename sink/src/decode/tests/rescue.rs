@@ -423,6 +423,36 @@ fn rescued_values_are_counted_by_path_and_reason_and_forgotten_with_their_record
     assert_eq!(counts, BTreeMap::from(wanted));
 }
 
+/// Paths of records that are taken out again are not counted apart, and leave room for those of later ones.
+#[test]
+fn what_is_taken_out_leaves_no_kind_of_rescued_values() {
+    let mut decoder = decoder(&TableSchema::default());
+    decoder.append(br#"{"a":1}"#, &ORIGIN);
+    let mark = decoder.mark();
+    for n in 0..2 * RESCUE_KINDS_MAX {
+        let record = format!(r#"{{"{}{n}":1}}"#, "k".repeat(KEY_BYTES_MAX));
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            DecodeOutcome::Row
+        );
+    }
+    decoder.rewind(mark);
+    decoder.append(br#"{"a":"x"}"#, &ORIGIN);
+    let refused = br#"{"A":1,"b":1,"b":2}"#;
+    assert!(matches!(
+        decoder.append(refused, &ORIGIN),
+        DecodeOutcome::Rejected(_)
+    ));
+    let decoded = decoder.finish();
+    let schema = decoded.schema().clone();
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    let kinds = conformed.rescued_values.iter();
+    let paths: Vec<&str> = kinds
+        .map(|(_, kind)| &*conformed.rescue_kinds.get(*kind).path)
+        .collect();
+    assert_eq!((paths, conformed.rescue_kinds.len()), (vec!["a"], 1));
+}
+
 #[test]
 fn what_another_sink_stored_first_decides_and_the_rest_is_rescued() {
     let winner = [r#"{"n":0.5,"s":"x","l":[{"x":true}],"Case":1,"o":"text","deep":{"m":[[1]]}}"#];
