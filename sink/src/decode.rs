@@ -22,7 +22,7 @@
 //! [`COLUMN_DEPTH_MAX`]. The record is always its row merged with what was rescued of it, but for the order of keys, the
 //! spelling of numbers, and nulls. Where the table says `on-conflict = "dead-letter"`, such a record is refused instead.
 //!
-//! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates, trailing bytes), what is no
+//! Refuses, per record: JSON that RFC 8259 does not allow (NaN, leading zeros, lone surrogates, trailing bytes), what is not an
 //! object, and keys that repeat in one object.
 //!
 //! `{}` and `[]` under a key that never held anything else are left out of the schema until a value

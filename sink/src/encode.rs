@@ -22,7 +22,8 @@ pub use error::EncodeError;
 pub use json::write_json_row;
 pub(crate) use json::{write_json_text, write_json_value};
 pub use options::{Compression, EncodeOptions};
-pub use reader::head;
+#[cfg(test)]
+pub(crate) use reader::head;
 pub(crate) use reader::{FOOTER_END_BYTES, count_rows, each_row, footer};
 pub(crate) use rows::Picked;
 pub use rows::{FileRows, RowsColumn};

@@ -11,8 +11,9 @@ use bytes::BytesMut;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::stream::Append;
 use hydrant_core::{Context, Sequence, clock, hash};
+use hydrant_sink::inspect::rows;
 use hydrant_sink::lake::{Lakes, TableNames};
-use hydrant_sink::verify::{Depth, head, verify};
+use hydrant_sink::verify::{Depth, verify};
 use hydrant_stream::Streams;
 
 const RECORDS: u64 = 4_000;
@@ -158,15 +159,15 @@ async fn killed_sinks_leave_each_row_once() {
         (RECORDS, dead_letters)
     );
     assert_eq!(report.units.rows, RECORDS - dead_letters);
-    let rows = head(&lake, &names, usize::MAX).await.unwrap();
-    let mut numbers: Vec<u64> = rows
-        .iter()
-        .map(|row| {
-            serde_json::from_str::<serde_json::Value>(row).unwrap()["n"]
-                .as_u64()
-                .unwrap()
-        })
-        .collect();
+    let mut numbers: Vec<u64> = Vec::new();
+    let mut take = |row: &str| {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        numbers.push(row["n"].as_u64().unwrap());
+        Ok(())
+    };
+    rows(&lake, &names, None, u64::MAX, &mut take)
+        .await
+        .unwrap();
     numbers.sort_unstable();
     let wanted: Vec<u64> = (0..RECORDS).filter(|n| n % 100 != 7).collect();
     assert_eq!(numbers, wanted);

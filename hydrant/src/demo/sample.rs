@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use hydrant_core::stream::{OpenAt, Read};
 use hydrant_core::{Context, Position, Result};
+use hydrant_sink::inspect;
 use hydrant_sink::lake::{Lakes, TableNames};
-use hydrant_sink::verify;
 use hydrant_stream::Streams;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::directory::DemoDir;
 /// The number of samples.
 const SAMPLES: usize = 3;
 /// Rows of the lake that are searched.
-const ROWS: usize = 2_000;
+const ROWS: u64 = 2_000;
 /// Records of each raw shard that are searched: enough for a long demo, and a bound for an endless one.
 const RECORDS: usize = 2_000_000;
 
@@ -43,12 +43,18 @@ pub(crate) async fn collect(
     let lake = Lakes::default()
         .open_read(&place.lake_url(), context)
         .await?;
-    let rows = verify::head(&lake, &TableNames::try_new(table)?, ROWS).await?;
-    let rows: HashMap<u64, Value> = rows
-        .iter()
-        .filter_map(|row| serde_json::from_str::<Value>(row).ok())
-        .filter_map(|row| Some((row.get("index")?.as_u64()?, row)))
-        .collect();
+    let mut rows: HashMap<u64, Value> = HashMap::new();
+    let mut take = |row: &str| {
+        if let Ok(Value::Object(mut row)) = serde_json::from_str(row)
+            && let Some(index) = row.get("index").and_then(Value::as_u64)
+        {
+            // That is where the row lies, not what it is.
+            row.remove("date");
+            rows.insert(index, Value::Object(row));
+        }
+        Ok(())
+    };
+    inspect::rows(&lake, &TableNames::try_new(table)?, None, ROWS, &mut take).await?;
     let mut samples = Vec::new();
     let mut shapes = HashSet::new();
     let stream = Streams::default().open(&place.raw_url(), context).await?;

@@ -46,7 +46,7 @@ pub(super) async fn print_rows(
     most: u64,
     output: &CommandOutput,
 ) -> Result<()> {
-    verify::partitions(lake, names).await?;
+    verify::check_table(lake, names).await?;
     let stdout = output.stdout();
     let mut take = |row: &str| stdout.line(row);
     inspect::rows(lake, names, filter, most, &mut take).await?;
@@ -61,7 +61,7 @@ pub(super) async fn stats(
     output: &CommandOutput,
 ) -> Result<()> {
     let (lake, names) = place.open(lakes, context).await?;
-    verify::partitions(&lake, &names).await?;
+    verify::check_table(&lake, &names).await?;
     let stats = inspect::stats(&lake, &names).await?;
     output.print(&stats, || stats_text(&stats))
 }

@@ -66,25 +66,18 @@ pub(crate) fn each_row<R: ChunkReader + 'static>(
 }
 
 /// Reads the first rows of a file as lines of JSON, without line ends.
-///
-/// # Errors
-/// The input is not a Parquet file, or not one of a table.
-pub fn head<R: ChunkReader + 'static>(
+#[cfg(test)]
+pub(crate) fn head<R: ChunkReader + 'static>(
     file: R,
     rows_max: usize,
 ) -> Result<Vec<Vec<u8>>, EncodeError> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?
-        .with_batch_size(rows_max.clamp(1, 1_024))
-        .with_limit(rows_max)
-        .build()?;
     let mut lines = Vec::new();
-    for batch in reader {
-        let batch = batch?;
-        for row in 0..batch.num_rows() {
-            let mut line = Vec::new();
-            write_json_row(batch.schema().fields(), batch.columns(), row, &mut line)?;
-            lines.push(line);
+    let mut take = |line: &[u8]| {
+        if lines.len() < rows_max {
+            lines.push(line.to_vec());
         }
-    }
+        lines.len() < rows_max
+    };
+    each_row(file, &mut take)?;
     Ok(lines)
 }

@@ -60,7 +60,7 @@ impl WrittenTime {
     }
 }
 
-/// Reads a time that is no number.
+/// Reads a time that is not a number.
 pub(super) fn written_time(text: &[u8]) -> Option<WrittenTime> {
     let mut scanner = TimeScanner {
         rest: text.trim_ascii(),
@@ -97,7 +97,7 @@ impl FromStr for Zone {
         }
         text.parse().map(Zone::Named).map_err(|_| {
             Error::refused(format!(
-                "`{text}` is no time zone: write `UTC`, an offset such as `+02:00`, or a name such as `Europe/Berlin`"
+                "`{text}` is not a time zone: write `UTC`, an offset such as `+02:00`, or a name such as `Europe/Berlin`"
             ))
         })
     }
@@ -366,7 +366,7 @@ impl<'a> TimeScanner<'a> {
         }))
     }
 
-    /// The zone, if there is one, with the spaces around it. `None` for what is no zone.
+    /// The zone, if there is one, with the spaces around it. `None` for what is not a zone.
     #[expect(clippy::option_option, reason = "no zone is not a wrong zone")]
     fn zone(&mut self) -> Option<Option<Zone>> {
         self.spaces();

@@ -18,7 +18,7 @@ use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
 use crate::table::event_time::UntimedReason;
 use crate::verify::{
-    Depth, LISTED_MAX, ProblemKind, TableReport, head, partitions, schema, tables, verify,
+    Depth, LISTED_MAX, ProblemKind, TableReport, partitions, schema, tables, verify,
 };
 
 struct Good {
@@ -497,7 +497,14 @@ async fn a_lake_can_be_looked_at() {
     let found = partitions(&lake, &names()).await.unwrap();
     assert_eq!(found[0].path, "date=2026-11-19");
     assert_eq!(schema(&lake, &names()).await.unwrap().columns.len(), 4);
-    let rows = head(&lake, &names(), 3).await.unwrap();
+    let mut rows = Vec::new();
+    let mut take = |row: &str| {
+        rows.push(row.to_owned());
+        Ok(())
+    };
+    crate::inspect::rows(&lake, &names(), None, 3, &mut take)
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 3);
     assert!(rows[0].starts_with("{\"n\":"), "{rows:?}");
     let none = crate::lake::TableNames::try_new("none").unwrap();

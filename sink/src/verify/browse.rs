@@ -6,7 +6,6 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::{Error, Result, StreamId};
 use serde::Serialize;
 
-use crate::encode;
 use crate::lake::{ChainNames, SYSTEM, TableNames};
 use crate::schema::{TableSchema, registry};
 
@@ -159,28 +158,4 @@ pub async fn schema(lake: &SharedLake, names: &TableNames) -> Result<TableSchema
                 lake.url(),
             ),
         })
-}
-
-/// Reads rows of a table as lines of JSON, the last partition first.
-///
-/// # Errors
-/// Those of the lake; [`Error::NotFound`] when there is no such table; fatal when a file is not Parquet.
-pub async fn head(lake: &SharedLake, names: &TableNames, rows_max: usize) -> Result<Vec<String>> {
-    check_table(lake, names).await?;
-    let mut lines = Vec::new();
-    for object in lake.list(&names.data()).await?.iter().rev() {
-        if lines.len() >= rows_max {
-            break;
-        }
-        let Some(body) = lake.get(&object.key).await? else {
-            continue;
-        };
-        let rows = encode::head(body, rows_max - lines.len())
-            .map_err(|error| Error::fatal(format!("cannot read `{}`: {error}", object.key)))?;
-        lines.extend(
-            rows.into_iter()
-                .map(|row| String::from_utf8_lossy(&row).into_owned()),
-        );
-    }
-    Ok(lines)
 }

@@ -1,5 +1,5 @@
 //! Untidy records of every kind: each is a row that gives the record back, however they are cut into intervals and
-//! whoever lands them.
+//! by however many sinks.
 
 use serde_json::{Map, Value, json};
 
