@@ -7,3 +7,4 @@ mod inputs;
 mod personal;
 mod records;
 mod tables;
+mod times;
