@@ -267,8 +267,8 @@ async fn a_full_decoder_cuts_inside_a_batch() {
 
 /// A drain publishes all shards at once, which asks for far more computations than wait for the threads.
 #[tokio::test]
-async fn hundreds_of_shards_publish_at_once() {
-    const SHARDS: u64 = 500;
+async fn a_thousand_shards_publish_at_once() {
+    const SHARDS: u64 = 1_000;
     let world = world(1);
     let process = ProcessSetup {
         workers: Workers::threads(1).unwrap(),
