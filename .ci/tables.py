@@ -61,6 +61,7 @@ COLUMNS = [
     ("later", "string", True),
     ("later_place", "struct<x:bigint>", True),
 ]
+MIXED = [(1, 7.0), (2, 7.5)]
 REGIONS = ["eu", "us-west", "n rth/=%:7", None]
 KINDS = ["sensor", "gateway"]
 # 7 is no text: its column cannot give it back, so that the value is in `_rescued` too.
@@ -254,6 +255,29 @@ def read_all(hydrant, lakes):
         print(f"   {table}: {ROWS} rows by DuckDB, Polars, pyarrow and fastparquet")
 
 
+def read_mixed(hydrant, lakes):
+    """A column that was BIGINT in the first file and is DOUBLE in the second, which Spark does not read."""
+    import duckdb
+    import polars
+    import pyarrow
+    import pyarrow.dataset
+
+    def line(reader):
+        command = [hydrant, "lake", "schema", f"file:{lakes}/mixed", "--for", reader]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    frame = evaluate(line("polars"), {"pl": polars})
+    dataset = evaluate(line("pyarrow"), {"pa": pyarrow, "ds": pyarrow.dataset})
+    for reader, rows in [
+        ("duckdb", duckdb.sql(f"SELECT id, n FROM ({line('duckdb')})").fetchall()),
+        ("polars", frame.select("id", "n").collect().rows()),
+        ("pyarrow", [tuple(row.values()) for row in dataset.to_table(["id", "n"]).to_pylist()]),
+    ]:
+        rows.sort()
+        assert rows == MIXED and all(type(n) is float for _, n in rows), (reader, rows)
+    assert "do not read these columns, which are BIGINT in older files: n" in line("spark"), line("spark")
+
+
 def of_pandas(name, value):
     if name == "document":
         return json.loads(value)
@@ -333,6 +357,14 @@ def make(bin, work):
             subprocess.run([*command, "--to", f"file:{table}", "--exit-at-end"], **quiet)
 
 
+def make_mixed(bin, work):
+    quiet = {"check": True, "cwd": work, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    for id, n in MIXED:
+        (work / "mixed.ndjson").write_text(json.dumps({"id": id, "n": int(n) if n.is_integer() else n}) + "\n")
+        subprocess.run([bin / "hydrant-producer", "--to", "local:mixed", "--input", "mixed.ndjson", "--shards", "1"], **quiet)
+        subprocess.run([bin / "hydrant-sink", "--from", "local:mixed", "--to", "file:mixed", "--exit-at-end"], **quiet)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bin", type=Path, nargs="?")
@@ -343,7 +375,9 @@ def main():
         return read_by_spark(args.as_spark)
     with tempfile.TemporaryDirectory() as folder:
         make(args.bin.resolve(), Path(folder))
+        make_mixed(args.bin.resolve(), Path(folder))
         read_all(args.bin.resolve() / "hydrant", folder)
+        read_mixed(args.bin.resolve() / "hydrant", folder)
         for python in args.spark:
             environment = {**os.environ, "PYSPARK_PYTHON": python, "TZ": "UTC"}
             subprocess.run([python, __file__, "--as-spark", folder], check=True, env=environment)

@@ -11,7 +11,9 @@ use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::inspect;
 use hydrant_sink::lake::{Lakes, RescuedCount, TableNames};
-use hydrant_sink::schema::{Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema};
+use hydrant_sink::schema::{
+    Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema, registry,
+};
 use hydrant_sink::table::event_time::UntimedReason;
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
@@ -181,7 +183,17 @@ pub(crate) async fn run(
                 return output.print(&suggestions, || figures::suggestions_text(&suggestions));
             }
             if let Some(reader) = reader {
-                let line = schema.render(reader, &place.location());
+                let mut line = schema.render(reader, &place.location());
+                if matches!(reader, QueryEngine::Spark | QueryEngine::Athena) {
+                    let widened = registry::widened(&lake, &names, &schema).await?;
+                    if !widened.is_empty() {
+                        let columns = Vec::from_iter(widened).join(", ");
+                        line += &format!(
+                            "\n-- Spark, Trino and Athena do not read these columns, which are BIGINT in older files: {columns}; \
+                             declare them as DOUBLE in a new table"
+                        );
+                    }
+                }
                 return output.print(&json!({ "line": line }), || line.clone());
             }
             let rescued = inspect::rescued(&lake, &names).await?;

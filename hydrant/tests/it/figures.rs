@@ -181,3 +181,39 @@ fn suggested_declarations_are_ones_that_a_configuration_takes() {
         );
     }
 }
+
+/// Integers first, then fractions: some readers take both kinds of files, others are told about.
+#[test]
+fn columns_that_became_double_are_told() {
+    let place = TestDir::new();
+    place.create("local:raw", 1);
+    let first = [r#"{"n":1,"id":1,"o":{"x":1,"y":[1]},"real":0.5}"#];
+    let second = [r#"{"n":1.5,"id":2,"o":{"x":2,"y":[2.5]},"real":7,"late":0.5}"#];
+    let schema_for = |reader: &str| {
+        let answer = place.run("hydrant", &["lake", "schema", "file:lake", "--for", reader]);
+        answer.expect(0, &[]).out
+    };
+    place.put("local:raw", &first);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    assert!(!schema_for("spark").contains("--"));
+    place.put("local:raw", &second);
+    let told = place.sink("local:raw", "file:lake").expect(0, &[]);
+    for column in ["n", "o.y.element"] {
+        let warning = format!("table=\"events\" column=\"{column}\"");
+        assert!(told.err.contains(&warning), "{}", told.err);
+    }
+    assert_eq!(
+        told.err.matches("DOUBLE from now on").count(),
+        2,
+        "{}",
+        told.err
+    );
+    for reader in ["spark", "athena"] {
+        let line = schema_for(reader);
+        assert!(
+            line.contains("BIGINT in older files: n, o.y.element;"),
+            "{line}"
+        );
+    }
+    assert!(!schema_for("duckdb").contains("older files"));
+}

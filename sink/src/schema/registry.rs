@@ -5,6 +5,7 @@
 //! needs and takes the next number, or finds that its rows do not fit. Refuses a configuration that the stored schema
 //! contradicts.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hydrant_core::lake::{Put, SharedLake};
@@ -158,11 +159,43 @@ impl Registry {
                     "the schema grew"
                 );
                 metrics::counter!("hydrant_sink_schema_changes_total").increment(1);
+                self.warn_of_mixed_numbers(&next);
                 self.learn(next)
             }
             Put::Exists(found) => self.learn(parse(&key, next.number, &found)?),
         })
     }
+
+    /// Warns of columns that were BIGINT before this schema, which some readers cannot read.
+    fn warn_of_mixed_numbers(&self, next: &TableSchema) {
+        let mut columns = BTreeSet::new();
+        next.add_widened(&self.newest(), &mut columns);
+        for column in columns {
+            tracing::warn!(
+                table = self.names.table(),
+                column,
+                "a column of integers got a fraction and is DOUBLE from now on: DuckDB, Polars and pyarrow read older files \
+                 with it, Spark, Trino and Athena do not; declare such a column as DOUBLE in [sink.columns] before the table \
+                 has files"
+            );
+        }
+    }
+}
+
+/// The paths of the DOUBLE columns of the newest schema of a table that are BIGINT in files of older ones.
+///
+/// # Errors
+/// As [`get`].
+pub async fn widened(
+    lake: &SharedLake,
+    names: &TableNames,
+    newest: &TableSchema,
+) -> Result<BTreeSet<String>> {
+    let mut columns = BTreeSet::new();
+    for number in 1..newest.number {
+        newest.add_widened(&get(lake, names, number).await?, &mut columns);
+    }
+    Ok(columns)
 }
 
 /// The schema of this number in a table.

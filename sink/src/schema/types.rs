@@ -1,6 +1,6 @@
 //! Columns, their types and the schema of a table.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use hydrant_core::{Error, Result};
@@ -248,6 +248,11 @@ impl TableSchema {
         Ok(self)
     }
 
+    /// Adds the paths of DOUBLE columns that are BIGINT in an older schema of the table.
+    pub(super) fn add_widened(&self, older: &Self, paths: &mut BTreeSet<String>) {
+        add_widened(&self.columns, &older.columns, "", paths);
+    }
+
     /// Whether both describe the same files; the number does not count.
     pub fn same_content(&self, other: &Self) -> bool {
         self.columns == other.columns
@@ -286,6 +291,31 @@ impl TableSchema {
                 " has the name of a partition column, a provenance column or `_rescued`: rename it, or turn provenance off",
             )),
             None => Ok(()),
+        }
+    }
+}
+
+fn add_widened(newer: &[Column], older: &[Column], parent: &str, paths: &mut BTreeSet<String>) {
+    // A column never changes its place.
+    for (newer, older) in newer.iter().zip(older) {
+        debug_assert_eq!(newer.name, older.name, "columns are only added at the end");
+        let path = format!("{parent}{}", newer.name);
+        match (&newer.kind, &older.kind) {
+            (ColumnType::Double, ColumnType::Bigint) => {
+                paths.insert(path);
+            }
+            (ColumnType::Struct(newer), ColumnType::Struct(older)) => {
+                add_widened(newer, older, &format!("{path}."), paths);
+            }
+            (ColumnType::List(newer), ColumnType::List(older))
+            | (ColumnType::Map(newer), ColumnType::Map(older)) => {
+                let (newer, older) = (
+                    std::slice::from_ref(&**newer),
+                    std::slice::from_ref(&**older),
+                );
+                add_widened(newer, older, &format!("{path}."), paths);
+            }
+            _ => {}
         }
     }
 }
