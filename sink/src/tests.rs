@@ -16,6 +16,7 @@ mod owners;
 mod partitions;
 mod publish;
 mod rebuild;
+mod rebuild_records;
 mod schemas;
 mod simulation;
 mod slow_lake;

@@ -25,7 +25,7 @@ use super::clean_up::Leftovers;
 use super::commit::{Commit, CommitFile, Gap, seal_body};
 use super::layout::LayoutChain;
 use super::names::generation_key;
-use super::rebuild_record::{GivenUp, REBUILD_VERSION, RebuildOutcome, RebuildRecord};
+use super::rebuild_record::{GivenUp, LostRows, REBUILD_VERSION, RebuildOutcome, RebuildRecord};
 use super::requests::{REVEALS_MAX, Requests, one_of};
 use super::retention::TableRetention;
 
@@ -202,16 +202,18 @@ impl Finisher {
         files: Vec<usize>,
         generation: u32,
     ) -> Result<Vec<(usize, RebuildOutcome)>> {
-        let given_up = |index: usize, why: GivenUp| RebuildOutcome::GivenUp {
-            why,
-            rows: commit.files[index].rows,
-        };
         let retention = TableRetention::read(&chain.lake, &chain.names.table).await?;
         if retention.is_past(commit.times().max, commit.made, self.clock.wall_micros()) {
-            let files = files.into_iter();
-            return Ok(files
-                .map(|index| (index, given_up(index, GivenUp::Retention)))
-                .collect());
+            let mut outcomes = Vec::new();
+            for index in files {
+                let outcome = RebuildOutcome::GivenUp {
+                    why: GivenUp::Retention,
+                    rows: commit.files[index].rows,
+                    lost: Self::lost_before(chain, commit, index, generation).await?,
+                };
+                outcomes.push((index, outcome));
+            }
+            return Ok(outcomes);
         }
         let Remade {
             files: remade,
@@ -223,17 +225,38 @@ impl Finisher {
             ));
         }
         let outcomes = files.into_iter().zip(remade).map(|(index, file)| {
+            let rows = commit.files[index].rows;
             let outcome = match file {
-                None => given_up(index, GivenUp::Source),
+                None => RebuildOutcome::GivenUp {
+                    why: GivenUp::Source,
+                    rows,
+                    lost: None,
+                },
                 Some(file) => RebuildOutcome::Replaced {
-                    lost: commit.files[index].rows.saturating_sub(file.rows),
-                    gaps: gaps.clone(),
+                    lost: (file.rows < rows).then(|| LostRows {
+                        rows: rows - file.rows,
+                        gaps: gaps.clone(),
+                    }),
                     file,
                 },
             };
             (index, outcome)
         });
         Ok(outcomes.collect())
+    }
+
+    /// What was lost of a file when it was made again before.
+    async fn lost_before(
+        chain: &Chain,
+        commit: &Commit,
+        index: usize,
+        generation: u32,
+    ) -> Result<Option<LostRows>> {
+        let key = chain.names.rebuild(commit.slot, index, generation - 1);
+        Ok(match chain.lake.get(&key).await? {
+            Some(body) => RebuildRecord::from_body(&key, &body)?.lost().cloned(),
+            None => None,
+        })
     }
 
     /// Rebuilds files of a record from one reading of its interval.
@@ -315,7 +338,7 @@ impl Finisher {
             key: generation_key(&wanted.sealed.key, generation),
             outcome,
         };
-        debug_assert!(record.accounts_for(wanted));
+        debug_assert!(record.is_about(wanted) && record.accounts_for(wanted));
         let ours = record.sealed();
         let body = seal_body(&record);
         let put = retry_forever("put a rebuild record", &self.random, || {
@@ -362,11 +385,11 @@ impl Finisher {
     /// The upload that a record chose for the file that a commit record wants; `None` when it is given up.
     fn decided(key: &str, body: &[u8], wanted: &CommitFile) -> Result<Option<Sealed>> {
         let record = RebuildRecord::from_body(key, body)?;
-        if record.accounts_for(wanted) {
+        if record.is_about(wanted) && record.accounts_for(wanted) {
             return Ok(record.sealed().cloned());
         }
         Err(Error::fatal(format!(
-            "`{key}` accounts for other rows than the commit record names"
+            "`{key}` is about another file or other rows than the commit record names"
         )))
     }
 }
@@ -374,10 +397,10 @@ impl Finisher {
 /// Tells of rows that are lost for good.
 fn alarm(chain: &Chain, record: &RebuildRecord) {
     let (shard, key) = (&chain.shard, &record.key);
-    let (why, rows) = match &record.outcome {
-        RebuildOutcome::Replaced { lost: 0, .. } => return,
-        RebuildOutcome::Replaced { lost, .. } => (GivenUp::Source, *lost),
-        RebuildOutcome::GivenUp { why, rows } => (*why, *rows),
+    let (why, rows) = match (&record.outcome, record.gone_rows()) {
+        (RebuildOutcome::Replaced { lost: None, .. }, _) => return,
+        (RebuildOutcome::GivenUp { why, .. }, (rows @ 1.., _)) => (*why, rows),
+        (_, (_, lost)) => (GivenUp::Source, lost),
     };
     metrics::counter!("hydrant_sink_lost_rows_total", "reason" => why.to_string()).increment(rows);
     if why == GivenUp::Retention {

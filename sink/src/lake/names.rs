@@ -96,6 +96,11 @@ impl TableNames {
         format!("{}commits/", self.system())
     }
 
+    /// The prefix of all records of what became of vanished files.
+    pub(crate) fn rebuilds(&self) -> String {
+        format!("{}rebuild/", self.system())
+    }
+
     /// The prefix of the commit chains of `stream`.
     pub(crate) fn commits_of(&self, stream: &StreamId) -> String {
         format!("{}{}/", self.commits(), segment(&stream.to_string()))
@@ -178,7 +183,7 @@ impl TableNames {
         let digest = hash::identity(&[stream.name.as_bytes(), stream.incarnation.as_bytes()]) >> 80;
         ChainNames {
             dir: format!("{commits}{shard_name}/"),
-            rebuilds: format!("{}rebuild/{stream_name}/{shard_name}/", self.system()),
+            rebuilds: format!("{}{stream_name}/{shard_name}/", self.rebuilds()),
             file_stem: format!("s{}-{digest:012x}", short(&shard_name)),
             table: self.clone(),
         }
@@ -225,7 +230,12 @@ impl ChainNames {
 
     /// The record that says which upload replaces a vanished file of `slot`.
     pub fn rebuild(&self, slot: u64, file: usize, generation: u32) -> String {
-        format!("{}{slot}/{file}-g{generation}.json", self.rebuilds)
+        Self::rebuild_in(&self.rebuilds, slot, file, generation)
+    }
+
+    /// The same, where the prefix of the chain's is `rebuilds`.
+    pub(crate) fn rebuild_in(rebuilds: &str, slot: u64, file: usize, generation: u32) -> String {
+        format!("{rebuilds}{slot}/{file}-g{generation}.json")
     }
 
     /// Data file number `file` of `(from, to]` in `partition`, a path below the table that may be empty.

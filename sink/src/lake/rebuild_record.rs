@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::commit::{CommitFile, Gap, unseal_body};
 use super::error::ObjectError;
+use super::names::generation_key;
 
 /// The newest version of [`RebuildRecord`].
 pub(super) const REBUILD_VERSION: u32 = 1;
@@ -36,6 +37,15 @@ impl fmt::Display for GivenUp {
     }
 }
 
+/// Rows that are gone because the stream no longer had their records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRows {
+    /// How many.
+    pub rows: u64,
+    /// The records that the stream no longer had.
+    pub gaps: Vec<Gap>,
+}
+
 /// What became of a file that vanished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,12 +54,9 @@ pub enum RebuildOutcome {
     Replaced {
         /// The file as it was uploaded.
         file: CommitFile,
-        /// How many rows it lacks, because the stream no longer has their records.
-        #[serde(default)]
-        lost: u64,
-        /// The records that the stream no longer has.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        gaps: Vec<Gap>,
+        /// The rows that it lacks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost: Option<LostRows>,
     },
     /// It stays away.
     GivenUp {
@@ -57,6 +64,9 @@ pub enum RebuildOutcome {
         why: GivenUp,
         /// Its rows.
         rows: u64,
+        /// Those of its rows that were lost before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lost: Option<LostRows>,
     },
 }
 
@@ -94,16 +104,53 @@ impl RebuildRecord {
         }
     }
 
+    /// The rows that are gone for good, with it or before it: those that somebody gave up, and those that are lost.
+    pub(crate) fn gone_rows(&self) -> (u64, u64) {
+        let rows = |lost: &Option<LostRows>| lost.as_ref().map_or(0, |lost| lost.rows);
+        match &self.outcome {
+            RebuildOutcome::Replaced { lost, .. } => (0, rows(lost)),
+            RebuildOutcome::GivenUp {
+                why: GivenUp::Source,
+                rows,
+                ..
+            } => (0, *rows),
+            RebuildOutcome::GivenUp {
+                rows: all, lost, ..
+            } => (all.saturating_sub(rows(lost)), rows(lost)),
+        }
+    }
+
+    /// What it says is lost, while other rows are not.
+    pub(crate) fn lost(&self) -> Option<&LostRows> {
+        let (RebuildOutcome::Replaced { lost, .. } | RebuildOutcome::GivenUp { lost, .. }) =
+            &self.outcome;
+        lost.as_ref()
+    }
+
+    /// Whether it is about the file that a commit record names.
+    pub(crate) fn is_about(&self, wanted: &CommitFile) -> bool {
+        let replaces = match &self.outcome {
+            RebuildOutcome::GivenUp { .. } => true,
+            RebuildOutcome::Replaced { file, .. } => {
+                (&file.sealed.key, file.kind) == (&self.key, wanted.kind)
+            }
+        };
+        replaces && self.key == generation_key(&wanted.sealed.key, self.generation)
+    }
+
     /// Whether it accounts for all rows of the file that a commit record names.
     pub(crate) fn accounts_for(&self, wanted: &CommitFile) -> bool {
         match &self.outcome {
-            RebuildOutcome::GivenUp { rows, .. } => *rows == wanted.rows,
-            RebuildOutcome::Replaced { file, lost: 0, .. } => {
+            RebuildOutcome::GivenUp { rows, lost, .. } => {
+                *rows == wanted.rows && lost.as_ref().is_none_or(|lost| lost.rows <= *rows)
+            }
+            RebuildOutcome::Replaced { file, lost: None } => {
                 (file.rows, &file.position_hash) == (wanted.rows, &wanted.position_hash)
             }
-            RebuildOutcome::Replaced { file, lost, .. } => {
-                file.rows.checked_add(*lost) == Some(wanted.rows)
-            }
+            RebuildOutcome::Replaced {
+                file,
+                lost: Some(lost),
+            } => file.rows.checked_add(lost.rows) == Some(wanted.rows),
         }
     }
 }

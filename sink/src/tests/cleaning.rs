@@ -7,7 +7,7 @@ use hydrant_core::lake::{Put, Sealed, SharedLake};
 use hydrant_core::{Position, clock};
 use hydrant_testing::disk::{Op, Rule, SimWorld};
 
-use super::owners::{OwnersPlan, between};
+use super::owners::{OwnersPlan, between, unrevealed};
 use super::support::*;
 use crate::lake::{Commit, generation_key};
 
@@ -103,13 +103,7 @@ async fn what_a_failed_clean_up_left_is_removed_by_the_next_one() {
 #[tokio::test]
 async fn uploads_that_the_newest_record_names_are_finished_first() {
     let world = world(1);
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "a", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..6).await.unwrap_err();
+    unrevealed(&world, &payloads(0..6)).await;
     let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     assert_eq!(uploads(&heir.lake).await.len(), 3);
     heir.claim("000000").await.unwrap();

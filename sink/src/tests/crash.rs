@@ -64,12 +64,7 @@ async fn first_owner(start: ProcessSetup) {
 /// Rows are exactly once whenever a process dies: it dies at each call of two publishes.
 #[tokio::test(start_paused = true)]
 async fn rows_are_there_once_wherever_a_process_dies() {
-    for (moment, death) in [
-        (Moment::Before, Death::Kill),
-        (Moment::After, Death::Kill),
-        (Moment::After, Death::PowerCut(Loss::Everything)),
-        (Moment::After, Death::PowerCut(Loss::Some)),
-    ] {
+    for (moment, death) in DEATHS {
         let mut nth = 1;
         while dies_at(nth * 13, nth, moment, death).await {
             nth += 1;

@@ -8,14 +8,12 @@ use hydrant_core::stream::Read;
 use hydrant_core::{Position, Result};
 use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
 
-use super::owners::{OwnersPlan, between};
+use super::owners::unrevealed;
 use super::support::*;
 use crate::lake::layout::LayoutChain;
 use crate::lake::{ExpiredFiles, WhatExpires, expire, give_up_missing};
 use crate::table::spec::TableRules;
-use crate::verify::{Depth, ProblemKind, TableReport, verify};
-
-const DAY: i64 = 86_400_000_000;
+use crate::verify::ProblemKind;
 
 fn on_day(day: u32) -> WhatExpires {
     WhatExpires::Partition(vec![("date".to_owned(), format!("2026-11-{day}"))])
@@ -23,14 +21,6 @@ fn on_day(day: u32) -> WhatExpires {
 
 async fn remove(process: &SinkProcess, what: &WhatExpires) -> Result<ExpiredFiles> {
     expire(&process.lake, &names(), what, false, &process.context).await
-}
-
-async fn check(world: &SimWorld) -> TableReport {
-    let depth = Depth {
-        now: Some(NOW),
-        ..Depth::default()
-    };
-    verify(&looker(world).await, &names(), depth).await.unwrap()
 }
 
 /// The records of a day in a table of `payloads`: every seventh is a dead letter, the others lie on two days in turn.
@@ -74,7 +64,7 @@ async fn an_expired_partition_stays_away_whoever_takes_over() {
     }
     publish(&mut shard, 20..24).await.unwrap();
     assert_gone(&world, 0..24, &gone, "the owner goes on").await;
-    let report = check(&world).await;
+    let report = check(&looker(&world).await).await;
     assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");
     assert_eq!(
         (report.expired.files, report.expired.rows),
@@ -99,7 +89,7 @@ async fn an_expired_file_that_is_there_again_is_a_problem() {
     let kept = a.lake.get(&files[0].key).await.unwrap().unwrap();
     remove(&a, &on_day(19)).await.unwrap();
     a.lake.put_new(&files[0].key, kept).await.unwrap();
-    let report = check(&world).await;
+    let report = check(&looker(&world).await).await;
     assert_eq!(
         report.problem_counts[&ProblemKind::Returned],
         1,
@@ -164,7 +154,7 @@ async fn files_without_a_day_go_when_their_whole_record_is_older() {
     let removed = remove(&a, &WhatExpires::Before(NOW + DAY)).await.unwrap();
     assert_eq!((removed.rows, removed.dead_letters), (1, 1));
     assert!(found(&world).await.is_empty());
-    assert!(check(&world).await.is_good());
+    assert!(check(&looker(&world).await).await.is_good());
 }
 
 /// Uploads of dead owners hold rows too.
@@ -216,7 +206,7 @@ async fn many_files_go_in_records_of_a_thousand() {
     );
     let layout = LayoutChain::new(&a.lake, &names());
     assert_eq!(layout.record(1).await.unwrap().unwrap().inputs.len(), 1_000);
-    let report = check(&world).await;
+    let report = check(&looker(&world).await).await;
     assert!(report.is_good(), "{report:?}");
     assert_eq!(report.expired.rows, DAYS);
 }
@@ -224,12 +214,7 @@ async fn many_files_go_in_records_of_a_thousand() {
 /// A process that expires a day dies at each of its calls; another one completes it.
 #[tokio::test(start_paused = true)]
 async fn an_expiry_is_completed_wherever_it_dies() {
-    for (moment, death) in [
-        (Moment::Before, Death::Kill),
-        (Moment::After, Death::Kill),
-        (Moment::After, Death::PowerCut(Loss::Everything)),
-        (Moment::After, Death::PowerCut(Loss::Some)),
-    ] {
+    for (moment, death) in DEATHS {
         let mut nth = 1;
         while expiry_dies_at(nth, moment, death).await {
             nth += 1;
@@ -277,7 +262,7 @@ async fn expiry_dies_at(nth: u64, moment: Moment, death: Death) -> bool {
         .unwrap();
     heir.claim("000000").await.unwrap();
     assert_gone(&world, 0..20, &gone, &what).await;
-    let report = check(&world).await;
+    let report = check(&looker(&world).await).await;
     assert!(report.is_good(), "{what}: {report:?}");
     assert_eq!(report.expired.rows, gone.len() as u64, "{what}");
     true
@@ -300,7 +285,7 @@ async fn files_that_were_removed_by_hand_are_accepted_and_stay_away() {
     {
         a.lake.delete(&object.key).await.unwrap();
     }
-    let report = check(&world).await;
+    let report = check(&looker(&world).await).await;
     assert_eq!(
         report.problem_counts[&ProblemKind::Missing],
         2,
@@ -310,7 +295,11 @@ async fn files_that_were_removed_by_hand_are_accepted_and_stay_away() {
     let would = give_up_missing(&a.lake, &names(), true, &a.context)
         .await
         .unwrap();
-    assert_eq!(check(&world).await, report, "a dry run changes nothing");
+    assert_eq!(
+        check(&looker(&world).await).await,
+        report,
+        "a dry run changes nothing"
+    );
     let given_up = give_up_missing(&a.lake, &names(), false, &a.context)
         .await
         .unwrap();
@@ -322,7 +311,7 @@ async fn files_that_were_removed_by_hand_are_accepted_and_stay_away() {
         .unwrap();
     heir.claim("000000").await.unwrap();
     assert_gone(&world, 0..20, &gone, "").await;
-    let report = check(&world).await;
+    let report = check(&looker(&world).await).await;
     assert!(report.is_good() && report.warnings.is_empty(), "{report:?}");
     assert_eq!(report.expired.rows, gone.len() as u64);
     let again = give_up_missing(&a.lake, &names(), false, &a.context)
@@ -335,13 +324,7 @@ async fn files_that_were_removed_by_hand_are_accepted_and_stay_away() {
 #[tokio::test]
 async fn only_what_is_missing_is_given_up() {
     let world = world(1);
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "dead", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..12).await.unwrap_err();
+    let (dead, _) = unrevealed(&world, &payloads(0..12)).await;
     let lake = SharedLake::clone(&dead.lake);
     let given_up = give_up_missing(&lake, &names(), false, &dead.context)
         .await

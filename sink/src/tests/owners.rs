@@ -229,6 +229,31 @@ pub(super) async fn between(
     (process, between)
 }
 
+/// A process that died after the record of these records and before its reveals, and its lake.
+pub(super) async fn unrevealed(
+    world: &SimWorld,
+    records: &[String],
+) -> (SinkProcess, Arc<Layered<Between>>) {
+    let plan = OwnersPlan {
+        hold_reveals: true,
+        ..OwnersPlan::default()
+    };
+    let (dead, lake) = between(world, "dead", plan).await;
+    let (mut shard, _) = dead.claim("000000").await.unwrap();
+    shard.push(Read::Batch(batch(0, records))).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap_err();
+    (dead, lake)
+}
+
+/// The same, and its uploads were removed since.
+pub(super) async fn all_vanished(world: &SimWorld, records: &[String]) -> SinkProcess {
+    let (dead, _) = unrevealed(world, records).await;
+    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
+        dead.lake.discard(&upload).await.unwrap();
+    }
+    dead
+}
+
 /// After a lost answer the same body is put again until an answer arrives.
 #[tokio::test(start_paused = true)]
 async fn lost_answers_publish_once() {
@@ -309,17 +334,7 @@ async fn a_zombie_brings_no_removed_file_back() {
 #[tokio::test]
 async fn a_record_that_was_only_put_is_finished_before_anything_follows() {
     let world = world(1);
-    let (dead, _) = between(
-        &world,
-        "a",
-        OwnersPlan {
-            hold_reveals: true,
-            ..OwnersPlan::default()
-        },
-    )
-    .await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..6).await.unwrap_err();
+    unrevealed(&world, &payloads(0..6)).await;
     assert!(found(&world).await.is_empty());
     let heir = ProcessSetup::named(&world, "b").run().await.unwrap();
     heir.claim("000000").await.unwrap();
@@ -332,13 +347,7 @@ async fn a_loser_finishes_the_winners_record() {
     let world = world(1);
     let stale = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut loser, _) = stale.claim("000000").await.unwrap();
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "a", plan).await;
-    let (mut winner, _) = dead.claim("000000").await.unwrap();
-    publish(&mut winner, 0..6).await.unwrap_err();
+    unrevealed(&world, &payloads(0..6)).await;
     let error = publish(&mut loser, 0..9).await.unwrap_err();
     assert_eq!(after(&error), Position::offset(5));
     assert_exactly_once(&world, 0..6, "").await;

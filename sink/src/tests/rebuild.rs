@@ -11,10 +11,9 @@ use hydrant_core::stage::{Flush, Stage as _};
 use hydrant_core::stream::Read;
 use hydrant_core::transform::{self, Transform, Transformed};
 use hydrant_core::{Disposition, Position, Result};
-use hydrant_testing::disk::SimWorld;
 use hydrant_testing::layer::Layered;
 
-use super::owners::{OwnersPlan, between};
+use super::owners::{OwnersPlan, all_vanished, between};
 use super::slow_lake::Events;
 use super::support::*;
 use crate::lake::{Chain, ChainTip, FileKind};
@@ -52,20 +51,7 @@ async fn vanished_uploads_are_made_again_from_the_source() {
 #[tokio::test]
 async fn a_file_is_made_again_by_the_rules_of_its_record() {
     let world = world(1);
-    let (dead, _) = between(
-        &world,
-        "a",
-        OwnersPlan {
-            hold_reveals: true,
-            ..OwnersPlan::default()
-        },
-    )
-    .await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..8).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
+    all_vanished(&world, &payloads(0..8)).await;
     let other = ProcessSetup::named(&world, "b").run().await.unwrap();
     let (mut elsewhere, _) = other.claim("000001").await.unwrap();
     let wider = vec!["{\"n\":1000,\"more\":\"x\"}".to_owned()];
@@ -88,20 +74,7 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
 #[tokio::test]
 async fn a_source_that_holds_other_records_is_an_alarm() {
     let world = world(1);
-    let (dead, _) = between(
-        &world,
-        "a",
-        OwnersPlan {
-            hold_reveals: true,
-            ..OwnersPlan::default()
-        },
-    )
-    .await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..8).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
+    all_vanished(&world, &payloads(0..8)).await;
     let changed = Arc::new(stream_with(40, |n| format!("{{\"n\":{n}}}")));
     let heir = ProcessSetup::named(&world, "b")
         .over(changed)
@@ -123,26 +96,11 @@ async fn a_source_that_holds_other_records_is_an_alarm() {
     assert!(found(&world).await.is_empty());
 }
 
-/// A process that died before its reveals, and whose uploads were removed.
-async fn all_vanished(world: &SimWorld, records: std::ops::Range<u64>) -> SinkProcess {
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(world, "dead", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, records).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
-    dead
-}
-
 /// A stream that was restored from an older moment than its lake never comes to the end of the interval.
 #[tokio::test(start_paused = true)]
 async fn a_source_that_ends_before_the_interval_is_an_alarm() {
     let world = world(1);
-    all_vanished(&world, 0..8).await;
+    all_vanished(&world, &payloads(0..8)).await;
     let heir = ProcessSetup::named(&world, "heir").over(stream_of(5));
     let heir = heir.await.unwrap();
     let id = super::support::shard("000000");
@@ -157,7 +115,7 @@ async fn a_source_that_ends_before_the_interval_is_an_alarm() {
 #[tokio::test(start_paused = true)]
 async fn the_files_of_a_record_are_made_again_from_one_reading() {
     let world = world(1);
-    all_vanished(&world, 0..12).await;
+    all_vanished(&world, &payloads(0..12)).await;
     let events = Events::default();
     let stream = Arc::new(Layered(PacedStream {
         below: stream_of(40),

@@ -296,10 +296,11 @@ impl SimRun {
                     };
                     match RebuildRecord::from_body(&key, &body)?.outcome {
                         RebuildOutcome::GivenUp { .. } => gone.extend(&rows),
-                        RebuildOutcome::Replaced { gaps, .. } => {
+                        RebuildOutcome::Replaced { lost, .. } => {
                             let is_in = |n: u64| {
                                 let at = Position::offset(n);
-                                gaps.iter().any(|gap| gap.from < at && at <= gap.to)
+                                let mut gaps = lost.iter().flat_map(|lost| &lost.gaps);
+                                gaps.any(|gap| gap.from < at && at <= gap.to)
                             };
                             rows.retain(|n| is_in(*n));
                             gone.extend(&rows);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use hydrant_core::admin::Trim;
 use hydrant_core::batch::{Batch, Entry, RunBuilder, Span, Step};
 use hydrant_core::clock;
 use hydrant_core::disk::SharedDisk;
@@ -21,7 +22,7 @@ use hydrant_core::{
     Workers,
 };
 use hydrant_testing::clock::ManualClock;
-use hydrant_testing::disk::{SimDisk, SimWorld};
+use hydrant_testing::disk::{Death, Loss, Moment, SimDisk, SimWorld};
 use hydrant_testing::layer::StreamLayer;
 use hydrant_testing::memory::MemoryStream;
 use hydrant_testing::trace::Trace;
@@ -33,9 +34,21 @@ use crate::schema::{Column, TableSchema};
 use crate::shard::flush_rules::FlushRules;
 use crate::table::spec::TableRules;
 use crate::table_sink::TableSink;
+use crate::verify::{Depth, ProblemKind, TableReport, verify};
 
 /// 2026-11-21T00:00:00Z.
 pub(crate) const NOW: i64 = 1_795_219_200_000_000;
+
+/// In microseconds.
+pub(crate) const DAY: i64 = 86_400_000_000;
+
+/// How a process dies at a call.
+pub(crate) const DEATHS: [(Moment, Death); 4] = [
+    (Moment::Before, Death::Kill),
+    (Moment::After, Death::Kill),
+    (Moment::After, Death::PowerCut(Loss::Everything)),
+    (Moment::After, Death::PowerCut(Loss::Some)),
+];
 
 /// The directory of the lake.
 pub(crate) const LAKE: &str = "/lake";
@@ -273,6 +286,44 @@ pub(crate) async fn looker(world: &SimWorld) -> SharedLake {
     )
 }
 
+/// Verifies the whole table, at the time of the records.
+pub(crate) async fn check(lake: &SharedLake) -> TableReport {
+    let depth = Depth {
+        now: Some(NOW),
+        ..Depth::default()
+    };
+    verify(lake, &names(), depth).await.unwrap()
+}
+
+/// The kinds of problems of a table.
+pub(crate) fn kinds(report: &TableReport) -> Vec<ProblemKind> {
+    let mut kinds: Vec<ProblemKind> = report.problems.iter().map(|problem| problem.kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+/// The kind of each warning.
+pub(crate) fn warned(report: &TableReport) -> Vec<ProblemKind> {
+    report.warnings.iter().map(|warning| warning.kind).collect()
+}
+
+/// Changes an object.
+pub(crate) async fn replace(lake: &SharedLake, key: &str, body: impl Into<Bytes>) {
+    lake.delete(key).await.unwrap();
+    lake.put_new(key, body.into()).await.unwrap();
+}
+
+/// The keys of the files that readers see, dead letters included.
+pub(crate) async fn visible(lake: &SharedLake) -> Vec<String> {
+    let mut keys = Vec::new();
+    for prefix in [names().data(), names().dead_letters()] {
+        let objects = lake.list(&prefix).await.unwrap();
+        keys.extend(objects.into_iter().map(|object| object.key));
+    }
+    keys
+}
+
 /// How often each record is a row or a dead letter in a listing, by its number. A lake without a directory holds none.
 pub(crate) async fn found(world: &SimWorld) -> BTreeMap<u64, u64> {
     let mut found = BTreeMap::new();
@@ -390,6 +441,14 @@ pub(crate) fn fill(stream: &MemoryStream, shard: &str, len: u64, payload: fn(u64
 
 pub(crate) fn stream_of(len: u64) -> SharedStream {
     Arc::new(stream_with(len, payload))
+}
+
+/// A stream of which the records up to `last` were removed.
+pub(crate) async fn trimmed(last: u64) -> SharedStream {
+    let stream = stream_with(40, payload);
+    let trim = Trim::After(Position::offset(last));
+    stream.admin().trim(None, trim).await.unwrap();
+    Arc::new(stream)
 }
 
 /// A stream whose batches come every so often. Readers that are opened, and the batches, are events.

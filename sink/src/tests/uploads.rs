@@ -12,7 +12,7 @@ use hydrant_testing::memory::MemoryLake;
 
 use super::beside::{PUT, push};
 use super::fault::columns_encoded;
-use super::owners::{OwnersPlan, between};
+use super::owners::{OwnersPlan, all_vanished, between};
 use super::slow_lake::{Events, LakeEvent, slowed};
 use super::support::*;
 use crate::lake::requests::{REVEALS_MAX, UPLOADS_MAX};
@@ -193,16 +193,7 @@ async fn an_upload_that_was_stuck_is_removed_after_all() {
 #[tokio::test(start_paused = true)]
 async fn an_upload_of_a_rebuild_that_was_stuck_is_removed_after_all() {
     let world = world(1);
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "a", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..6).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
+    all_vanished(&world, &payloads(0..6)).await;
     let (heir, lake) = between(&world, "b", OwnersPlan::default()).await;
     // The listing of uploads, which would find it, was made before.
     heir.claim("000001").await.unwrap();
@@ -223,16 +214,7 @@ async fn an_upload_of_a_rebuild_that_was_stuck_is_removed_after_all() {
 #[tokio::test(start_paused = true)]
 async fn an_upload_of_a_rebuild_that_no_record_chose_is_removed_after_all() {
     let world = world(1);
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "a", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..6).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
+    all_vanished(&world, &payloads(0..6)).await;
     let (heir, _) = between(&world, "b", OwnersPlan::default()).await;
     // The listing of uploads, which would find them, was made before.
     heir.claim("000001").await.unwrap();

@@ -6,28 +6,15 @@ use std::time::Duration;
 use hydrant_core::admin::Trim;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::stage::{Flush, ShardStage, Stage as _};
-use hydrant_core::stream::{Read, SharedStream, Stream as _};
+use hydrant_core::stream::{Read, Stream as _};
 use hydrant_core::{Position, Random, clock};
-use hydrant_testing::disk::SimWorld;
 
-use super::owners::{OwnersPlan, between};
+use super::owners::all_vanished;
 use super::slow_lake::{LakeEvent, slowed};
 use super::support::*;
 use crate::lake::{Chain, ChainTip, GivenUp, RebuildOutcome, RebuildRecord, TableRetention};
 use crate::shard::flush_rules::FlushRules;
-use crate::verify::{Depth, ProblemKind, TableReport, verify};
-
-const DAY: i64 = 86_400_000_000;
-
-/// The keys of the files that readers see, dead letters included.
-async fn visible(lake: &SharedLake) -> Vec<String> {
-    let mut keys = Vec::new();
-    for prefix in [names().data(), names().dead_letters()] {
-        let objects = lake.list(&prefix).await.unwrap();
-        keys.extend(objects.into_iter().map(|object| object.key));
-    }
-    keys
-}
+use crate::verify::{Depth, ProblemKind, verify};
 
 async fn marks(lake: &SharedLake) -> usize {
     let objects = lake.list(&names().commits()).await.unwrap();
@@ -35,41 +22,6 @@ async fn marks(lake: &SharedLake) -> usize {
         .iter()
         .filter(|object| object.key.ends_with(".done"));
     marks.count()
-}
-
-async fn check(lake: &SharedLake) -> TableReport {
-    let depth = Depth {
-        now: Some(NOW),
-        ..Depth::default()
-    };
-    verify(lake, &names(), depth).await.unwrap()
-}
-
-fn warned(report: &TableReport) -> Vec<ProblemKind> {
-    report.warnings.iter().map(|warning| warning.kind).collect()
-}
-
-/// A process that died after its record and before its reveals, and whose uploads were removed.
-async fn all_vanished(world: &SimWorld, records: std::ops::Range<u64>) -> SharedLake {
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(world, "dead", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, records).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
-    SharedLake::clone(&dead.lake)
-}
-
-/// A stream of which the records up to `last` were removed.
-async fn trimmed(last: u64) -> SharedStream {
-    let stream = stream_with(40, payload);
-    let trim = Trim::After(Position::offset(last));
-    stream.admin().trim(None, trim).await.unwrap();
-    Arc::new(stream)
 }
 
 async fn rebuild_records(lake: &SharedLake) -> Vec<RebuildRecord> {
@@ -189,7 +141,7 @@ async fn only_a_record_that_nothing_follows_is_marked() {
 #[tokio::test]
 async fn files_whose_records_the_stream_lacks_are_given_up_and_stop_no_start() {
     let world = world(1);
-    let lake = all_vanished(&world, 0..12).await;
+    let lake = all_vanished(&world, &payloads(0..12)).await.lake;
     let stream = trimmed(20).await;
     for name in ["b", "c"] {
         let heir = ProcessSetup::named(&world, name)
@@ -205,7 +157,7 @@ async fn files_whose_records_the_stream_lacks_are_given_up_and_stop_no_start() {
     let records = rebuild_records(&lake).await;
     assert_eq!(records.len(), 3, "two days and dead letters: {records:?}");
     for record in &records {
-        let RebuildOutcome::GivenUp { why, rows } = record.outcome else {
+        let RebuildOutcome::GivenUp { why, rows, .. } = record.outcome else {
             panic!("{record:?}");
         };
         assert!(why == GivenUp::Source && rows > 0, "{record:?}");
@@ -231,7 +183,7 @@ async fn files_whose_records_the_stream_lacks_are_given_up_and_stop_no_start() {
 #[tokio::test]
 async fn what_the_stream_still_has_of_vanished_files_is_made_again() {
     let world = world(1);
-    let lake = all_vanished(&world, 0..12).await;
+    let lake = all_vanished(&world, &payloads(0..12)).await.lake;
     // The stream holds appends of seven records.
     let heir = ProcessSetup::named(&world, "b")
         .over(trimmed(6).await)
@@ -254,30 +206,15 @@ async fn what_the_stream_still_has_of_vanished_files_is_made_again() {
 async fn of_vanished_files_those_without_records_are_given_up_and_the_others_made_again() {
     let world = world(1);
     // The first seven records are of the first day, the others of a second one.
-    let day = |n: u64| {
+    let day: fn(u64) -> String = |n| {
         format!(
             "{{\"n\":{n},\"time\":\"2026-11-{:02}T10:00:00Z\"}}",
             18 + n / 7
         )
     };
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "dead", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
     let records: Vec<String> = (0..14).map(day).collect();
-    shard.push(Read::Batch(batch(0, &records))).await.unwrap();
-    shard.publish(Flush::Drain).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
-    let stream = stream_with(40, |n| {
-        format!(
-            "{{\"n\":{n},\"time\":\"2026-11-{:02}T10:00:00Z\"}}",
-            18 + n / 7
-        )
-    });
+    let dead = all_vanished(&world, &records).await;
+    let stream = stream_with(40, day);
     let trim = Trim::After(Position::offset(6));
     stream.admin().trim(None, trim).await.unwrap();
     let heir = ProcessSetup::named(&world, "b")
@@ -302,7 +239,7 @@ async fn what_is_past_the_declared_retention_is_not_made_again() {
     for (days, made_again) in [(90, true), (3, false)] {
         let world = world(1);
         // The newest event time lies two days and the records' own time nothing before the present of the first sink.
-        let lake = all_vanished(&world, 0..12).await;
+        let lake = all_vanished(&world, &payloads(0..12)).await.lake;
         let later = NOW + 5 * DAY;
         let heir = ProcessSetup {
             now: later,

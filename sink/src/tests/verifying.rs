@@ -13,13 +13,11 @@ use hydrant_core::{Error, Position, Result};
 use hydrant_testing::disk::SimWorld;
 use hydrant_testing::layer::{LakeLayer, Layered};
 
-use super::owners::{OwnersPlan, between};
+use super::owners::{all_vanished, unrevealed};
 use super::support::*;
 use crate::lake::{Chain, ChainNames, Commit};
 use crate::table::event_time::UntimedReason;
-use crate::verify::{
-    Depth, LISTED_MAX, ProblemKind, TableReport, partitions, schema, tables, verify,
-};
+use crate::verify::{Depth, LISTED_MAX, ProblemKind, partitions, schema, tables, verify};
 
 struct Good {
     process: SinkProcess,
@@ -45,26 +43,6 @@ async fn good(world: &SimWorld) -> Good {
     second.publish(Flush::End).await.unwrap();
     let chain = names().chain(&stream_id(), &shard("000000").id);
     Good { process, chain }
-}
-
-async fn check(lake: &SharedLake) -> TableReport {
-    verify(lake, &names(), Depth::default()).await.unwrap()
-}
-
-async fn replace(lake: &SharedLake, key: &str, body: Vec<u8>) {
-    lake.delete(key).await.unwrap();
-    lake.put_new(key, Bytes::from(body)).await.unwrap();
-}
-
-fn kinds(report: &TableReport) -> Vec<ProblemKind> {
-    let mut kinds: Vec<ProblemKind> = report.problems.iter().map(|problem| problem.kind).collect();
-    kinds.sort();
-    kinds.dedup();
-    kinds
-}
-
-fn warned(report: &TableReport) -> Vec<ProblemKind> {
-    report.warnings.iter().map(|warning| warning.kind).collect()
 }
 
 #[tokio::test]
@@ -136,16 +114,7 @@ impl LakeLayer for TakenOver {
 #[tokio::test]
 async fn a_rebuild_beside_a_verification_is_no_damage() {
     let world = world(1);
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, _) = between(&world, "a", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..6).await.unwrap_err();
-    for (upload, _) in dead.lake.list_uploads().await.unwrap() {
-        dead.lake.discard(&upload).await.unwrap();
-    }
+    let dead = all_vanished(&world, &payloads(0..6)).await;
     assert_eq!(kinds(&check(&dead.lake).await), [ProblemKind::Missing]);
     let heir = ProcessSetup::named(&world, "b").over(stream_of(40));
     let lake: SharedLake = Arc::new(Layered(TakenOver {
@@ -282,13 +251,7 @@ async fn nothing_may_follow_an_end() {
 #[tokio::test]
 async fn a_file_that_is_on_its_way_is_told_from_one_that_is_gone() {
     let world = world(1);
-    let plan = OwnersPlan {
-        hold_reveals: true,
-        ..OwnersPlan::default()
-    };
-    let (dead, between) = between(&world, "a", plan).await;
-    let (mut shard, _) = dead.claim("000000").await.unwrap();
-    publish(&mut shard, 0..6).await.unwrap_err();
+    let (_, between) = unrevealed(&world, &payloads(0..6)).await;
     let lake = looker(&world).await;
     let report = check(&lake).await;
     assert!(report.is_good(), "{report:?}");

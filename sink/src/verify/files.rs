@@ -1,16 +1,22 @@
 //! The check of a file that a record names.
 
-use hydrant_core::Result;
 use hydrant_core::lake::{Sealed, SharedLake};
+use hydrant_core::{Position, Result};
 
 use super::report::ProblemKind;
 use crate::encode::{FOOTER_END_BYTES, count_rows};
-use crate::lake::{ChainNames, CommitFile, checksum};
+use crate::lake::{ChainNames, CommitFile, RebuildOutcome, RebuildRecord, checksum};
 
-/// A file as its record describes it.
+/// A file as its records describe it.
 #[derive(Clone, Debug)]
 pub(super) struct Expected {
-    pub(super) file: CommitFile,
+    /// As the commit record says.
+    pub(super) recorded: CommitFile,
+    /// The newest record of what became of it, if it vanished: a file that replaces it.
+    pub(super) rebuilt: Option<RebuildRecord>,
+    /// The interval of its record.
+    pub(super) from: Position,
+    pub(super) to: Position,
     /// The newest time of what its record holds.
     pub(super) newest: i64,
     /// When its record was made.
@@ -18,6 +24,22 @@ pub(super) struct Expected {
     /// Where the newest record of a chain names the file and nothing says that this record is finished: only such a record
     /// may be unfinished.
     pub(super) tip: Option<TipFile>,
+}
+
+impl Expected {
+    /// The file that counts.
+    pub(super) fn file(&self) -> &CommitFile {
+        match self.rebuilt.as_ref().map(|record| &record.outcome) {
+            Some(RebuildOutcome::Replaced { file, .. }) => file,
+            _ => &self.recorded,
+        }
+    }
+
+    /// Whether the newest record gives it up.
+    pub(super) fn is_given_up(&self) -> bool {
+        let outcome = self.rebuilt.as_ref().map(|record| &record.outcome);
+        matches!(outcome, Some(RebuildOutcome::GivenUp { .. }))
+    }
 }
 
 /// A file of the newest record of a chain.
@@ -50,12 +72,12 @@ pub(super) async fn check(
     expected: Expected,
     contents: bool,
 ) -> Result<(Expected, FileState)> {
-    let sealed = &expected.file.sealed;
+    let sealed = &expected.file().sealed;
     let state = match lake.head(&sealed.key).await? {
         None => FileState::Absent,
         Some(found) if found.size != sealed.size => FileState::OtherSize(found.size),
         Some(_) if !contents => FileState::Good,
-        Some(_) => compare(&lake, &expected.file).await?,
+        Some(_) => compare(&lake, expected.file()).await?,
     };
     Ok((expected, state))
 }

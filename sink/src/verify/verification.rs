@@ -4,6 +4,7 @@
 //! at once more at the end.
 
 mod chains;
+mod rebuilds;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -15,10 +16,7 @@ use super::files::{Expected, FileState, check};
 use super::removed::RemovedFiles;
 use super::report::{ProblemKind, TableReport};
 use crate::lake::layout::key_digest;
-use crate::lake::{
-    Commit, DataFileName, FileKind, GivenUp, OriginSum, RebuildOutcome, RebuildRecord, TableNames,
-    TableRetention,
-};
+use crate::lake::{Commit, CommitFile, FileKind, OriginSum, TableNames, TableRetention};
 use crate::schema::registry;
 
 /// How thoroughly a table is checked.
@@ -71,6 +69,7 @@ pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Resu
     verification.read_retention().await?;
     verification.read_removed().await?;
     verification.check_chains().await?;
+    verification.check_stray_rebuilds().await?;
     verification.check_absent().await?;
     verification.check_uploads().await?;
     verification.report_unnamed().await?;
@@ -222,8 +221,9 @@ impl Verification {
 
     /// Adds the result of checking a file.
     fn add_file(&mut self, expected: Expected, state: FileState) {
-        let Sealed { key, size, .. } = &expected.file.sealed;
+        let Sealed { key, size, .. } = &expected.file().sealed;
         if !matches!(state, FileState::Absent) {
+            self.add_lost(&expected);
             self.unnamed.remove(&key_digest(key));
             self.report.files += 1;
             self.report.bytes += size;
@@ -241,10 +241,12 @@ impl Verification {
         }
     }
 
+    /// Counts a file that was taken away, and what was lost of it before.
     fn add_expired(&mut self, expected: &Expected) {
-        let (kind, rows) = (expected.file.kind, expected.file.rows);
+        let CommitFile { kind, rows, .. } = expected.file();
         self.report.expired.files += 1;
-        self.report.expired.add(kind, rows);
+        self.report.expired.add(*kind, *rows);
+        self.add_lost(expected);
     }
 
     /// Reports a file that is there although a layout record took it away.
@@ -256,29 +258,6 @@ impl Verification {
         } else {
             let detail = "a layout record took it away, and it is there again: remove it";
             self.report.problem(ProblemKind::Returned, key, detail);
-        }
-    }
-
-    /// Counts what a rebuild record says is gone for good. `from` and `to` are the interval of the file.
-    fn add_gone(&mut self, kind: FileKind, record: &RebuildRecord, place: &str) {
-        let (expired, rows, whole) = match &record.outcome {
-            RebuildOutcome::Replaced { lost: 0, .. } => return,
-            RebuildOutcome::Replaced { lost, .. } => (false, *lost, false),
-            RebuildOutcome::GivenUp { why, rows } => (*why != GivenUp::Source, *rows, true),
-        };
-        let gone = match expired {
-            true => &mut self.report.expired,
-            false => &mut self.report.lost,
-        };
-        gone.files += u64::from(whole);
-        gone.add(kind, rows);
-        if !expired {
-            let detail = format!(
-                "{rows} of its rows, {place}, are lost: it vanished before it was visible, and the stream no longer had \
-                 their records"
-            );
-            self.report
-                .warning(ProblemKind::Lost, record.key.as_str(), detail);
         }
     }
 
@@ -295,10 +274,11 @@ impl Verification {
         while let Some(expected) = absent.pop() {
             let lake = SharedLake::clone(&self.lake);
             let (expected, state) = check(lake, expected, self.depth.contents).await?;
-            let upload = &expected.file.sealed.upload;
+            let upload = &expected.file().sealed.upload;
             match state {
                 FileState::Absent if uploads.contains_key(upload) => {
                     self.awaited.insert(upload.clone());
+                    self.add_lost(&expected);
                     self.report_unfinished(&expected);
                 }
                 FileState::Absent => match self.rebuilt_since(&expected).await? {
@@ -319,7 +299,7 @@ impl Verification {
     }
 
     fn report_unfinished(&mut self, expected: &Expected) {
-        let key = &expected.file.sealed.key;
+        let key = &expected.file().sealed.key;
         let Some(tip) = &expected.tip else {
             let detail = "a commit record that has a successor names it, and it is still an upload: restore it";
             self.report.problem(ProblemKind::Missing, key, detail);
@@ -342,12 +322,13 @@ impl Verification {
 
     /// Counts or reports a file that is not there and will not come.
     fn report_gone(&mut self, expected: &Expected) {
-        let key = &expected.file.sealed.key;
+        let key = &expected.file().sealed.key;
         let now = self.depth.now.unwrap_or(i64::MIN);
         if self.removed.has(key) || self.retention.is_past(expected.newest, expected.made, now) {
             self.add_expired(expected);
             return;
         }
+        self.add_lost(expected);
         let detail = match expected.tip {
             Some(_) => {
                 "the newest record names it, and neither the file nor its upload exists: the next sink that takes over \
@@ -380,28 +361,6 @@ impl Verification {
 
     async fn list_uploads(&self) -> Result<BTreeMap<String, String>> {
         Ok(self.lake.list_uploads().await?.into_iter().collect())
-    }
-
-    /// What a record that was put since its chain was read made of a file of a newest record: the file that replaces it, or
-    /// none when it was given up. `None` without such a record.
-    async fn rebuilt_since(&mut self, absent: &Expected) -> Result<Option<Option<Expected>>> {
-        let name = DataFileName::of(&absent.file.sealed.key);
-        let (Some(tip), Some((_, name))) = (&absent.tip, name) else {
-            return Ok(None);
-        };
-        let key = tip.chain.rebuild(tip.slot, tip.index, name.generation + 1);
-        let Some(body) = self.lake.get(&key).await? else {
-            return Ok(None);
-        };
-        let record = RebuildRecord::from_body(&key, &body)?;
-        self.add_gone(absent.file.kind, &record, "of the newest record");
-        Ok(Some(match record.outcome {
-            RebuildOutcome::GivenUp { .. } => None,
-            RebuildOutcome::Replaced { file, .. } => Some(Expected {
-                file,
-                ..absent.clone()
-            }),
-        }))
     }
 
     /// Reports the files that were listed and that no record names.

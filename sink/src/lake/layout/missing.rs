@@ -120,7 +120,6 @@ impl MissingFiles<'_> {
 
     async fn decide(&mut self, chain: &Chain, file: &NamedFile) -> Result<()> {
         let generation = file.generation + 1;
-        let rows = file.recorded.rows;
         let key = chain.names.rebuild(file.slot, file.index, generation);
         let body = seal_body(&RebuildRecord {
             version: REBUILD_VERSION,
@@ -130,7 +129,8 @@ impl MissingFiles<'_> {
             key: generation_key(&file.recorded.sealed.key, generation),
             outcome: RebuildOutcome::GivenUp {
                 why: GivenUp::Operator,
-                rows,
+                rows: file.recorded.rows,
+                lost: file.lost.clone(),
             },
         });
         if !self.dry_run {
@@ -143,6 +143,7 @@ impl MissingFiles<'_> {
             }
         }
         self.done.files += 1;
+        let rows = file.file.rows;
         match file.recorded.kind {
             FileKind::Rows => self.done.rows += rows,
             FileKind::DeadLetters => self.done.dead_letters += rows,

@@ -12,7 +12,7 @@ use hydrant_core::lake::SharedLake;
 use crate::lake::chain::{Chain, Genesis};
 use crate::lake::commit::{CommitFile, TimeRange, unseal_body};
 use crate::lake::names::TableNames;
-use crate::lake::rebuild_record::{RebuildOutcome, RebuildRecord};
+use crate::lake::rebuild_record::{LostRows, RebuildOutcome, RebuildRecord};
 
 /// How many records are read at a time.
 const RECORDS_AT_ONCE: usize = 16;
@@ -28,6 +28,8 @@ pub(crate) struct NamedFile {
     pub(crate) file: CommitFile,
     /// As the commit record says.
     pub(crate) recorded: CommitFile,
+    /// The rows that it lacks since it was made again.
+    pub(crate) lost: Option<LostRows>,
     /// The times of what its record holds.
     pub(crate) times: TimeRange,
     /// When its record was made.
@@ -101,11 +103,13 @@ impl<'a> ChainFiles<'a> {
         for commit in records.into_iter().flatten() {
             let times = commit.times();
             for (index, recorded) in commit.files.into_iter().enumerate() {
-                let (generation, file) = match self.rebuilt.get(&(commit.slot, index)) {
-                    None => (0, recorded.clone()),
+                let (generation, file, lost) = match self.rebuilt.get(&(commit.slot, index)) {
+                    None => (0, recorded.clone(), None),
                     Some(record) => match &record.outcome {
                         RebuildOutcome::GivenUp { .. } => continue,
-                        RebuildOutcome::Replaced { file, .. } => (record.generation, file.clone()),
+                        RebuildOutcome::Replaced { file, lost } => {
+                            (record.generation, file.clone(), lost.clone())
+                        }
                     },
                 };
                 files.push(NamedFile {
@@ -114,6 +118,7 @@ impl<'a> ChainFiles<'a> {
                     generation,
                     file,
                     recorded,
+                    lost,
                     times,
                     made: commit.made,
                 });

@@ -1,18 +1,14 @@
 //! The check of a commit chain, which is read from its beginning, record by record.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use futures::stream::{self, FuturesOrdered, StreamExt as _};
 use hydrant_core::lake::{Object, SharedLake};
 use hydrant_core::{Position, Result};
 
 use super::{ABSENT_MAX, Verification};
-use crate::lake::layout::key_digest;
 use crate::lake::slots::DoneMark;
 use crate::lake::{
-    ChainNames, Commit, CommitFile, Genesis, RebuildOutcome, RebuildRecord, TableNames,
-    generation_key, sealed_crc, unseal_body,
+    ChainNames, Commit, Genesis, ShardInterval, TableNames, sealed_crc, unseal_body,
 };
 use crate::verify::files::{Expected, TipFile, check};
 use crate::verify::report::{ChainReport, ProblemKind, TableReport, UnitCounts};
@@ -25,10 +21,12 @@ const RECORDS_AT_ONCE: usize = 16;
 const FILES_AT_ONCE: usize = 4;
 
 /// The directory of a chain and the names in it.
-struct ChainDir {
+pub(super) struct ChainDir {
     stream: String,
     shard: String,
-    dir: String,
+    pub(super) dir: String,
+    /// The prefix of the records of what became of its vanished files.
+    pub(super) rebuilds: String,
 }
 
 /// The state of reading a chain.
@@ -39,13 +37,11 @@ struct ChainWalk {
     to: Option<Position>,
 }
 
-/// The newest rebuild record of each rebuilt file, by slot and index.
-type Rebuilt = BTreeMap<(u64, usize), RebuildRecord>;
-
 impl Verification {
     pub(super) async fn check_chain(&mut self, stream: &str, shard: &str) -> Result<()> {
         let place = ChainDir {
             dir: format!("{}{stream}/{shard}/", self.names.commits()),
+            rebuilds: format!("{}{stream}/{shard}/", self.names.rebuilds()),
             stream: stream.to_owned(),
             shard: shard.to_owned(),
         };
@@ -56,7 +52,7 @@ impl Verification {
             return Ok(());
         }
         // Rebuilds are rare: one listing for each chain instead of one for each record.
-        let rebuilt = self.read_rebuilds(&place).await?;
+        let mut rebuilt = self.read_rebuilds(&place).await?;
         let mut walk = ChainWalk::new(&place, genesis.as_ref());
         let mut checks = FuturesOrdered::new();
         let mut next = 1;
@@ -87,14 +83,9 @@ impl Verification {
                 let tip = (slot == last && marked != Some(slot))
                     .then(|| self.names.chain(&commit.stream, &commit.interval().shard));
                 let (newest, made) = (commit.times().max, commit.made);
-                for (index, file) in commit.files.iter().enumerate() {
-                    let mut file = file.clone();
-                    if let Some(record) = rebuilt.get(&(slot, index)) {
-                        match self.rebuilt_file(&commit, &file, record).await? {
-                            Some(rebuilt) => file = rebuilt,
-                            None => continue,
-                        }
-                    }
+                let &ShardInterval { from, to, .. } = commit.interval();
+                for (index, recorded) in commit.files.iter().enumerate() {
+                    let decided = self.decided(&mut rebuilt, &place, (slot, index), recorded);
                     let tip = tip.clone().map(|chain| TipFile {
                         chain,
                         slot,
@@ -102,11 +93,18 @@ impl Verification {
                         made,
                     });
                     let expected = Expected {
-                        file,
+                        recorded: recorded.clone(),
+                        rebuilt: decided,
+                        from,
+                        to,
                         newest,
                         made,
                         tip,
                     };
+                    if expected.is_given_up() {
+                        self.check_given_up(&expected).await?;
+                        continue;
+                    }
                     let lake = SharedLake::clone(&self.lake);
                     checks.push_back(check(lake, expected, self.depth.contents));
                     if checks.len() >= FILES_AT_ONCE
@@ -121,6 +119,8 @@ impl Verification {
                 }
             }
         }
+        let last = slots.ranges().last().map_or(0, |(_, last)| last);
+        self.check_unasked(&place, rebuilt, last).await?;
         if let Some(slot) = marked {
             self.check_mark(&records, slot, &slots).await?;
         }
@@ -197,49 +197,6 @@ impl Verification {
             }
         }
         Ok(())
-    }
-
-    /// The file that counts instead of one that vanished; `None` when it was given up.
-    async fn rebuilt_file(
-        &mut self,
-        commit: &Commit,
-        file: &CommitFile,
-        record: &RebuildRecord,
-    ) -> Result<Option<CommitFile>> {
-        let interval = commit.interval();
-        let place = format!("of ({}, {}]", interval.from, interval.to);
-        self.add_gone(file.kind, record, &place);
-        if let RebuildOutcome::Replaced { file, .. } = &record.outcome {
-            return Ok(Some(file.clone()));
-        }
-        let before = record.generation.saturating_sub(1);
-        let key = generation_key(&file.sealed.key, before);
-        if self.lake.head(&key).await?.is_some() {
-            self.unnamed.remove(&key_digest(&key));
-            let detail = "it was given up, and it is there: its rows count as gone; remove it";
-            self.report.warning(ProblemKind::Returned, key, detail);
-        }
-        Ok(None)
-    }
-
-    async fn read_rebuilds(&mut self, place: &ChainDir) -> Result<Rebuilt> {
-        let prefix = place.dir.replacen("/commits/", "/rebuild/", 1);
-        let mut newest = Rebuilt::new();
-        for object in self.lake.list(&prefix).await? {
-            let Some(body) = self.lake.get(&object.key).await? else {
-                continue;
-            };
-            match RebuildRecord::from_body(&object.key, &body) {
-                Ok(record) => {
-                    let known = newest.get(&(record.slot, record.index));
-                    if known.is_none_or(|known| known.generation < record.generation) {
-                        newest.insert((record.slot, record.index), record);
-                    }
-                }
-                Err(error) => self.report.problem(ProblemKind::Damaged, object.key, error),
-            }
-        }
-        Ok(newest)
     }
 
     /// Checks one record and counts it; `None` when the record cannot be read or belongs to another chain.
