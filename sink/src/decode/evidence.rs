@@ -29,8 +29,10 @@ enum KeyForm {
 fn form_of(key: &str) -> KeyForm {
     let is_digit = |byte: u8| byte.is_ascii_digit();
     let digits = key.bytes().filter(|byte| is_digit(*byte)).count();
-    // What stands for personal data: `[EMAIL]` and `tok_email_..`.
-    let is_marker = key.starts_with('[') && key.ends_with(']') || key.starts_with("tok_");
+    // What stands for personal data: `[EMAIL]`, `[EMAIL]#2` and `tok_email_..`.
+    let base = key.rsplit_once('#').map_or(key, |(base, _)| base);
+    let is_marker = base.starts_with('[') && base.ends_with(']') || key.starts_with("tok_");
+    let address = base.split_once('/').map_or(base, |(address, _)| address);
     let is_email = key
         .split_once('@')
         .is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
@@ -50,7 +52,8 @@ fn form_of(key: &str) -> KeyForm {
         && key
             .bytes()
             .all(|byte| is_digit(byte) || b"+- .".contains(&byte));
-    if is_marker || is_email || is_date || is_hex || is_number || key.parse::<IpAddr>().is_ok() {
+    if is_marker || is_email || is_date || is_hex || is_number || address.parse::<IpAddr>().is_ok()
+    {
         return KeyForm::Identifier;
     }
     let longest = key.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
@@ -198,6 +201,9 @@ mod tests {
                 &[
                     "a.b@example.com",
                     "[EMAIL]",
+                    "[EMAIL]#12",
+                    "10.1.2.0/24",
+                    "10.1.2.0/24#2",
                     "tok_email_a_kQ3",
                     "550e8400-e29b-41d4-a716-446655440000",
                     "aa:bb:cc:dd:ee:01",

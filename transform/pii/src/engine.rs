@@ -20,12 +20,14 @@ use crate::verdict::{QuarantineReason, ScanVerdict, Stop};
 
 mod beside;
 mod found_values;
+mod made_keys;
 mod nested;
 mod partition_key;
 mod resolve;
 mod walk;
 
 use found_values::FoundValues;
+use made_keys::MadeKeys;
 
 /// Scans after which a record that still has findings is quarantined.
 const SCANS_MAX: usize = 3;
@@ -50,6 +52,7 @@ pub struct Engine {
     second: Vec<u8>,
     /// What was found in the payload, for its partition key.
     found: FoundValues,
+    made_keys: MadeKeys,
     stacks: Vec<Vec<bool>>,
     /// The text at each nested level, and the way back to the one around it.
     levels: Vec<Shadow>,
@@ -110,6 +113,7 @@ impl Engine {
             decoded_key: Shadow::default(),
             second: Vec::new(),
             found: FoundValues::default(),
+            made_keys: MadeKeys::default(),
             stacks: (0..levels).map(|_| Vec::new()).collect(),
             levels: (0..levels).map(|_| Shadow::default()).collect(),
             needs_rescan: false,
@@ -217,6 +221,7 @@ impl Engine {
         self.needs_rescan = false;
         self.revisits = false;
         self.edits.clear();
+        self.made_keys.clear();
         self.trail.clear();
     }
 

@@ -265,3 +265,38 @@ fn untidy_records_come_back_from_two_sinks_at_once() {
         check(&place, &kind, "by two sinks");
     }
 }
+
+#[test]
+fn personal_keys_of_one_object_stay_entries_of_a_map() {
+    let place = TestDir::new();
+    place.create("local:raw", 1);
+    place.create("local:clean", 1);
+    let records = [
+        r#"{"nr":0,"notify":{"ann@example.com":true,"bob@example.com":false,"eve@example.com":true}}"#,
+        r#"{"nr":1,"notify":{"joe@example.com":true},"hits":{"192.0.2.1":1,"192.0.2.77":2}}"#,
+    ];
+    place.put("local:raw", &records);
+    place.transform("local:raw", "local:clean").expect(0, &[]);
+    place.sink("local:clean", "file:lake").expect(0, &[]);
+    assert_eq!(place.sound("file:lake")["dead_letters"], 0);
+    let answer = place
+        .run("hydrant", &["lake", "cat", "file:lake"])
+        .expect(0, &[]);
+    let row = |line: &str| -> Value { serde_json::from_str(line).expect("a line of JSON") };
+    let mut rows: Vec<Value> = answer.out.lines().map(row).collect();
+    rows.sort_by_key(|row| row["nr"].as_i64());
+    let wanted = json!({"[EMAIL]": true, "[EMAIL]#2": false, "[EMAIL]#3": true});
+    assert_eq!(rows[0]["notify"], wanted);
+    assert_eq!(rows[1]["notify"], json!({"[EMAIL]": true}));
+    let wanted = json!({"192.0.2.0/24": 1, "192.0.2.0/24#2": 2});
+    assert_eq!(rows[1]["hits"], wanted);
+    let schema = place
+        .run("hydrant", &["lake", "schema", "file:lake"])
+        .expect(0, &[]);
+    assert_eq!(
+        schema.out.matches("MAP(VARCHAR").count(),
+        2,
+        "{}",
+        schema.out
+    );
+}

@@ -380,6 +380,39 @@ fn keys_are_scanned_and_pointers_do_not_show_them() {
 }
 
 #[test]
+fn keys_that_were_two_stay_two() {
+    let mut engine = engine();
+    for (record, wanted) in [
+        (
+            r#"{"a@x.org":1,"n":{"b@x.org":2,"c@x.org":3},"d@x.org":4,"e@x.org":5}"#,
+            r##"{"[EMAIL]":1,"n":{"[EMAIL]":2,"[EMAIL]#2":3},"[EMAIL]#2":4,"[EMAIL]#3":5}"##,
+        ),
+        (
+            r#"[{"10.1.2.3":1,"10.1.2.4":2,"of 10.1.2.3":3},{"10.1.2.3":4}]"#,
+            r##"[{"10.1.2.0/24":1,"10.1.2.0/24#2":2,"of 10.1.2.0/24":3},{"10.1.2.0/24":4}]"##,
+        ),
+        (
+            r##"{"a@x.org#2":1,"a@x.org":2,"b@x.org":3,"\u0061@x.org":4}"##,
+            r##"{"[EMAIL]#2":1,"[EMAIL]":2,"[EMAIL]#3":3,"[EMAIL]#4":4}"##,
+        ),
+        // Keys that are no longer scanned are equal only where they were.
+        (
+            r#"{"k":1,"k":2,"a@x.org":3}"#,
+            r#"{"k":1,"k":2,"[EMAIL]":3}"#,
+        ),
+    ] {
+        let redacted = passed(&mut engine, record);
+        assert_eq!(redacted, wanted);
+        assert_eq!(passed(&mut engine, &redacted), wanted, "a second pass");
+    }
+    let many: Vec<String> = (0..20_000).map(|n| format!("\"u{n}@x.org\":{n}")).collect();
+    let redacted = passed(&mut engine, &format!("{{{}}}", many.join(",")));
+    let members: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&redacted).unwrap();
+    assert_eq!(members.len(), many.len());
+}
+
+#[test]
 fn json_in_strings_is_scanned_through_its_escapes() {
     let mut engine = engine();
     let inner = r#"{"user":{"name":"J\"o","ip":"10.1.2.3"},"l":[1,"a\u0040b.org"]}"#;

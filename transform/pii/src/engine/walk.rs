@@ -278,7 +278,12 @@ impl Engine {
         };
         let edits = self.edits.len();
         let shown = self.detect(scalar, Notation::Escaped, &member)?;
-        self.needs_rescan |= self.edits.len() > edits;
+        if self.edits.len() > edits {
+            self.needs_rescan = true;
+            if level == 0 {
+                self.keep_apart(bytes, token, edits);
+            }
+        }
         let segment = match shown {
             Some(segment) => segment,
             None => {
