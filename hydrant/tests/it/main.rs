@@ -25,5 +25,6 @@ mod removal;
 mod rights;
 mod run;
 mod simulation;
+mod taking;
 mod test_dir;
 mod words;

@@ -201,7 +201,15 @@ pub(crate) fn until(deadline: Instant, what: &str, mut reached: impl FnMut() -> 
     }
 }
 
-/// Checks that each record is in the lake or among the dead letters, once and in order.
+/// The files below a directory of the lake, and those that a test took away from there and stored below `taken`.
+fn files(dir: &Path, below: &str) -> Vec<PathBuf> {
+    let tops = ["lake", "taken"].into_iter();
+    tops.flat_map(|top| lake::files(&dir.join(top).join(below)))
+        .collect()
+}
+
+/// Checks that each record is in the lake or among the dead letters, once and in order. What was taken away counts where it
+/// was, and must be counted as expired.
 fn check(dir: &Path, records: u64) {
     let report: Value =
         serde_json::from_slice(&std::fs::read(dir.join("report.json")).expect("the report reads"))
@@ -228,7 +236,11 @@ fn check(dir: &Path, records: u64) {
         })
         .collect();
 
-    let rows = lake::rows(&dir.join("lake/events"));
+    let mut rows = lake::rows(&dir.join("lake/events"));
+    let taken = lake::rows(&dir.join("taken/events"));
+    assert_eq!(verified["expired"]["rows"], taken.len(), "{verified}");
+    assert_eq!(verified["lost"]["files"], 0, "{verified}");
+    rows.extend(taken);
     let mut found = vec![0u32; records as usize];
     for row in &rows {
         let index = usize::try_from(row.index).expect("an index that was sent");
@@ -255,7 +267,7 @@ fn check(dir: &Path, records: u64) {
     // Each malformed record is a dead letter, once, at its position in the raw stream.
     let mut dead_letters: HashMap<(String, String, i64), u32> = HashMap::new();
     let mut letters_by_shard: BTreeMap<String, u64> = BTreeMap::new();
-    for path in lake::files(&dir.join("lake/_hydrant/events/dead-letters")) {
+    for path in files(dir, "_hydrant/events/dead-letters") {
         for batch in lake::batches(&path) {
             let (shards, sequences) = (
                 lake::texts(&batch, "shard"),
@@ -311,7 +323,7 @@ fn check(dir: &Path, records: u64) {
 /// Checks that what no column took is in the rows and counted once, and that declared times and maps are in the files.
 fn check_rescued(dir: &Path) {
     let mut rescued = 0;
-    for path in lake::files(&dir.join("lake/events")) {
+    for path in files(dir, "events") {
         for batch in lake::batches(&path) {
             let texts = lake::texts(&batch, "_rescued");
             rescued += texts.iter().flatten().count() as u64;

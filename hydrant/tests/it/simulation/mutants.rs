@@ -197,6 +197,21 @@ fn kills_names_that_are_drawn() {
 }
 
 #[test]
+fn kills_a_mark_before_the_reveal() {
+    killed(BrokenVariant::Inside(Mutant::MarkedEarly));
+}
+
+#[test]
+fn kills_a_rebuild_of_what_was_taken_away() {
+    killed(BrokenVariant::Inside(Mutant::LayoutUnseen));
+}
+
+#[test]
+fn kills_an_expiry_that_removes_before_its_record() {
+    killed(BrokenVariant::Inside(Mutant::ExpiredBeforeRecord));
+}
+
+#[test]
 fn kills_a_rebuild_without_a_look() {
     killed(BrokenVariant::RebuiltWithoutLook);
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::{Array, Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Position, Result, ShardId};
 use hydrant_producer::simulate::Fleet;
-use hydrant_sink::lake::Lakes;
+use hydrant_sink::lake::{Lakes, RebuildRecord};
 use hydrant_sink::verify::{Depth, TableReport, verify};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -14,6 +15,7 @@ use super::plan::{Log, PipelineShape};
 use super::roles;
 use super::streams::SimStreams;
 use super::witness::{self, RecordPlace, Seen, StoredUnits, index_of};
+use crate::taking::TakenFiles;
 
 /// The most faults that a report lists.
 const LISTED: usize = 12;
@@ -38,7 +40,7 @@ pub(super) struct LakeRow {
     seq: u64,
 }
 
-/// The contents of a lake.
+/// The contents of a lake, and of the files that were taken from it.
 #[derive(Debug)]
 pub(super) struct LakeContents {
     pub(super) rows: Vec<LakeRow>,
@@ -49,6 +51,8 @@ pub(super) struct LakeContents {
     pub(super) made_again: usize,
     /// Files whose rows are not in the order of their positions.
     disordered: Vec<String>,
+    /// How many rows and dead letters lie in taken files.
+    taken: u64,
 }
 
 /// Reads both logs to their ends.
@@ -80,14 +84,20 @@ pub(super) async fn read_logs(streams: &SimStreams, context: &Context) -> Result
 }
 
 /// Reads the table as any reader that lists its prefix would, and verifies it.
-pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
+pub(super) async fn read_lake(context: &Context, taken: &TakenFiles) -> Result<LakeContents> {
     let lake = Lakes::default()
         .open_read(&format!("file:{}", roles::LAKE), context)
         .await?;
     let names = roles::table();
     let verified = verify(&lake, &names, Depth::default()).await?;
     let (mut rows, mut dead_letters, mut disordered) = (Vec::new(), Vec::new(), Vec::new());
-    for (key, batches) in files(&lake, &names.data()).await? {
+    let (data, letters) = (names.data(), names.dead_letters());
+    let [rows_taken, letters_taken] = [&data, &letters].map(|prefix| parsed(taken.below(prefix)));
+    let (rows_taken, letters_taken) = (rows_taken?, letters_taken?);
+    let batches = rows_taken.iter().chain(&letters_taken);
+    let batches = batches.flat_map(|(_, batches)| batches);
+    let taken = batches.map(|batch| batch.num_rows() as u64).sum();
+    for (key, batches) in [files(&lake, &data).await?, rows_taken].concat() {
         let before = rows.len();
         for batch in &batches {
             let (shards, sequences) = (texts(batch, "_shard")?, texts(batch, "_sequence")?);
@@ -106,7 +116,7 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
             disordered.push(key);
         }
     }
-    for (_, batches) in files(&lake, &names.dead_letters()).await? {
+    for (_, batches) in [files(&lake, &letters).await?, letters_taken].concat() {
         for batch in &batches {
             let (streams, shards) = (texts(batch, "stream")?, texts(batch, "shard")?);
             let (sequences, subs) = (texts(batch, "sequence")?, integers(batch, "sub")?);
@@ -118,32 +128,47 @@ pub(super) async fn read_lake(context: &Context) -> Result<LakeContents> {
         }
     }
     let rebuilds = format!("{}rebuild/", names.system());
+    let mut made_again = 0;
+    for object in lake.list(&rebuilds).await? {
+        let body = lake.get(&object.key).await?.unwrap_or_default();
+        let record = RebuildRecord::from_body(&object.key, &body)?;
+        made_again += usize::from(record.sealed().is_some());
+    }
     Ok(LakeContents {
         rows,
         dead_letters,
         verified,
-        made_again: lake.list(&rebuilds).await?.len(),
+        made_again,
         disordered,
+        taken,
     })
 }
 
 async fn files(lake: &SharedLake, prefix: &str) -> Result<Vec<(String, Vec<RecordBatch>)>> {
-    let unreadable = |key: &str| Error::fatal(format!("`{key}` is not a Parquet file"));
     let mut files = Vec::new();
     for object in lake.list(prefix).await? {
-        let body = lake
-            .get(&object.key)
-            .await?
-            .ok_or_else(|| unreadable(&object.key))?;
-        let reader = ParquetRecordBatchReaderBuilder::try_new(body).and_then(|made| made.build());
-        let batches = reader.map_err(|_| unreadable(&object.key))?;
-        let batches: Result<Vec<_>, _> = batches.collect();
-        files.push((
-            object.key.clone(),
-            batches.map_err(|_| unreadable(&object.key))?,
-        ));
+        let body = lake.get(&object.key).await?;
+        let body = body.ok_or_else(|| unreadable(&object.key))?;
+        files.push((object.key, body));
     }
-    Ok(files)
+    parsed(files)
+}
+
+fn unreadable(key: &str) -> Error {
+    Error::fatal(format!("`{key}` is not a Parquet file"))
+}
+
+/// The batches of files.
+fn parsed(
+    files: impl IntoIterator<Item = (String, Bytes)>,
+) -> Result<Vec<(String, Vec<RecordBatch>)>> {
+    let batches_of = |(key, body): (String, Bytes)| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(body).and_then(|made| made.build());
+        let batches = reader.map_err(|_| unreadable(&key))?;
+        let batches: Result<Vec<_>, _> = batches.collect();
+        Ok((key.clone(), batches.map_err(|_| unreadable(&key))?))
+    };
+    files.into_iter().map(batches_of).collect()
 }
 
 /// The position that two columns say.
@@ -187,6 +212,14 @@ pub(super) fn judge(
             .iter()
             .map(|key| format!("{key}: rows are out of order")),
     );
+    let (expired, never) = (lake.verified.expired, lake.verified.lost);
+    let gone = expired.rows + expired.dead_letters;
+    if (gone, never.files) != (lake.taken, 0) {
+        let taken = lake.taken;
+        faults.push(format!(
+            "{taken} rows and dead letters were taken, and told as {expired:?}, and as lost {never:?}"
+        ));
+    }
     judge_log(logs, &mut faults);
     let mut found: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for row in &lake.rows {

@@ -12,6 +12,7 @@ use hydrant_testing::memory::StreamFaults;
 use super::broken::BrokenVariant;
 use super::chance::{CallFault, Chance};
 use super::machine::MachineFault;
+use crate::taking::Taking;
 
 /// How long faults happen; then everything runs to its end.
 const FAULT_PHASE: Duration = Duration::from_millis(2_500);
@@ -136,6 +137,12 @@ pub(super) enum PipelineFault {
     Sweep,
     /// The next process that commits dead letters dies before it reveals them, and the uploads are removed.
     Remake { death: Death },
+    /// Files of the table are taken away; the operator may die meanwhile.
+    Take {
+        how: Taking,
+        which: usize,
+        fate: Option<CallFault>,
+    },
     /// A shard is split, or two neighbours are merged; the operator may die meanwhile.
     Reshard {
         log: Log,
@@ -252,12 +259,34 @@ impl PipelinePlan {
                 }
             })
             .collect();
+        steps.extend(Self::draw_operator(seed, &steps));
         steps.sort_by_key(|step| step.at);
         PipelinePlan {
             shape,
             steps,
             fault_phase: FAULT_PHASE,
         }
+    }
+
+    /// Draws what is taken away in half of the runs. Missing files are given up only where nobody removes uploads: what
+    /// never was visible would be given up too.
+    fn draw_operator(seed: u64, faults: &[FaultStep]) -> Vec<FaultStep> {
+        let chance = Chance(Random::seeded(seed ^ 0x7a4e_11aa));
+        let removes = faults.iter().any(|step| step.fault.removes_files());
+        let count = chance.one(&[0, 0, 3, 6]);
+        let takings = [Taking::Partition, Taking::Before, Taking::ByHand];
+        let step = |_| FaultStep {
+            at: chance.millis(300, FAULT_PHASE.as_millis() as u64),
+            fault: PipelineFault::Take {
+                how: match chance.percent(20) && !removes {
+                    true => Taking::Missing,
+                    false => chance.one(&takings),
+                },
+                which: chance.below(1_000) as usize,
+                fate: chance.percent(40).then(|| chance.fate(120)),
+            },
+        };
+        (0..count).map(step).collect()
     }
 
     /// The same plan over streams of a service.
@@ -525,6 +554,25 @@ impl Chance {
                 };
                 let times = [at, later, later + self.millis(50, 600)];
                 times.into_iter().map(cut).collect()
+            }
+            // A sink dies once a file is visible and before anything proves it, and an operator dies who has removed the file.
+            BrokenVariant::Inside(Mutant::ExpiredBeforeRecord) => {
+                let dies = |op, path, moment| PipelineFault::DieAt {
+                    op,
+                    path,
+                    moment,
+                    death: Death::Kill,
+                };
+                let take = PipelineFault::Take {
+                    how: self.one(&[Taking::Partition, Taking::Before]),
+                    which: self.below(1_000) as usize,
+                    fate: None,
+                };
+                vec![
+                    step(at, dies(Op::RenameNew, "/events/", Moment::After)),
+                    step(at, dies(Op::LinkNew, "/layout/", Moment::Before)),
+                    step(at + self.millis(20, 300), take),
+                ]
             }
             // A process dies while it writes a commit record under its final name, which starts with a nine and not
             // with a dot.

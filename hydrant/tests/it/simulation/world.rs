@@ -18,6 +18,7 @@ use super::plan::{Log, PipelineFault, PipelinePlan, PipelineShape, Role};
 use super::roles::{self, Orders};
 use super::streams::SimStreams;
 use super::witness::{self, AckWitness, ReaderWitness};
+use crate::taking::{TableOperator, TakenFiles};
 
 /// Time for records on their way to arrive, while no new ones come.
 const QUIET_PHASE: Duration = Duration::from_millis(60);
@@ -45,6 +46,7 @@ fn live(seed: u64, broken: Option<BrokenVariant>, plan: PipelinePlan) -> Outcome
             shape: Arc::new(plan.shape.clone()),
             acked: Arc::default(),
             given: ReaderWitness::default(),
+            taken: TakenFiles::default(),
             running: Arc::default(),
         };
         pipeline.live(&plan).await
@@ -59,6 +61,8 @@ struct SimPipeline {
     shape: Arc<PipelineShape>,
     acked: Arc<Mutex<BTreeSet<u64>>>,
     given: ReaderWitness,
+    /// What operators took from the table.
+    taken: TakenFiles,
     /// The running processes, each with its shutdown.
     running: Arc<Mutex<BTreeMap<String, Shutdown>>>,
 }
@@ -164,6 +168,7 @@ impl SimPipeline {
         self.streams.set_faults(None);
         events.shutdown().await;
         world.kill("operator");
+        world.kill("taker");
         world.heal();
         world.set_quota(None);
         for (name, _) in self.shape.processes() {
@@ -173,6 +178,9 @@ impl SimPipeline {
         let mut faults = Vec::new();
         all_of(&mut processes, &mut faults).await;
         faults.extend(self.finish(plan).await);
+        if faults.is_empty() {
+            faults.extend(self.complete_takings().await);
+        }
         // The watcher has read the last record by now.
         world.kill("watcher");
         watcher.shutdown().await;
@@ -191,6 +199,21 @@ impl SimPipeline {
                 self.machine.world.kill(&name);
             }
         }
+    }
+
+    /// Completes what operators of the table began.
+    async fn complete_takings(&self) -> Vec<String> {
+        let job = async |context: Context| {
+            let operator = self.operator_of_table(&context).await?;
+            operator.complete().await
+        };
+        let completed = self.machine.task("keeper", job).await;
+        completed.err().into_iter().collect()
+    }
+
+    async fn operator_of_table(&self, context: &Context) -> Result<TableOperator> {
+        let url = format!("file:{}", roles::LAKE);
+        TableOperator::open(&url, roles::table(), context, &self.taken).await
     }
 
     /// Carries all stored records to the lake.
@@ -232,7 +255,7 @@ impl SimPipeline {
         }
         // Acknowledged records must survive without the page cache.
         self.machine.world.power_cut(Loss::Everything);
-        let job = async |context: Context| oracle::read_lake(&context).await;
+        let job = async |context: Context| oracle::read_lake(&context, &self.taken).await;
         let lake = self.machine.task("auditor", job).await?;
         faults.extend(oracle::judge(&self.shape, &logs, &lake, &acked));
         if lake.made_again > 0 && !plan.steps.iter().any(|step| step.fault.removes_files()) {
@@ -252,12 +275,21 @@ impl SimPipeline {
 
     /// Runs a command of the operator; the trace holds its failure.
     async fn operate(&self, fate: Option<CallFault>, job: impl AsyncFnOnce(Context) -> Result<()>) {
-        let disk = self.machine.world.process("operator");
+        self.operate_as("operator", fate, job).await;
+    }
+
+    async fn operate_as(
+        &self,
+        name: &str,
+        fate: Option<CallFault>,
+        job: impl AsyncFnOnce(Context) -> Result<()>,
+    ) {
+        let disk = self.machine.world.process(name);
         if let Some(fate) = fate {
-            self.machine.inject("operator", fate);
+            self.machine.inject(name, fate);
         }
         let job = async |context, _| job(context).await;
-        self.machine.life("operator", disk, job).await;
+        self.machine.life(name, disk, job).await;
     }
 
     async fn sweep(&self) {
@@ -360,6 +392,14 @@ impl SimPipeline {
                 if dead_letters.await.is_ok() {
                     self.sweep().await;
                 }
+            }
+            PipelineFault::Take { how, which, fate } => {
+                let pipeline = self.clone();
+                let job = async move |context: Context| {
+                    let operator = pipeline.operator_of_table(&context).await?;
+                    operator.take(how, which).await
+                };
+                self.operate_as("taker", fate, job).await;
             }
             PipelineFault::Reshard {
                 log,
