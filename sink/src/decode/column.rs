@@ -500,20 +500,40 @@ impl NumberColumn {
             ParsedNumber::Infinite | ParsedNumber::Vanishing => {
                 return misfit(RejectReason::NUMBER_OUT_OF_RANGE, number.kind());
             }
-            ParsedNumber::Float(value) => {
-                let integers = self.integers_known || !self.bits.is_empty();
-                #[expect(clippy::cast_possible_truncation, reason = "it is an integer")]
-                if integers && value.fract() == 0.0 && value.abs() <= INTEGER_EXACT_MAX as f64 {
-                    self.bits.push((value as i64).cast_unsigned());
-                    return Ok(());
-                }
-                if self.integers_only || self.beyond_exact_from.is_some() {
-                    return misfit(RejectReason::TYPE_CONFLICT, number.kind());
-                }
-                self.doubles_from = Some(self.bits.len());
-                self.bits.push(value.to_bits());
+            #[expect(clippy::cast_possible_truncation, reason = "it is an integer")]
+            ParsedNumber::Float(value)
+                if !double
+                    && (self.integers_known || !self.bits.is_empty())
+                    && value.fract() == 0.0
+                    && value.abs() <= INTEGER_EXACT_MAX as f64 =>
+            {
+                self.bits.push((value as i64).cast_unsigned());
             }
+            ParsedNumber::Whole(value) if !double && self.stays_bigint() => {
+                self.beyond_exact_from.get_or_insert(self.bits.len());
+                self.bits.push(value.cast_unsigned());
+            }
+            ParsedNumber::Float(value) | ParsedNumber::Rounded(value) => {
+                return self.push_double(value, number);
+            }
+            ParsedNumber::Whole(value) => return self.push_double(value as f64, number),
         }
+        Ok(())
+    }
+
+    /// Whether a number that is no integer does not make this a DOUBLE column.
+    fn stays_bigint(&self) -> bool {
+        self.integers_only || self.beyond_exact_from.is_some()
+    }
+
+    fn push_double(&mut self, value: f64, number: ParsedNumber) -> Result<(), ValueMisfit> {
+        if !self.is_double() {
+            if self.stays_bigint() {
+                return Err(ColumnNode::conflict(number.kind()));
+            }
+            self.doubles_from = Some(self.bits.len());
+        }
+        self.bits.push(value.to_bits());
         Ok(())
     }
 

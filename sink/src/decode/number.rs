@@ -1,4 +1,7 @@
 //! The exact values of JSON's numbers.
+//!
+//! Promises that rounding makes no number an integer: what is one is decided by the digits. A fraction of zeros and an
+//! exponent of zero are none.
 
 use hydrant_json::JsonNumber as Written;
 
@@ -13,8 +16,12 @@ pub(super) enum ParsedNumber {
     MinusZero,
     /// An integer beyond 64 bits.
     Huge,
-    /// A number with a fraction or an exponent.
+    /// A number with a fraction or an exponent. Up to 2^53 it is an integer if the double is.
     Float(f64),
+    /// A number with a fraction that the double has not.
+    Rounded(f64),
+    /// An integer beyond 2^53 that fits 64 bits and has an exponent.
+    Whole(i64),
     /// A number with a fraction or an exponent, beyond any double.
     Infinite,
     /// A number that is not zero, but closer to it than any double.
@@ -26,17 +33,28 @@ impl ParsedNumber {
         match self {
             Self::Integer(_) | Self::MinusZero => "integer",
             Self::Huge => "integer beyond 64 bits",
-            Self::Float(_) => "number with a fraction or exponent",
+            Self::Float(_) | Self::Rounded(_) | Self::Whole(_) => {
+                "number with a fraction or exponent"
+            }
             Self::Infinite => "number beyond any DOUBLE",
             Self::Vanishing => "number closer to zero than any DOUBLE",
         }
     }
 }
 
+/// How many digits an integer of 64 bits has at most.
+const INTEGER_DIGITS: u8 = 19;
+
 const POWERS_OF_TEN: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
+
+/// The largest double up to which all integers are exact.
+const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+
+/// Doubles beyond that which may be integers of 64 bits.
+const BEYOND_EXACT: std::ops::Range<f64> = EXACT_MAX.next_up()..1e19;
 
 /// Reads the number that starts at `start`; returns the number and where it ends.
 pub(super) fn read_number(input: &[u8], start: usize) -> DecodeResult<(ParsedNumber, usize)> {
@@ -60,9 +78,14 @@ fn double(text: &[u8], written: &Written) -> Option<ParsedNumber> {
         // Both operands are exact doubles, so the one operation rounds correctly.
         let magnitude = written.mantissa as f64;
         let value = if written.power < 0 {
+            // At most 2^53 times smaller than the mantissa, so that what it rounds off is less than its last digit.
             magnitude / scale
         } else {
-            magnitude * scale
+            let value = magnitude * scale;
+            if BEYOND_EXACT.contains(&value) {
+                return long_double(text);
+            }
+            value
         };
         if written.negative { -value } else { value }
     } else {
@@ -71,27 +94,37 @@ fn double(text: &[u8], written: &Written) -> Option<ParsedNumber> {
     Some(ParsedNumber::Float(value))
 }
 
-/// A number with a fraction or an exponent that has many digits. One whose fraction is nothing but zeros is an integer.
+/// A number with a fraction or an exponent that has many digits, or is large.
 #[inline(never)]
 fn long_double(text: &[u8]) -> Option<ParsedNumber> {
-    let text = std::str::from_utf8(text).ok()?;
-    if let Some((whole, fraction)) = text.split_once('.')
-        && fraction.bytes().all(|digit| digit == b'0')
-    {
-        return Some(match whole.parse::<i64>() {
-            Ok(0) => ParsedNumber::Float(if whole.starts_with('-') { -0.0 } else { 0.0 }),
-            Ok(value) if value.unsigned_abs() <= 1 << 53 => ParsedNumber::Float(value as f64),
-            Ok(value) => ParsedNumber::Integer(value),
-            Err(_) => ParsedNumber::Huge,
-        });
+    let written = std::str::from_utf8(text).ok()?;
+    let value: f64 = written.parse().ok()?;
+    if value.fract() != 0.0 && value.is_finite() {
+        return Some(ParsedNumber::Float(value));
     }
-    let value: f64 = text.parse().ok()?;
-    let mantissa = text.split(['e', 'E']).next()?;
-    let is_zero = value == 0.0 && mantissa.bytes().any(|byte| (b'1'..=b'9').contains(&byte));
-    Some(match value {
-        _ if is_zero => ParsedNumber::Vanishing,
-        value if value.is_finite() => ParsedNumber::Float(value),
-        _ => ParsedNumber::Infinite,
+    let (mantissa, exponent) = written.split_once(['e', 'E']).unwrap_or((written, ""));
+    let double = || match value.is_finite() {
+        _ if value == 0.0 && mantissa.contains(|digit| ('1'..='9').contains(&digit)) => {
+            ParsedNumber::Vanishing
+        }
+        true => ParsedNumber::Float(value),
+        false => ParsedNumber::Infinite,
+    };
+    let has_exponent = exponent.contains(|digit| ('1'..='9').contains(&digit));
+    let whole = match read_decimal(text, INTEGER_DIGITS, 0) {
+        Decimal::Unscaled(whole) => i64::try_from(whole).ok(),
+        Decimal::TooLarge => None,
+        Decimal::TooFine if value != 0.0 && value.abs() <= EXACT_MAX => {
+            return Some(ParsedNumber::Rounded(value));
+        }
+        Decimal::TooFine => return Some(double()),
+    };
+    Some(match whole {
+        Some(whole) if whole.unsigned_abs() <= 1 << 53 => ParsedNumber::Float(value),
+        Some(whole) if has_exponent => ParsedNumber::Whole(whole),
+        Some(whole) => ParsedNumber::Integer(whole),
+        None if has_exponent => double(),
+        None => ParsedNumber::Huge,
     })
 }
 
@@ -185,8 +218,15 @@ mod tests {
                     ParsedNumber::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
                     ParsedNumber::Infinite => prop_assert!(wanted.is_infinite()),
                     ParsedNumber::Vanishing => prop_assert!(wanted == 0.0),
+                    ParsedNumber::Rounded(found) => {
+                        prop_assert_eq!(found.to_bits(), wanted.to_bits());
+                        prop_assert_eq!(decimal_of(&text, 38, 0), Decimal::TooFine, "{}", text);
+                    }
+                    ParsedNumber::Whole(found) => {
+                        prop_assert_eq!(decimal_of(&text, 38, 0), Decimal::Unscaled(found.into()));
+                    }
                     ParsedNumber::Integer(_) | ParsedNumber::Huge => {
-                        prop_assert!(text.trim_end_matches('0').ends_with('.'), "{}", text);
+                        prop_assert_ne!(plain(&text), text.as_str());
                     }
                     other => prop_assert!(false, "{} as {:?}", text, other),
                 }
@@ -199,10 +239,35 @@ mod tests {
         ) {
             let wanted: f64 = text.parse().unwrap();
             match read(&text) {
-                ParsedNumber::Float(found) => prop_assert_eq!(found.to_bits(), wanted.to_bits()),
+                ParsedNumber::Float(found) | ParsedNumber::Rounded(found) => {
+                    prop_assert_eq!(found.to_bits(), wanted.to_bits());
+                }
+                ParsedNumber::Whole(found) => {
+                    prop_assert_eq!((found as f64).to_bits(), wanted.to_bits());
+                }
                 ParsedNumber::Infinite => prop_assert!(wanted.is_infinite()),
                 ParsedNumber::Vanishing => prop_assert!(wanted == 0.0),
-                other => prop_assert!(false, "{} as {:?}", text, other),
+                other => prop_assert_ne!(plain(&text), text.as_str(), "{:?}", other),
+            }
+        }
+
+        #[test]
+        fn rounding_makes_no_number_an_integer(
+            text in "-?(0|[1-9][0-9]{0,20})(\\.(0{0,20}|9{0,20}|[0-9]{1,20})[0-9])?([eE][+-]?(0|[0-9]{1,2}))?",
+        ) {
+            let integer = match decimal_of(&text, 38, 0) {
+                Decimal::Unscaled(integer) => i64::try_from(integer).ok(),
+                _ => None,
+            };
+            match read(&text) {
+                ParsedNumber::Integer(found) | ParsedNumber::Whole(found) => {
+                    prop_assert_eq!(Some(found), integer, "{}", text);
+                }
+                ParsedNumber::MinusZero => prop_assert_eq!(Some(0), integer),
+                ParsedNumber::Float(found) if found.fract() == 0.0 && found.abs() <= EXACT_MAX => {
+                    prop_assert_eq!(Some(found as i64), integer, "{}", text);
+                }
+                other => prop_assert_eq!(None, integer, "{} as {:?}", text, other),
             }
         }
 
@@ -327,6 +392,19 @@ mod tests {
         }
     }
 
+    /// The number without a fraction or an exponent of zeros.
+    fn plain(text: &str) -> &str {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+        let mantissa_is_all = exponent.bytes().all(|byte| b"+-0".contains(&byte));
+        let whole = mantissa
+            .split_once('.')
+            .filter(|(_, fraction)| fraction.bytes().all(|digit| digit == b'0'));
+        match mantissa_is_all {
+            true => whole.map_or(mantissa, |(whole, _)| whole),
+            false => text,
+        }
+    }
+
     /// A decimal by arithmetic on its written digits.
     fn decimal_of(text: &str, precision: usize, scale: i64) -> Decimal {
         let (sign, text) = text
@@ -385,18 +463,17 @@ mod tests {
                     Err(reject) => return reject.found,
                 };
                 let text = std::str::from_utf8(&input[..end]).unwrap();
-                // A fraction of zeros is none.
-                let whole = match text.split_once('.') {
-                    Some((whole, zeros)) if zeros.bytes().all(|digit| digit == b'0') => whole,
-                    _ => text,
-                };
+                let whole = plain(text);
                 match number {
                     ParsedNumber::Integer(value) => assert_eq!(whole.parse(), Ok(value)),
                     ParsedNumber::MinusZero => assert_eq!(text, "-0"),
                     ParsedNumber::Huge => assert!(whole.parse::<i64>().is_err()),
                     ParsedNumber::Vanishing => assert_eq!(text.parse::<f64>().unwrap().abs(), 0.0),
-                    ParsedNumber::Float(value) => {
+                    ParsedNumber::Float(value) | ParsedNumber::Rounded(value) => {
                         assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
+                    }
+                    ParsedNumber::Whole(value) => {
+                        assert_eq!(decimal_of(text, 19, 0), Decimal::Unscaled(value.into()));
                     }
                     ParsedNumber::Infinite => assert!(text.parse::<f64>().unwrap().is_infinite()),
                 }

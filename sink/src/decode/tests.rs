@@ -13,6 +13,7 @@ mod records;
 mod rescue;
 mod routing;
 mod sparse;
+mod whole_numbers;
 
 /// 2026-11-21T00:00:00Z.
 pub(super) const NOW_MICROS: i64 = 1_795_219_200_000_000;

@@ -34,11 +34,13 @@ pub(super) fn date_of(text: &[u8]) -> Option<i32> {
 pub(super) fn instant_of(number: ParsedNumber, unit: EpochUnit) -> Option<i64> {
     match (number, unit) {
         (ParsedNumber::MinusZero, _) => Some(0),
-        (ParsedNumber::Integer(value), EpochUnit::Seconds) => value.checked_mul(1_000_000),
-        (ParsedNumber::Integer(value), EpochUnit::Millis) => value.checked_mul(1_000),
-        (ParsedNumber::Integer(value), EpochUnit::Micros | EpochUnit::BySize) => Some(value),
-        (ParsedNumber::Integer(value), EpochUnit::Nanos) => Some(value.div_euclid(1_000)),
-        (ParsedNumber::Float(value), unit) => {
+        (ParsedNumber::Integer(value) | ParsedNumber::Whole(value), unit) => match unit {
+            EpochUnit::Seconds => value.checked_mul(1_000_000),
+            EpochUnit::Millis => value.checked_mul(1_000),
+            EpochUnit::Micros | EpochUnit::BySize => Some(value),
+            EpochUnit::Nanos => Some(value.div_euclid(1_000)),
+        },
+        (ParsedNumber::Float(value) | ParsedNumber::Rounded(value), unit) => {
             let micros = match unit {
                 EpochUnit::Seconds => value * 1e6,
                 EpochUnit::Millis => value * 1e3,
