@@ -41,7 +41,8 @@ variables such as HYDRANT_SINK_FROZEN=true (all but columns):
   on-conflict         rescue what a column does not take, or dead-letter its record [default: rescue]
   columns-max         most columns of the table [default: 2000]
   utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
-  lateness-max        rows that are late by more, such as 30d, share one partition a month
+  lateness-max        rows that came into the stream later than this after their event time, such
+                      as 30d, share one partition a month
   compression         zstd, snappy, lz4 or none [default: zstd]
   zstd-level          1 to 22 [default: 1]
   row-group-bytes     1MiB to 1GiB [default: 64MiB]
@@ -54,13 +55,17 @@ Another form of event times, as of strftime, such as `%d.%m.%Y %H:%M:%S` (may be
 It is tried before the forms that are known anyway, all but RFC 3339:
   2026-01-31T10:00:00.123Z, also with +0100, -03, +05:30, a space before the zone or for the T,
   a comma before the fraction, without seconds, or the date alone
-  2026/01/31 10:00:00, 20260131T100000Z, 20260131100000, 2026-W05-6, 2026-031
+  2026/01/31 10:00:00, 20260131T100000Z, 20260131100000, 202601311000, 2026-W05-6, 2026-031
   31/Jan/2026:10:00:00 +0100            web servers
   Sat, 31 Jan 2026 10:00:00 GMT         e-mail and HTTP
   Sat Jan 31 10:00:00 2026              C; also with a zone, and as JavaScript has it
   Jan 31 10:00:00                       syslog: the last such day
   1769853600, 1769853600.123            since 1970, as number or text: below 1e11 seconds, below
-                                        1e14 milliseconds, below 1e17 microseconds, else nanoseconds";
+                                        1e14 milliseconds, below 1e17 microseconds, else nanoseconds
+A year has four digits, or two behind a day of the week or with a zone: 26-Nov-30 is no time. A text
+of ten digits that may be an hour of this century, such as 2026013110, is no time either, because it
+may be seconds since 1970 from 2033 on: name the format `%Y%m%d%H` if it is. A text of 8, 12 or 14
+digits that begins with 19 or 20 is a date or no time, never a number since 1970.";
 
 /// The flags. Each outranks its environment variable (`HYDRANT_SINK_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
@@ -211,8 +216,8 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 /// - `frozen`: whether other keys become no columns. Default: no.
 /// - `on-conflict`: what becomes of a value that its column does not take. Default: it is rescued.
 /// - `columns-max`: bound of the columns of the table. Default: 2000. Cost: memory.
-/// - `lateness-max`: how late rows may be that lie in the partition of their own day. Default: however late. Lower it when
-///   late data makes many small files. Cost: late rows lie in the partition of the first day of their month.
+/// - `lateness-max`: how long after their event time rows may come into the stream that lie in the partition of their own
+///   day. Default: however late. Lower it when late data makes many small files. Cost: late rows lie in the partition of the first day of their month.
 /// - `compression`, `zstd-level`, `row-group-bytes`, `bloom-filters`: how files are written. Default: zstd at level 1,
 ///   64 MiB, none.
 /// - `parquet-profile`: `compatible` or `modern`, which readers must understand the encodings. Default: compatible.

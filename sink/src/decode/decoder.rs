@@ -182,8 +182,7 @@ impl Decoder {
             self.state.grown = grown;
             return DecodeOutcome::Rejected(reject);
         }
-        let fallback = origin.stamp_micros.unwrap_or(origin.arrival_micros);
-        let routed = self.router.route(payload, &self.state.captures, fallback);
+        let routed = self.router.route(payload, &self.state.captures, origin);
         self.commit(payload.len(), routed, origin);
         DecodeOutcome::Row
     }

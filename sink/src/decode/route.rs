@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use hydrant_json::{JsonString, unescape};
 
+use super::decoder::RowOrigin;
 use super::row::Captures;
-use crate::table::event_time::{TimeReader, UntimedReason};
+use crate::table::event_time::{TimeReader, UntimedReason, is_late};
 use crate::table::partition::{PartitionKey, PartitionSpec};
 use crate::table::partition_value::ReadValue;
 
@@ -96,13 +97,15 @@ impl PartitionRouter {
         &mut self,
         payload: &[u8],
         captures: &Captures,
-        fallback_micros: i64,
+        origin: &RowOrigin<'_>,
     ) -> Routed {
+        let arrival_micros = origin.arrival_micros;
+        let fallback_micros = origin.stamp_micros.unwrap_or(arrival_micros);
         let time = self.time(payload, captures, fallback_micros);
         let bucket = time.ok().and_then(|micros| {
             let late = self
                 .lateness_max
-                .is_some_and(|max| self.times.is_late(micros, max));
+                .is_some_and(|max| is_late(micros, max, arrival_micros));
             match late {
                 true => self.spec.month(micros),
                 false => self.spec.bucket(micros),

@@ -13,7 +13,7 @@ use chrono::{DateTime, NaiveDate, Timelike as _};
 use hydrant_core::Error;
 use serde::{Deserialize, Serialize};
 
-use super::time_text::{WrittenDay, WrittenTime, since_1970, written_time};
+use super::time_text::{WrittenDay, WrittenTime, since_1970, text_since_1970, written_time};
 use super::zone::Zone;
 
 /// The top-level fields that are tried for the event time, in this order.
@@ -113,6 +113,12 @@ pub fn time_from_float(value: f64) -> Option<i64> {
     Some(micros.floor() as i64)
 }
 
+/// Whether an event time lies more than `lateness_max` microseconds before the record arrived in its stream; never when the
+/// clock there was not set. An outage of the sink makes no row late.
+pub(crate) fn is_late(micros: i64, lateness_max: i64, arrival_micros: i64) -> bool {
+    arrival_micros >= CLOCK_UNSET_MICROS && micros < arrival_micros.saturating_sub(lateness_max)
+}
+
 /// Why a row has no event time that names a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -175,16 +181,6 @@ impl TimeReader {
         }
     }
 
-    /// Whether a time lies more than `lateness_max` microseconds before now; never when the clock is not set.
-    pub(crate) fn is_late(&self, micros: i64, lateness_max: i64) -> bool {
-        let earliest = |latest: i64| {
-            latest
-                .saturating_sub(MICROS_PER_DAY)
-                .saturating_sub(lateness_max)
-        };
-        self.latest.is_some_and(|latest| micros < earliest(latest))
-    }
-
     /// Reads the text of a string as microseconds since 1970. A day without a year is the last one.
     pub(crate) fn text(&self, text: &[u8]) -> Option<i64> {
         if let Some(micros) = parse_rfc3339(text) {
@@ -196,7 +192,7 @@ impl TimeReader {
         }
         self.formatted(text)
             .or_else(|| written_time(text)?.since_1970(self.zone, self.latest))
-            .or_else(|| since_1970(text))
+            .or_else(|| text_since_1970(text))
     }
 
     /// Reads the text of a JSON number as microseconds since 1970.
@@ -395,6 +391,9 @@ mod tests {
             ("20240102", "2024-01-01T22:00:00Z"),
             ("20240102030405", "2024-01-02T01:04:05Z"),
             ("20240102030405Z", "2024-01-02T03:04:05Z"),
+            ("202401020304", "2024-01-02T01:04:00Z"),
+            ("202401020304Z", "2024-01-02T03:04:00Z"),
+            ("202401020304+0530", "2024-01-01T21:34:00Z"),
             // Weeks and days of the year.
             ("2024-W18-3", "2024-04-30T22:00:00Z"),
             ("2024-W18-3T10:00:00Z", "2024-05-01T10:00:00Z"),
@@ -408,6 +407,9 @@ mod tests {
             ("1 May 2024 10:00:00 EST", "2024-05-01T15:00:00Z"),
             ("01 May 24 10:00 UT", "2024-05-01T10:00:00Z"),
             ("Wednesday, 01-May-24 10:00:00 GMT", "2024-05-01T10:00:00Z"),
+            ("Wed, 01 May 24 10:00:00", "2024-05-01T08:00:00Z"),
+            ("01-May-99 10:00:00 +0000", "1999-05-01T10:00:00Z"),
+            ("26-Nov-2030", "2030-11-25T22:00:00Z"),
             ("Wed May  1 10:00:00 2024", "2024-05-01T08:00:00Z"),
             ("Wed May  1 10:00:00 UTC 2024", "2024-05-01T10:00:00Z"),
             ("Wed May 01 10:00:00 -0700 2024", "2024-05-01T17:00:00Z"),
@@ -433,6 +435,15 @@ mod tests {
             ("1643631507020123456", "2022-01-31T12:18:27.020123Z"),
             ("1.643631507e9", "2022-01-31T12:18:27Z"),
             ("2024", "1970-01-01T00:33:44Z"),
+            // Those that are no hour: the month or the day or the hour is none.
+            ("1769853600", "2026-01-31T10:00:00Z"),
+            ("2000000000", "2033-05-18T03:33:20Z"),
+            ("2013010099", "2033-10-15T17:28:19Z"),
+            ("2001023000", "2033-05-29T23:43:20Z"),
+            ("2001010124", "2033-05-29T20:08:44Z"),
+            ("1999123123", "2033-05-07T23:58:43Z"),
+            ("2026113010.5", "2034-03-16T09:10:10.500Z"),
+            ("999999999999", "2001-09-09T01:46:39.999Z"),
             ("-1.0000001", "1969-12-31T23:59:58.999999Z"),
         ] {
             assert_eq!(read(&reader, text).as_deref(), Some(time), "{text}");
@@ -455,6 +466,21 @@ mod tests {
             "2023-366",
             "2024-W54-1",
             "2024-W18-8",
+            // An hour of 2026, or seconds in 2034.
+            "2026113010",
+            "2001010100",
+            "2099123123",
+            // A day of a month that has none is no number since 1970.
+            "20261330",
+            "202613301000",
+            "202611302401",
+            "20261330100000",
+            "199902290000",
+            // Which of them is the year?
+            "26-Nov-30",
+            "26-Nov-30 10:00:00",
+            "26 Nov 30",
+            "26/Nov/30:10:00:00",
             "2024-05-01T25:00:00Z",
             "2024-05-01T24:00:01Z",
             "2024-05-01T10:60:00",

@@ -59,7 +59,8 @@ pub struct TableRules {
     pub on_conflict: OnConflict,
     /// The most columns, nested ones and their containers included.
     pub columns_max: usize,
-    /// Rows whose event times lie further back, in microseconds, share a partition for each month.
+    /// Rows whose event times lie further back from their arrival in the stream, in microseconds, share a partition for each
+    /// month.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness_max_micros: Option<i64>,
     /// The most rows of one interval: as many as Arrow's offsets count. Tests set it lower.

@@ -2,7 +2,7 @@
 //!
 //! Owns the forms that are read beside RFC 3339: the other forms of ISO 8601, those of web servers, e-mail, C and Go, and
 //! numbers since 1970. Promises that no form is guessed: a text that means different days in different places, such as
-//! `01/02/2026`, is none of them.
+//! `01/02/2026` or `26-Nov-30`, or that may be an hour as well as a number since 1970, such as `2026113010`, is none of them.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -67,7 +67,7 @@ pub(super) fn written_time(text: &[u8]) -> Option<WrittenTime> {
     };
     let time = match scanner.run() {
         0 => scanner.name_first(),
-        1 | 2 => scanner.day_first(),
+        1 | 2 => scanner.day_first(false),
         4 => {
             let date = scanner.year_first()?;
             scanner.timed(date)
@@ -76,7 +76,7 @@ pub(super) fn written_time(text: &[u8]) -> Option<WrittenTime> {
             let date = scanner.basic_date()?;
             scanner.timed(date)
         }
-        14 => {
+        12 | 14 => {
             let date = scanner.basic_date()?;
             scanner.at_clock(WrittenDay::Date(date), false)
         }
@@ -143,6 +143,24 @@ pub(super) fn since_1970(text: &[u8]) -> Option<i64> {
         true => micros - part - i64::from(is_cut),
         false => micros + part,
     })
+}
+
+/// Reads a text as [`since_1970`] does, unless it is one that dates are written as: 8, 12 or 14 digits that begin with a
+/// year, and 10 that are an hour of this century. From 2033 to 2036 seconds since 1970 look like the latter.
+pub(super) fn text_since_1970(text: &[u8]) -> Option<i64> {
+    let mut scanner = TimeScanner { rest: text };
+    let begins_with = |centuries: &[&[u8]]| centuries.iter().any(|year| text.starts_with(year));
+    let may_be_date = scanner.run() == text.len()
+        && match text.len() {
+            8 | 12 | 14 => begins_with(&[b"19", b"20"]),
+            10 => {
+                begins_with(&[b"20"])
+                    && scanner.basic_date().is_some()
+                    && scanner.exactly(2).is_some_and(|hour| hour < 24)
+            }
+            _ => false,
+        };
+    (!may_be_date).then(|| since_1970(text))?
 }
 
 struct TimeScanner<'a> {
@@ -257,8 +275,9 @@ impl<'a> TimeScanner<'a> {
         self.spaces().then(|| self.at_clock(day, false))?
     }
 
-    /// `31/Jan/2026:10:00:00`, `31 Jan 2026 10:00:00`, `31-Jan-26 10:00:00`.
-    fn day_first(&mut self) -> Option<WrittenTime> {
+    /// `31/Jan/2026:10:00:00`, `31 Jan 2026 10:00:00`, and `31-Jan-26 10:00:00` behind a weekday or before a zone: without
+    /// either, the first number may be the year.
+    fn day_first(&mut self, is_behind_weekday: bool) -> Option<WrittenTime> {
         let day = self.number(1..=2)?;
         let separator = self.eat_any(b" -/")?;
         self.spaces();
@@ -268,7 +287,8 @@ impl<'a> TimeScanner<'a> {
             return None;
         }
         self.spaces();
-        let year = match self.run() {
+        let digits = self.run();
+        let year = match digits {
             // As e-mail has it (RFC 5322, section 4.3).
             2 => match self.exactly(2)? {
                 year @ 0..50 => 2_000 + year,
@@ -277,10 +297,11 @@ impl<'a> TimeScanner<'a> {
             _ => self.number(4..=4)?,
         };
         let date = NaiveDate::from_ymd_opt(year.try_into().ok()?, month, day)?;
-        match self.eat(b':') {
+        let time = match self.eat(b':') {
             true => self.at_clock(WrittenDay::Date(date), false),
             false => self.timed(date),
-        }
+        }?;
+        (digits == 4 || is_behind_weekday || time.zone.is_some()).then_some(time)
     }
 
     /// `Sat, 31 Jan 2026 ..`, `Sat Jan 31 10:00:00 2026`, `Jan 31 10:00:00`.
@@ -290,7 +311,7 @@ impl<'a> TimeScanner<'a> {
             self.eat(b',');
             self.spaces();
             if self.run() > 0 {
-                return self.day_first();
+                return self.day_first(true);
             }
             word = self.word();
         }

@@ -8,6 +8,7 @@ use hydrant_core::stage::Flush;
 use hydrant_core::stream::Read;
 use hydrant_testing::clock::ManualClock;
 use hydrant_testing::disk::{Loss, SimWorld};
+use hydrant_testing::memory::MemoryStream;
 use hydrant_testing::trace::Trace;
 
 use super::support::*;
@@ -78,4 +79,52 @@ async fn many_partitions_are_as_many_files_of_one_interval() {
     }
     assert_eq!(counts, [((true, 2), REGIONS), ((false, 1), REGIONS)].into());
     assert!(shared.iter().all(|(_, count)| **count < 400), "{shared:?}");
+}
+
+/// After an outage that is longer than `lateness-max`, rows that were on time lie where they would have, also when their
+/// files are made again.
+#[tokio::test]
+async fn an_outage_makes_no_row_late() {
+    const DAY: i64 = 86_400_000_000;
+    let world = world(1);
+    let records = ["2026-11-20", "2026-10-25", "2026-10-20"];
+    let records = records.map(|day| format!(r#"{{"n":1,"time":"{day}T10:00:00Z"}}"#));
+    let stream = MemoryStream::new(&stream_id().name, 0, Arc::new(ManualClock::new(NOW)));
+    stream.batch_appends(1);
+    stream.add_partition("000000");
+    stream.append_batch("000000", batch(0, &records));
+    let days = async |process: &SinkProcess| {
+        let files = process.lake.list(&names().data()).await.unwrap();
+        let mut days: Vec<String> = files
+            .iter()
+            .map(|file| file.key.split('/').nth(1).unwrap().to_owned())
+            .collect();
+        days.sort();
+        days
+    };
+    let wanted = ["date=2026-10-01", "date=2026-10-25", "date=2026-11-20"];
+    let setup = |name: &str, after: i64| ProcessSetup {
+        rules: TableRules {
+            lateness_max_micros: Some(30 * DAY),
+            ..TableRules::default()
+        },
+        now: NOW + after,
+        ..ProcessSetup::named(&world, name)
+    };
+    let first = setup("a", 100 * DAY).run().await.unwrap();
+    let (mut shard, _) = first.claim("000000").await.unwrap();
+    shard.push(Read::Batch(batch(0, &records))).await.unwrap();
+    shard.publish(Flush::Drain).await.unwrap();
+    assert_eq!(days(&first).await, wanted);
+    for file in first.lake.list(&names().data()).await.unwrap() {
+        first.lake.delete(&file.key).await.unwrap();
+    }
+    drop((shard, first));
+    let heir = setup("b", 200 * DAY).over(Arc::new(stream)).await.unwrap();
+    heir.claim("000000").await.unwrap();
+    assert_eq!(days(&heir).await, wanted);
+    let report = verify(&heir.lake, &names(), Depth::default())
+        .await
+        .unwrap();
+    assert!(report.is_good(), "{report:?}");
 }

@@ -512,6 +512,37 @@ fn late_rows_share_a_partition_a_month() {
     }
 }
 
+/// An outage of the sink makes no row late: the stream had it in time.
+#[test]
+fn a_row_is_late_by_when_the_stream_took_it() {
+    const DAY: i64 = 86_400_000_000;
+    let rules = TableRules {
+        lateness_max_micros: Some(30 * DAY),
+        ..TableRules::default()
+    };
+    for (arrival, time, date) in [
+        (NOW_MICROS - 60 * DAY, "2026-09-20T10:00:00Z", "2026-09-20"),
+        (NOW_MICROS - 60 * DAY, "2026-08-23T00:00:00Z", "2026-08-23"),
+        (NOW_MICROS - 60 * DAY, "2026-08-22T23:59:59Z", "2026-08-01"),
+        (NOW_MICROS, "2026-09-20T10:00:00Z", "2026-09-01"),
+        // A stream without a time of its own judges none.
+        (0, "2026-09-20T10:00:00Z", "2026-09-20"),
+    ] {
+        let mut decoder = Decoder::try_new(&with_a_column(), &rules, NOW_MICROS).unwrap();
+        let origin = RowOrigin {
+            arrival_micros: arrival,
+            ..ORIGIN
+        };
+        let record = format!(r#"{{"ts":"{time}"}}"#);
+        let appended = decoder.append(record.as_bytes(), &origin);
+        assert_eq!(appended, DecodeOutcome::Row);
+        let decoded = decoder.finish();
+        let schema = decoded.schema().clone();
+        let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+        assert_eq!(conformed.partitions[0].path, format!("date={date}"));
+    }
+}
+
 #[test]
 fn a_table_keeps_its_layout() {
     let fixed = decode(&with_a_column(), &["{}"]).schema().clone();
