@@ -60,3 +60,4 @@ pub use reject::{Reject, RejectReason};
 pub(crate) use rescue::RescueKinds;
 pub use rescue::{OTHER_PATHS, RESCUE_KINDS_MAX, RescueKind};
 pub use row::{COLUMN_DEPTH_MAX, KEY_BYTES_MAX};
+pub(crate) use times::date_of;

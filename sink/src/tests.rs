@@ -10,6 +10,7 @@ pub(crate) mod fault;
 mod faults;
 mod file_lake;
 mod footers;
+mod inspecting;
 mod long_chain;
 mod memory;
 mod owners;

@@ -144,14 +144,39 @@ pub(super) fn suggestions_text(suggestions: &[Suggestion]) -> String {
     let mut text =
         "# For a new table: files that are there keep their types.\n[sink.columns]\n".to_owned();
     for Suggestion { path, kind, why } in suggestions {
-        let is_bare = path
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        let key = match is_bare {
-            true => path.clone(),
-            false => format!("'{path}'"),
-        };
-        text.push_str(&format!("{key} = \"{kind}\"  # {why}\n"));
+        let line = toml::Table::from_iter([(path.clone(), kind.as_str().into())]).to_string();
+        text.push_str(&format!("{}  # {why}\n", line.trim_end()));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggested_declarations_are_toml_whatever_the_names_hold() {
+        let paths = [
+            "plain",
+            "a.b",
+            "\"geo.time\"",
+            "it's",
+            "\"it's\"\"[]\"",
+            "ä\\n\u{7f}#",
+            "l[]",
+        ];
+        let suggestions = paths.map(|path| Suggestion {
+            path: path.to_owned(),
+            kind: "TIMESTAMP".to_owned(),
+            why: "all are times".to_owned(),
+        });
+        let text = suggestions_text(&suggestions);
+        let read: toml::Table = text.parse().unwrap();
+        let columns = read["sink"]["columns"].as_table().unwrap();
+        let mut wanted = paths.to_vec();
+        wanted.sort_unstable();
+        let mut found: Vec<&str> = columns.keys().map(String::as_str).collect();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{text}");
+    }
 }

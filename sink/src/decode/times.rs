@@ -17,7 +17,7 @@ pub(super) fn is_readable(micros: &i64) -> bool {
 }
 
 /// The days since 1970 of a text `YYYY-MM-DD`.
-pub(super) fn date_of(text: &[u8]) -> Option<i32> {
+pub(crate) fn date_of(text: &[u8]) -> Option<i32> {
     let text = std::str::from_utf8(text)
         .ok()
         .filter(|text| text.len() == 10)?;

@@ -3,18 +3,19 @@
 use bytes::Bytes;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::filter::RowFilter;
 use crate::encode::each_row;
 use crate::lake::TableNames;
-use crate::table::partition_path::columns_of;
+use crate::schema::{PartitionColumn, PartitionKind, registry};
+use crate::table::partition_path::{columns_of, is_default};
 
 /// The ending of data files.
 const PARQUET: &str = ".parquet";
 
-/// Gives up to `most` rows that `filter` chooses to `take`, those of the last partition first, with the columns of their
-/// directory. Returns how many there were.
+/// Gives up to `most` rows that `filter` chooses to `take`, with the columns of their directory: those of the newest
+/// partition first, and those without a value for it last. Returns how many there were.
 ///
 /// # Errors
 /// Those of the lake and of `take`; fatal when a file is not Parquet.
@@ -33,12 +34,18 @@ pub async fn rows(
         }
     };
     lake.visit(&prefix, &mut seen).await?;
+    keys.sort_by_cached_key(|key| {
+        let parts = key[prefix.len()..].split('/');
+        let values = parts.map(|part| (!is_default(part)).then(|| part.to_owned()));
+        values.collect::<Vec<_>>()
+    });
+    let schema = registry::newest(lake, names).await?.unwrap_or_default();
     let mut count = 0;
     for key in keys.iter().rev() {
         if count >= most {
             break;
         }
-        let columns = columns_of(&key[prefix.len()..]);
+        let columns = typed(columns_of(&key[prefix.len()..]), &schema.partition_columns);
         let known = Value::Object(columns);
         if filter.is_some_and(|filter| !filter.may_choose(&known)) {
             continue;
@@ -49,6 +56,25 @@ pub async fn rows(
         count += rows_of(body, key, &known, filter, most - count, take)?;
     }
     Ok(count)
+}
+
+/// The columns of a directory with the types of the schema; a DATE is a text in JSON.
+fn typed(mut columns: Map<String, Value>, partition: &[PartitionColumn]) -> Map<String, Value> {
+    for column in partition {
+        let Some(value) = columns.get_mut(&column.name) else {
+            continue;
+        };
+        let text = value.as_str().unwrap_or_default();
+        let typed = match column.kind {
+            PartitionKind::Bigint => text.parse::<i64>().ok().map(Value::from),
+            PartitionKind::Boolean => text.parse::<bool>().ok().map(Value::from),
+            PartitionKind::Date | PartitionKind::Varchar | PartitionKind::Undecided => None,
+        };
+        if let Some(typed) = typed {
+            *value = typed;
+        }
+    }
+    columns
 }
 
 fn rows_of(

@@ -1,7 +1,8 @@
 //! The declarations that the values of a table suggest.
 //!
 //! Owns the rules: texts and numbers that are times become TIMESTAMP, days DATE, and what did not fit its column often becomes a
-//! column that takes it. Suggests, and decides nothing: a suggestion says what it saw.
+//! column that takes it. Suggests, and decides nothing: a suggestion says what it saw. Promises that all suggestions of a table may
+//! be declared together, and that each names the column that it was seen in.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,9 @@ use serde_json::Value;
 
 use super::rows::rows;
 use super::stats::stats;
+use crate::decode::date_of;
 use crate::lake::TableNames;
+use crate::schema::declared::path_step;
 use crate::schema::{Column, ColumnType, TableSchema};
 use crate::table::event_time::TimeReader;
 use crate::table::zone::Zone;
@@ -26,7 +29,7 @@ const RESCUED_PERCENT: u64 = 1;
 /// A declaration for `[sink.columns]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Suggestion {
-    /// The path of the column.
+    /// The path of the column, as it is declared.
     pub path: String,
     /// The type, as it is declared.
     #[serde(rename = "type")]
@@ -54,9 +57,9 @@ pub async fn suggestions(
     wall_micros: i64,
 ) -> Result<Vec<Suggestion>> {
     let times = TimeReader::try_new(Zone::default(), &[], wall_micros)?;
-    let mut leaves = BTreeMap::new();
+    let mut leaves = Leaves::default();
     for column in &schema.columns {
-        add_leaves(column, "", &mut leaves);
+        add_leaves(column, ("", ""), &mut leaves);
     }
     let mut seen: BTreeMap<String, ValuesSeen> = BTreeMap::new();
     let mut take = |row: &str| {
@@ -87,9 +90,10 @@ pub async fn suggestions(
     }
     let stats = stats(lake, names).await?;
     for rescued in stats.rescued {
-        let Some(column) = leaves.get(&rescued.path) else {
+        let Some([path]) = leaves.by_counted_path.get(&rescued.path).map(Vec::as_slice) else {
             continue;
         };
+        let column = leaves.by_path[path];
         let is_frequent = rescued.values * 100 >= stats.rows * RESCUED_PERCENT;
         let does_not_fit = ["type_conflict", "integer_overflow", "number_out_of_range"];
         if is_frequent && does_not_fit.contains(&rescued.reason.as_str()) {
@@ -97,7 +101,7 @@ pub async fn suggestions(
                 ColumnType::Struct(_) | ColumnType::List(_) | ColumnType::Map(_) => "JSON",
                 _ => "VARCHAR",
             };
-            let (path, values) = (rescued.path.clone(), rescued.values);
+            let (path, values) = (path.clone(), rescued.values);
             let why = format!(
                 "{values} values did not fit {} ({})",
                 column.kind.word(),
@@ -107,35 +111,57 @@ pub async fn suggestions(
             found.insert(path.clone(), Suggestion { path, kind, why });
         }
     }
+    // What is declared as a whole has no columns below it.
+    let wholes: Vec<String> = found.keys().cloned().collect();
+    let is_below = |path: &str| {
+        let mut rests = wholes
+            .iter()
+            .filter_map(|whole| path.strip_prefix(whole.as_str()));
+        rests.any(|rest| rest.starts_with('.') || rest.starts_with("[]"))
+    };
+    found.retain(|path, _| !is_below(path));
     Ok(found.into_values().collect())
 }
 
-/// The columns that a declaration can name, by path.
-fn add_leaves<'a>(column: &'a Column, parent: &str, leaves: &mut BTreeMap<String, &'a Column>) {
+/// The columns that a declaration can name.
+#[derive(Default)]
+struct Leaves<'a> {
+    /// By the path that a declaration writes.
+    by_path: BTreeMap<String, &'a Column>,
+    /// Those paths, by the one under which rescued values are counted: in that nothing tells a name with a dot from two.
+    by_counted_path: BTreeMap<String, Vec<String>>,
+}
+
+fn add_leaves<'a>(column: &'a Column, parents: (&str, &str), leaves: &mut Leaves<'a>) {
     if column.declared {
         return;
     }
-    let (mut kind, mut lists) = (&column.kind, String::new());
+    let mut path = format!("{}{}", parents.0, path_step(&column.name));
+    let mut counted_path = format!("{}{}", parents.1, column.name);
     let mut leaf = column;
-    while let ColumnType::List(item) = kind {
-        leaves.insert(format!("{parent}{}{lists}", column.name), leaf);
+    loop {
+        leaves.by_path.insert(path.clone(), leaf);
+        let paths = leaves.by_counted_path.entry(counted_path.clone());
+        paths.or_default().push(path.clone());
+        let ColumnType::List(item) = &leaf.kind else {
+            break;
+        };
         leaf = item;
-        kind = &item.kind;
-        lists.push_str("[]");
+        path.push_str("[]");
+        counted_path.push_str("[]");
     }
-    let path = format!("{parent}{}{lists}", column.name);
-    if let ColumnType::Struct(fields) = kind {
+    if let ColumnType::Struct(fields) = &leaf.kind {
         for field in fields {
-            add_leaves(field, &format!("{path}."), leaves);
+            let parents = (&*format!("{path}."), &*format!("{counted_path}."));
+            add_leaves(field, parents, leaves);
         }
     }
-    leaves.insert(path, leaf);
 }
 
 fn look(
     value: &Value,
     path: &str,
-    leaves: &BTreeMap<String, &Column>,
+    leaves: &Leaves<'_>,
     times: &TimeReader,
     seen: &mut BTreeMap<String, ValuesSeen>,
 ) {
@@ -144,7 +170,8 @@ fn look(
         Value::Object(fields) => {
             let dot = if path.is_empty() { "" } else { "." };
             for (name, value) in fields {
-                look(value, &format!("{path}{dot}{name}"), leaves, times, seen);
+                let path = format!("{path}{dot}{}", path_step(name));
+                look(value, &path, leaves, times, seen);
             }
         }
         Value::Array(items) => {
@@ -153,7 +180,7 @@ fn look(
             }
         }
         scalar => {
-            let Some(column) = leaves.get(path) else {
+            let Some(column) = leaves.by_path.get(path) else {
                 return;
             };
             let counts = seen.entry(path.to_owned()).or_default();
@@ -161,9 +188,12 @@ fn look(
             match (&column.kind, scalar) {
                 (ColumnType::Varchar, Value::String(text)) => {
                     let bytes = text.as_bytes();
-                    let is_day = bytes.len() == 10 && text.parse::<chrono::NaiveDate>().is_ok();
+                    let is_day = date_of(bytes).is_some();
                     let has_digits = bytes.iter().filter(|byte| byte.is_ascii_digit()).count() >= 6;
+                    // Serial numbers have no separators, and look like seconds since 1970.
+                    let is_number = text.trim().parse::<f64>().is_ok();
                     let is_time = has_digits
+                        && !is_number
                         && times
                             .text(bytes)
                             .is_some_and(|micros| times.in_window(micros).is_ok());
@@ -171,11 +201,7 @@ fn look(
                     counts.times += u64::from(is_time);
                 }
                 (ColumnType::Bigint | ColumnType::Double, Value::Number(number)) => {
-                    let name = path
-                        .rsplit(['.', ']'])
-                        .next()
-                        .unwrap_or_default()
-                        .to_lowercase();
+                    let name = column.name.to_lowercase();
                     let is_named = ["time", "timestamp", "ts", "date", "_at", "epoch"];
                     let is_named = is_named
                         .iter()

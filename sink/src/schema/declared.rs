@@ -4,6 +4,8 @@
 //! double quotes around a name that holds a dot. A path to a field of an object makes the object a STRUCT whose other
 //! fields the records decide.
 
+use std::borrow::Cow;
+
 use hydrant_core::{Error, Result};
 
 use super::type_text::{read_name, take};
@@ -50,6 +52,14 @@ pub fn declared_schema(columns: &[(String, ColumnType)]) -> Result<TableSchema> 
     }
     schema.validate()?;
     Ok(schema)
+}
+
+/// A name as a step of a path.
+pub(crate) fn path_step(name: &str) -> Cow<'_, str> {
+    match name.contains(['.', '[', '"']) {
+        true => format!("\"{}\"", name.replace('"', "\"\"")).into(),
+        false => name.into(),
+    }
 }
 
 /// Whether containers lie at most so many levels in one another.

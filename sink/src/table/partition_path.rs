@@ -18,6 +18,12 @@ pub(crate) fn columns_of(path: &str) -> Map<String, Value> {
     columns.collect()
 }
 
+/// Whether a component of a path is that of rows without a value.
+pub(crate) fn is_default(part: &str) -> bool {
+    part.split_once('=')
+        .is_some_and(|(_, value)| value == DEFAULT_PARTITION)
+}
+
 /// A text without percent-encoding.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
