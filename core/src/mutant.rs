@@ -59,6 +59,10 @@ pub enum Mutant {
     LayoutUnseen,
     /// A sink does not start when a file vanished whose records the stream no longer has.
     VanishedIsFatal,
+    /// A sink gives a file up without a record that says so.
+    GivenUpUnrecorded,
+    /// A sink takes a record whose answer was lost, and that is not there, for one that will never be.
+    UnknownPutForgotten,
     /// Files are taken away before the record that says so.
     ExpiredBeforeRecord,
     /// A sink writes dead letters in their order of arrival.

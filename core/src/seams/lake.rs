@@ -100,7 +100,7 @@ pub trait Lake: Send + Sync + fmt::Debug {
     async fn upload(&self, key: &str) -> Result<Box<dyn Upload>>;
     /// Makes a sealed file visible; see [`Reveal`]. A file under the key with other content is an alarm.
     async fn reveal(&self, sealed: &Sealed) -> Result<Reveal>;
-    /// Throws an upload away; no error when it is gone.
+    /// Throws an upload away; no error when it is gone. From then on it is gone for good.
     async fn discard(&self, upload: &str) -> Result<()>;
     /// An object's bytes.
     async fn get(&self, key: &str) -> Result<Option<Bytes>>;
@@ -141,7 +141,7 @@ pub trait Lake: Send + Sync + fmt::Debug {
     /// Removes what dead processes left of their puts of objects whose keys start with `prefix` and exist by now.
     async fn tidy(&self, prefix: &str) -> Result<()>;
     /// Removes objects, as many as a store takes at once in each request; no error for those that are gone. After an
-    /// error some are removed.
+    /// error some are removed. They are gone for good, and so are their uploads if they have just become visible.
     async fn delete_many(&self, keys: &[String]) -> Result<()>;
     /// Removes an object; no error when it is gone.
     async fn delete(&self, key: &str) -> Result<()> {

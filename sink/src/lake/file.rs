@@ -310,7 +310,9 @@ impl Lake for FileLake {
 
     async fn discard(&self, upload: &str) -> Result<()> {
         self.check_writable()?;
-        self.remove(&self.upload_path(upload)?).await
+        let path = self.upload_path(upload)?;
+        self.remove(&path).await?;
+        self.sync_if_any(parent(&path)).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
@@ -433,6 +435,9 @@ impl Lake for FileLake {
             let path = self.path(key)?;
             self.remove(&path).await?;
             dirs.insert(parent(&path).to_owned());
+            // The file may have become visible a moment ago: with its upload it would be back after a power cut.
+            let staged = self.path(&format!("{STAGING}/{key}"))?;
+            dirs.insert(parent(&staged).to_owned());
         }
         // Also of names that were only found gone: their removal may not be durable yet.
         for dir in dirs {
@@ -539,7 +544,7 @@ impl FileLake {
                 match self.is_same(sealed).await? {
                     Some(true) => Reveal::Already,
                     Some(false) => return Err(self.other_content(&path, sealed)),
-                    None => return Ok(Reveal::Vanished),
+                    None => Reveal::Vanished,
                 }
             }
             Err(error) => return Err(Error::io("make visible", &path, error)),

@@ -178,8 +178,12 @@ impl Publisher {
         commit.counts.check(&key)?;
         let body = commit.to_body();
         let crc = sealed_crc(&body);
-        let put = retry_forever("put a commit record", &self.finisher.random, || {
-            self.chain.lake.put_new(&key, body.clone())
+        let put = retry_forever("put a commit record", &self.finisher.random, async || {
+            let put = self.chain.lake.put_new(&key, body.clone()).await;
+            if put.is_err() && mutant::is(Mutant::UnknownPutForgotten) {
+                self.forget(commit, &key).await?;
+            }
+            put
         });
         match put.await? {
             Put::Created => {}
@@ -217,6 +221,20 @@ impl Publisher {
         let (crc, slot) = (self.unmarked.take()?, self.slot);
         let chain = self.chain.clone();
         Some(async move { chain.mark(slot, &crc).await })
+    }
+
+    /// What [`Mutant::UnknownPutForgotten`] does.
+    async fn forget(&self, commit: &Commit, key: &str) -> Result<()> {
+        if self.chain.lake.get(key).await?.is_some() {
+            return Ok(());
+        }
+        for file in &commit.files {
+            self.chain.lake.discard(&file.sealed.upload).await?;
+        }
+        Err(Error::Superseded {
+            shard: self.chain.shard.clone(),
+            after: self.to,
+        })
     }
 
     async fn discard_unnamed(&self, ours: &Commit, winner: &Commit) -> Result<()> {

@@ -6,7 +6,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::stage::Flush;
 use hydrant_core::stream::Read;
 use hydrant_core::{Position, Result};
-use hydrant_testing::disk::{Death, Loss, Moment, SimWorld};
+use hydrant_testing::disk::{Breakpoint, Death, Fault, Loss, Moment, Op, SimWorld};
 
 use super::owners::unrevealed;
 use super::support::*;
@@ -337,4 +337,58 @@ async fn only_what_is_missing_is_given_up() {
         .unwrap();
     assert_eq!((given_up.files, given_up.unfinished_files), (0, 0));
     assert_exactly_once(&world, 0..12, "").await;
+}
+
+/// A sink dies once a file is visible and before that is durable, and the file goes. After a power cut its upload may be back:
+/// nothing that was expired, given up or told as lost returns.
+#[tokio::test(start_paused = true)]
+async fn what_goes_before_it_is_durable_does_not_return_with_its_upload() {
+    for fate in ["expired", "given up", "lost"] {
+        let world = world(1);
+        let dies_at = |process: &str, op, path: &str, moment| {
+            drop(world.set_breakpoint(Breakpoint {
+                process: process.to_owned(),
+                op,
+                path: path.to_owned(),
+                moment,
+                fault: Fault::Dies(Death::Kill),
+            }));
+        };
+        let a = ProcessSetup::named(&world, "a");
+        dies_at("a", Op::RenameNew, "date=2026-11-20", Moment::After);
+        let dead = live(a.disk.clone(), async {
+            let (mut shard, _) = a.run().await.unwrap().claim("000000").await.unwrap();
+            publish(&mut shard, 0..12).await.unwrap();
+        });
+        assert!(dead.await.is_none());
+        let operator = ProcessSetup::named(&world, "operator").run().await.unwrap();
+        let lake = &operator.lake;
+        let day = format!("{}date=2026-11-20/", names().data());
+        let files = lake.list(&day).await.unwrap();
+        assert_eq!(files.len(), 1);
+        match fate {
+            "expired" => drop(remove(&operator, &on_day(20)).await.unwrap()),
+            _ => lake.delete(&files[0].key).await.unwrap(),
+        }
+        if fate == "given up" {
+            let given_up = give_up_missing(lake, &names(), false, &operator.context)
+                .await
+                .unwrap();
+            assert_eq!(given_up.files, 1);
+        }
+        if fate == "lost" {
+            let b = ProcessSetup::named(&world, "b");
+            dies_at("b", Op::LinkNew, ".done", Moment::Before);
+            let dead = live(b.disk.clone(), async {
+                let b = b.over(trimmed(20).await).await.unwrap();
+                b.claim("000000").await.unwrap();
+            });
+            assert!(dead.await.is_none());
+        }
+        world.heal();
+        world.power_cut(Loss::Everything);
+        let heir = ProcessSetup::named(&world, "heir").over(stream_of(40));
+        heir.await.unwrap().claim("000000").await.unwrap();
+        assert_gone(&world, 0..12, &of_day(0..12, 20), fate).await;
+    }
 }

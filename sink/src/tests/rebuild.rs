@@ -128,6 +128,18 @@ async fn the_files_of_a_record_are_made_again_from_one_reading() {
     assert_eq!(events.opened().len(), 1);
 }
 
+/// Keeps the records with these numbers.
+fn keep(batch: &mut Batch, kept: &[u32]) {
+    let all: Vec<_> = batch.positions().collect();
+    let mut runs = RunBuilder::default();
+    for n in kept {
+        let (sequence, sub, arrival) = all[*n as usize];
+        runs.push(sequence, sub, Step::Sequence, arrival);
+    }
+    batch.runs = runs.finish();
+    batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+}
+
 /// Drops every third record and hides the numbers of the others.
 #[derive(Debug)]
 struct Hiding(&'static str);
@@ -139,13 +151,7 @@ impl Transform for Hiding {
         let kept: Vec<u32> = (0..input)
             .filter(|n| all[*n as usize].0.offset().unwrap() % 3 > 0)
             .collect();
-        let mut runs = RunBuilder::default();
-        for n in &kept {
-            let (sequence, sub, arrival) = all[*n as usize];
-            runs.push(sequence, sub, Step::Sequence, arrival);
-        }
-        batch.runs = runs.finish();
-        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        keep(&mut batch, &kept);
         let hidden = Bytes::from_static(b"{\"n\":0}");
         let mut segments = batch.segments.to_vec();
         segments.push(hidden.clone());
@@ -263,13 +269,7 @@ impl Transform for Quarantining {
             (*n, letter)
         });
         let dead_letters = dead_letters.collect();
-        let mut runs = RunBuilder::default();
-        for n in &kept {
-            let (sequence, sub, arrival) = all[*n as usize];
-            runs.push(sequence, sub, Step::Sequence, arrival);
-        }
-        batch.runs = runs.finish();
-        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        keep(&mut batch, &kept);
         Ok(Transformed {
             sources: kept.clone(),
             rekeyed: vec![false; kept.len()],
@@ -356,13 +356,7 @@ impl Transform for Halving {
         let all: Vec<_> = batch.positions().collect();
         let (kept, dropped): (Vec<u32>, Vec<u32>) =
             (0..input).partition(|n| all[*n as usize].0.offset().unwrap() % 2 == 0);
-        let mut runs = RunBuilder::default();
-        for n in &kept {
-            let (sequence, sub, arrival) = all[*n as usize];
-            runs.push(sequence, sub, Step::Sequence, arrival);
-        }
-        batch.runs = runs.finish();
-        batch.records = kept.iter().map(|n| batch.records[*n as usize]).collect();
+        keep(&mut batch, &kept);
         Ok(Transformed {
             rekeyed: vec![false; kept.len()],
             sources: kept,

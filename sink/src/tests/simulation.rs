@@ -4,23 +4,28 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use hydrant_core::admin::Trim;
-use hydrant_core::lake::SharedLake;
+use hydrant_core::lake::{Lake, Put, SharedLake};
 use hydrant_core::lease::Progress;
 use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::{Read, SharedStream};
-use hydrant_core::{Context, Disposition, Position, Random, Result};
+use hydrant_core::{Context, Disposition, Error, Position, Random, Result};
 use hydrant_testing::disk::{Breakpoint, Death, Fault, Loss, Moment, Op, SimWorld};
+use hydrant_testing::layer::{LakeLayer, Layered};
+use tokio::task::JoinSet;
 
 use super::support::*;
 use crate::lake::layout::LayoutChain;
 use crate::lake::{
-    Chain, ChainTip, CommitFile, FileKind, FileLake, RebuildOutcome, RebuildRecord, WhatExpires,
-    expire, generation_key, give_up_missing,
+    Chain, ChainTip, CommitFile, FileKind, FileLake, GivenUp, RebuildOutcome, RebuildRecord,
+    WhatExpires, expire, generation_key, give_up_missing,
 };
-use crate::verify::{Depth, verify};
+use crate::verify::{Depth, ProblemKind, verify};
 
 const RECORDS: u64 = 40;
 const OWNERS: [&str; 3] = ["a", "b", "c"];
@@ -75,6 +80,46 @@ async fn own(start: ProcessSetup, stream: SharedStream, random: Random) -> Resul
     }
 }
 
+/// A lake that loses answers to commit records; the records land before, later or never.
+#[derive(Debug)]
+struct LossyLake {
+    lake: SharedLake,
+    random: Random,
+    late: Arc<Mutex<JoinSet<()>>>,
+}
+
+#[async_trait]
+impl LakeLayer for LossyLake {
+    fn below(&self) -> &dyn Lake {
+        &*self.lake
+    }
+
+    async fn put_new(&self, key: &str, body: Bytes) -> Result<Put> {
+        if !key.contains("/r/") || self.random.below(6) > 0 {
+            return self.lake.put_new(key, body).await;
+        }
+        match self.random.below(3) {
+            0 => drop(self.lake.put_new(key, body).await?),
+            1 => {}
+            _ => {
+                let (lake, key) = (SharedLake::clone(&self.lake), key.to_owned());
+                let yields = self.random.below(200);
+                let landing = async move {
+                    for _ in 0..yields {
+                        tokio::task::yield_now().await;
+                    }
+                    drop(lake.put_new(&key, body).await);
+                };
+                lock(&self.late).spawn(landing);
+            }
+        }
+        Err(Error::Unavailable {
+            message: "the answer is lost".to_owned(),
+            after: Duration::ZERO,
+        })
+    }
+}
+
 /// What the processes of a run share.
 struct SimRun {
     world: SimWorld,
@@ -85,10 +130,12 @@ struct SimRun {
     by_hand: Mutex<Vec<String>>,
     /// The files whose uploads were removed by hand.
     swept: Mutex<Vec<String>>,
+    /// Records on their way.
+    late: Arc<Mutex<JoinSet<()>>>,
 }
 
-fn lock(keys: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
-    keys.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SimRun {
@@ -113,6 +160,14 @@ impl SimRun {
         for life in 0..4 {
             let mut start = ProcessSetup::named(&self.world, name);
             start.seed = random.u64();
+            let (random_of_lake, late) = (Random::seeded(random.u64()), Arc::clone(&self.late));
+            start.before_lake = Some(Box::new(|lake| {
+                Arc::new(Layered(LossyLake {
+                    lake,
+                    random: random_of_lake,
+                    late,
+                }))
+            }));
             if life < 3 {
                 self.draw_death(name, 250, &random);
             }
@@ -144,18 +199,18 @@ impl SimRun {
     async fn operate(&self, context: &Context, random: &Random) -> Result<()> {
         let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), context).await?);
         let chain = Chain::new(&lake, &names(), &stream_id(), &"000000".into());
-        for _ in 0..4 {
+        for _ in 0..5 {
             for _ in 0..random.below(300) {
                 tokio::task::yield_now().await;
             }
-            match random.below(7) {
+            match random.below(8) {
                 0..3 => {
                     expire(&lake, &names(), &of_day(random), false, context).await?;
                 }
                 3 => {
                     give_up_missing(&lake, &names(), false, context).await?;
                 }
-                4 => {
+                4..6 => {
                     self.sweep(&lake, &chain, random).await?;
                 }
                 _ => self.remove_by_hand(&lake, &chain, random).await?,
@@ -208,12 +263,16 @@ impl SimRun {
         }
         let file = &commit.files[random.below(commit.files.len() as u64) as usize];
         let key = file.sealed.key.clone();
+        // It may be there as one that was made again.
+        if lake.head(&key).await?.is_none() {
+            return Ok(());
+        }
         lock(&self.by_hand).push(key.clone());
         lake.delete(&key).await
     }
 
-    /// Completes what operators began, and accepts what is missing.
-    async fn complete(&self, random: &Random) -> Result<()> {
+    /// Completes what operators began, and accepts what was removed by hand. Returns what else is missing.
+    async fn complete(&self, random: &Random) -> Result<Vec<String>> {
         self.world.heal();
         let start = ProcessSetup::named(&self.world, "keeper");
         let context = context_on(start.disk.shared(), random.u64(), 1 << 20);
@@ -226,11 +285,23 @@ impl SimRun {
             random.clone(),
         );
         own.await?;
+        lock(&self.late).abort_all();
         // Rolls the layout chain forward, and nothing else.
         let none = WhatExpires::Before(0);
         expire(&lake, &names(), &none, false, &context).await?;
+        let names_only = Depth {
+            contents: false,
+            now: None,
+        };
+        let mut problems = verify(&lake, &names(), names_only).await?.problems;
+        problems.retain(|problem| {
+            problem.kind == ProblemKind::Missing && !by_hand.contains(&problem.place)
+        });
         give_up_missing(&lake, &names(), false, &context).await?;
-        Ok(())
+        Ok(problems
+            .iter()
+            .map(|problem| format!("before --missing: {problem:?}"))
+            .collect())
     }
 
     /// Says what is wrong with the table.
@@ -238,7 +309,7 @@ impl SimRun {
         let found = found(&self.world).await;
         let lake = looker(&self.world).await;
         let gone = self.gone(&lake).await?;
-        let mut faults = Vec::new();
+        let mut faults = self.made_again(&lake).await?;
         for n in 0..RECORDS {
             match (found.get(&n).copied().unwrap_or(0), gone.contains(&n)) {
                 (1, false) | (0, true) => {}
@@ -257,6 +328,31 @@ impl SimRun {
                 "{} records are gone, {sum} are counted",
                 gone.len()
             ));
+        }
+        Ok(faults)
+    }
+
+    /// Files that were made again or lost although nobody removed their uploads.
+    async fn made_again(&self, lake: &SharedLake) -> Result<Vec<String>> {
+        let mut faults = Vec::new();
+        for object in lake.list(&names().rebuilds()).await? {
+            let body = lake.get(&object.key).await?.unwrap_or_default();
+            let record = RebuildRecord::from_body(&object.key, &body)?;
+            let by_operator = matches!(
+                record.outcome,
+                RebuildOutcome::GivenUp {
+                    why: GivenUp::Operator,
+                    ..
+                }
+            );
+            let stem = record.key.split(".g").next().unwrap_or_default();
+            let mut swept = lock(&self.swept).clone().into_iter();
+            if !by_operator && !swept.any(|swept| swept.starts_with(stem)) {
+                faults.push(format!(
+                    "{} was made again, and nobody removed it",
+                    record.key
+                ));
+            }
         }
         Ok(faults)
     }
@@ -340,6 +436,7 @@ async fn simulate(seed: u64, owners: &[&str], has_operator: bool) -> (Vec<String
         has_operator,
         by_hand: Mutex::default(),
         swept: Mutex::default(),
+        late: Arc::default(),
     };
     let owners = owners.iter();
     let owners = owners.map(|name| run.restarted(name, Random::seeded(random.u64())));
@@ -353,9 +450,10 @@ async fn simulate(seed: u64, owners: &[&str], has_operator: bool) -> (Vec<String
     };
     // One more owner finishes, if all died.
     let ended = async {
-        run.complete(&random).await?;
+        let mut faults = run.complete(&random).await?;
         run.world.power_cut(Loss::Everything);
-        run.judge().await
+        faults.extend(run.judge().await?);
+        Ok::<_, Error>(faults)
     };
     match ended.await {
         Ok(found) => faults.extend(found),
@@ -437,6 +535,16 @@ fn expired_rows_that_come_back_are_caught() {
 #[test]
 fn a_start_that_a_vanished_file_stops_is_caught() {
     assert_killed(Mutant::VanishedIsFatal, "no longer has the records");
+}
+
+#[test]
+fn a_file_that_is_given_up_without_a_record_is_caught() {
+    assert_killed(Mutant::GivenUpUnrecorded, "before --missing");
+}
+
+#[test]
+fn a_record_that_lands_after_it_was_forgotten_is_caught() {
+    assert_killed(Mutant::UnknownPutForgotten, "nobody removed it");
 }
 
 #[test]

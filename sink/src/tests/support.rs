@@ -113,6 +113,8 @@ pub(crate) struct ProcessSetup {
     pub(crate) flush: FlushRules,
     /// What its clock shows when it starts.
     pub(crate) now: i64,
+    /// What lies before its lake.
+    pub(crate) before_lake: Option<Box<dyn FnOnce(SharedLake) -> SharedLake + Send>>,
 }
 
 impl ProcessSetup {
@@ -129,6 +131,7 @@ impl ProcessSetup {
             rules: TableRules::default(),
             flush: FlushRules::default(),
             now: NOW,
+            before_lake: None,
         }
     }
 
@@ -146,7 +149,10 @@ impl ProcessSetup {
             clock: Arc::new(ManualClock::new(self.now)),
             ..context_on(self.disk.shared(), self.seed, self.budget)
         };
-        let lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await?);
+        let mut lake: SharedLake = Arc::new(FileLake::open(Path::new(LAKE), &context).await?);
+        if let Some(before) = self.before_lake {
+            lake = before(lake);
+        }
         let rebuild = rebuild(&lake, &context);
         let (stream, names) = (stream_id(), names());
         let stage = TableSink::open(

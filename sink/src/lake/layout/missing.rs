@@ -105,6 +105,10 @@ impl MissingFiles<'_> {
             if uploads.contains(&sealed.upload) {
                 self.done.unfinished_files += 1;
             } else if self.lake.head(&sealed.key).await?.is_none() {
+                if !self.dry_run {
+                    // That it is gone may not be durable yet.
+                    self.lake.discard(&sealed.upload).await?;
+                }
                 gone.push(file);
             }
         }
