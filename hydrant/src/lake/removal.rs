@@ -6,6 +6,7 @@ use clap::Args;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_duration;
+use hydrant_sink::inspect::RowFilter;
 use hydrant_sink::lake::{
     ExpiredFiles, GivenUpFiles, Lakes, TableNames, TableRetention, WhatExpires, expire,
     give_up_missing,
@@ -39,7 +40,8 @@ struct ExpireWhat {
     /// Remove files of which all rows are older than this day or time (UTC), and such dead letters
     #[arg(long, value_name = "DATE", value_parser = time_of)]
     before: Option<i64>,
-    /// Remove the files of this partition, such as `date=2026-11-01`; of several, those with all of these values
+    /// Remove the files of this partition, such as `date=2026-11-01`; of several, those with all of these values.
+    /// Rows without a value lie in `COLUMN=__HIVE_DEFAULT_PARTITION__` and stay: they are counted
     #[arg(long, value_name = "COLUMN=VALUE", value_parser = value_of)]
     partition: Vec<(String, String)>,
     /// Remove what is past the declared retention
@@ -148,7 +150,31 @@ pub(super) async fn remove(
         dry_run,
         removed,
     };
-    output.print(&removal, || expired_text(&removal))
+    output.print(&removal, || {
+        let mut text = expired_text(&removal);
+        if removal.removed.default_rows > 0 {
+            text.push_str(&default_rows_text(removal.removed.default_rows, args));
+        }
+        text
+    })
+}
+
+/// What to do about rows that may be meant by a partition, but lie in the default one.
+fn default_rows_text(rows: u64, args: &ExpireArgs) -> String {
+    let TableArgs { url, table } = &args.place;
+    let mut text = format!(
+        "{} in the default partition stay, which may be meant: a value that a directory cannot give back, such as text where \
+         the column is BIGINT, or a key in other case, is in `_rescued`. Look at them with\n",
+        counted(rows, "row"),
+    );
+    for (column, _) in &args.what.partition {
+        let condition = RowFilter::is_null(column).replace('\'', "'\\''");
+        text.push_str(&format!(
+            "  hydrant lake cat {url} --table {table} --where '{condition}'\n"
+        ));
+    }
+    text.push_str("and remove them all with COLUMN=__HIVE_DEFAULT_PARTITION__ as the partition\n");
+    text
 }
 
 /// The time before which rows are past the declared retention.

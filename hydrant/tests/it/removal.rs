@@ -83,3 +83,57 @@ fn a_retention_is_declared_shown_and_cleared() {
     retention(&["--clear"]).expect(0, &[]);
     place.sound("file:lake");
 }
+
+/// What lies beside an erased partition is told, with the command that shows it.
+#[test]
+fn rows_beside_an_erased_tenant_are_told() {
+    let place = TestDir::new();
+    place.create("local:raw", 1);
+    let sink = [
+        "--from",
+        "local:raw",
+        "--to",
+        "file:lake",
+        "--partition",
+        "tenant",
+        "--exit-at-end",
+    ];
+    place.put(
+        "local:raw",
+        &[r#"{"n":1,"tenant":7}"#, r#"{"n":2,"tenant":8}"#],
+    );
+    place.run("hydrant-sink", &sink).expect(0, &[]);
+    place.put(
+        "local:raw",
+        &[r#"{"n":3,"tenant":"7"}"#, r#"{"n":4,"Tenant":7}"#],
+    );
+    place.run("hydrant-sink", &sink).expect(0, &[]);
+    let command = ["lake", "expire", "file:lake", "--partition", "tenant=7"];
+    let told = place.run("hydrant", &command);
+    let show = "lake cat file:lake --table events --where 'tenant IS NULL'";
+    let told = told.expect(
+        0,
+        &["2 rows in the default partition stay", "_rescued", show],
+    );
+    assert!(told.out.contains("with 1 row and"), "{told:?}");
+    let show = [
+        "lake",
+        "cat",
+        "file:lake",
+        "--table",
+        "events",
+        "--where",
+        "tenant IS NULL",
+    ];
+    let shown = place.run("hydrant", &show);
+    shown.expect(0, &[r#"{\"tenant\":\"7\"}"#, r#"{\"Tenant\":7}"#]);
+    let again = expire(
+        &place,
+        &["--partition", "tenant=__HIVE_DEFAULT_PARTITION__"],
+    );
+    assert_eq!(
+        (&again["rows"], &again["default_rows"]),
+        (&2.into(), &0.into())
+    );
+    assert_eq!(days(&place), [2]);
+}

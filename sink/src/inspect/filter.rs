@@ -39,6 +39,17 @@ enum ConditionTest {
 }
 
 impl RowFilter {
+    /// The condition that a column has no value, as it is written.
+    pub fn is_null(column: &str) -> String {
+        let mut rest = column;
+        match name(&mut rest) {
+            Some(_) if rest.is_empty() && !column.starts_with(['"', ' ']) => {
+                format!("{column} IS NULL")
+            }
+            _ => format!("\"{}\" IS NULL", column.replace('"', "\"\"")),
+        }
+    }
+
     /// Whether the row has what the conditions ask for.
     pub fn chooses(&self, row: &Value) -> bool {
         self.conditions.iter().all(|condition| condition.holds(row))
@@ -238,6 +249,18 @@ mod tests {
         ] {
             let filter: RowFilter = condition.parse().unwrap();
             assert_eq!(filter.chooses(&row), chooses, "{condition}");
+        }
+    }
+
+    #[test]
+    fn any_column_can_be_asked_for_its_nulls() {
+        assert_eq!(RowFilter::is_null("tenant"), "tenant IS NULL");
+        for name in [
+            "tenant", "a.b", "a b", " a", "it's", "q\"", "\"q\"", "null", "ä@-_", "",
+        ] {
+            let filter: RowFilter = RowFilter::is_null(name).parse().unwrap();
+            assert!(filter.chooses(&json!({ name: null })), "{name}");
+            assert!(!filter.chooses(&json!({ name: 1 })), "{name}");
         }
     }
 

@@ -46,8 +46,18 @@ pub(super) fn shortened(
         fits
     });
     let head: String = head.collect();
-    let digest = hash::identity(&[text.as_bytes()]) >> 64;
-    Some(format!("{head}~{digest:016x}"))
+    Some(format!("{head}~{}", tail_of(text)))
+}
+
+/// The digest of a text that is too long.
+fn tail_of(text: &str) -> String {
+    format!("{:016x}", hash::identity(&[text.as_bytes()]) >> 64)
+}
+
+/// Whether `short` stands for the whole of `text`.
+pub(crate) fn is_short_for(short: &str, text: &str) -> bool {
+    let parts = short.rsplit_once('~');
+    parts.is_some_and(|(head, tail)| text.starts_with(head) && tail == tail_of(text))
 }
 
 /// Characters of a value that need no percent sign.

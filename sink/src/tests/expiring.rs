@@ -12,6 +12,7 @@ use super::owners::unrevealed;
 use super::support::*;
 use crate::lake::layout::LayoutChain;
 use crate::lake::{ExpiredFiles, WhatExpires, expire, give_up_missing};
+use crate::schema::ColumnType;
 use crate::table::spec::TableRules;
 use crate::verify::ProblemKind;
 
@@ -390,5 +391,60 @@ async fn what_goes_before_it_is_durable_does_not_return_with_its_upload() {
         let heir = ProcessSetup::named(&world, "heir").over(stream_of(40));
         heir.await.unwrap().claim("000000").await.unwrap();
         assert_gone(&world, 0..12, &of_day(0..12, 20), fate).await;
+    }
+}
+
+/// Rows whose tenant has no directory stay when it is erased, and are told.
+#[tokio::test]
+async fn rows_that_may_be_of_an_erased_partition_are_counted() {
+    let of = |value: &str| WhatExpires::Partition(vec![("tenant".to_owned(), value.to_owned())]);
+    let long = "x".repeat(400);
+    let odd = [
+        "\"7\"".to_owned(),
+        "{\"id\":7}".to_owned(),
+        "7.0".to_owned(),
+        format!("\"{long}\""),
+    ];
+    for (declared, gone, default) in [(false, 2, 5), (true, 3, 3)] {
+        let world = world(1);
+        let mut rules = TableRules {
+            partition: vec!["date".to_owned(), "tenant".to_owned()],
+            ..TableRules::default()
+        };
+        if declared {
+            rules.declared = vec![("tenant".to_owned(), ColumnType::Varchar)];
+        }
+        let setup = ProcessSetup {
+            rules,
+            ..ProcessSetup::named(&world, "a")
+        };
+        let a = setup.run().await.unwrap();
+        let (mut shard, _) = a.claim("000000").await.unwrap();
+        let first = ["7", "8"].map(|tenant| format!("{{\"n\":1,\"tenant\":{tenant}}}"));
+        shard.push(Read::Batch(batch(0, &first))).await.unwrap();
+        shard.publish(Flush::Drain).await.unwrap();
+        let second = odd.iter();
+        let mut second: Vec<String> = second
+            .map(|tenant| format!("{{\"n\":2,\"tenant\":{tenant}}}"))
+            .collect();
+        second.push("{\"n\":3,\"Tenant\":7}".to_owned());
+        second.push("{\"n\":4}".to_owned());
+        shard.push(Read::Batch(batch(2, &second))).await.unwrap();
+        shard.publish(Flush::Drain).await.unwrap();
+        let removed = remove(&a, &of("7")).await.unwrap();
+        assert_eq!((removed.rows, removed.default_rows), (gone, default));
+        // Of a text that is too long for a path, the directory has the start and a digest.
+        let removed = remove(&a, &of(&long)).await.unwrap();
+        assert_eq!(removed.rows, u64::from(declared));
+        let both = WhatExpires::Partition(vec![
+            ("tenant".to_owned(), "9".to_owned()),
+            ("date".to_owned(), "2026-11-19".to_owned()),
+        ]);
+        assert_eq!(remove(&a, &both).await.unwrap().default_rows, 0);
+        let removed = remove(&a, &of("__HIVE_DEFAULT_PARTITION__")).await.unwrap();
+        assert_eq!((removed.rows, removed.default_rows), (default, 0));
+        let removed = remove(&a, &of("7")).await.unwrap();
+        assert_eq!((removed.rows, removed.default_rows), (0, 0));
+        assert!(check(&looker(&world).await).await.is_good());
     }
 }

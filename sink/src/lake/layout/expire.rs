@@ -41,6 +41,8 @@ pub struct ExpiredFiles {
     pub dead_letters: u64,
     /// Files that stay although some of their rows may be meant: others are not.
     pub mixed_files: u64,
+    /// Rows that stay although they may be meant: they have no value of a column whose partition is removed.
+    pub default_rows: u64,
     /// Uploads of dead sinks, which hold rows too.
     pub uploads: u64,
 }
@@ -115,12 +117,12 @@ impl Expiry<'_> {
         self.take_chosen().await
     }
 
-    /// The files that readers see and that may go, by the digests of their keys: whether their places alone decide. Also
-    /// the stems of their names.
+    /// The files that readers see and that may go or be meant, by the digests of their keys: what their places say. Also the
+    /// stems of their names.
     async fn candidates(
         &self,
         schema: Option<&TableSchema>,
-    ) -> Result<(HashMap<u64, bool>, HashSet<String>)> {
+    ) -> Result<(HashMap<u64, PlaceVerdict>, HashSet<String>)> {
         let columns = schema.map_or(&[][..], |schema| &schema.partition_columns);
         let (mut seen, mut stems) = (HashMap::new(), HashSet::new());
         let (data, dead_letters) = (self.names.data(), self.names.dead_letters());
@@ -128,7 +130,7 @@ impl Expiry<'_> {
             if verdict != PlaceVerdict::Stays
                 && let Some((stem, _)) = DataFileName::of(&object.key)
             {
-                seen.insert(key_digest(&object.key), verdict == PlaceVerdict::Goes);
+                seen.insert(key_digest(&object.key), verdict);
                 stems.insert(stem);
             }
         };
@@ -147,12 +149,20 @@ impl Expiry<'_> {
     }
 
     /// Chooses a file if all of its rows are meant and it can be seen.
-    async fn consider(&mut self, named: NamedFile, seen: &HashMap<u64, bool>) -> Result<()> {
+    async fn consider(
+        &mut self,
+        named: NamedFile,
+        seen: &HashMap<u64, PlaceVerdict>,
+    ) -> Result<()> {
         let digest = key_digest(&named.file.sealed.key);
-        let Some(by_place) = seen.get(&digest).filter(|_| !self.named.contains(&digest)) else {
+        let Some(verdict) = seen.get(&digest).filter(|_| !self.named.contains(&digest)) else {
             return Ok(());
         };
-        if !by_place && !self.what.takes(named.times.max) {
+        if *verdict == PlaceVerdict::MayBeMeant {
+            self.done.default_rows += named.file.rows;
+            return Ok(());
+        }
+        if *verdict == PlaceVerdict::ByRecord && !self.what.takes(named.times.max) {
             self.done.mixed_files += u64::from(self.what.takes(named.times.min));
             return Ok(());
         }

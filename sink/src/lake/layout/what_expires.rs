@@ -5,10 +5,11 @@
 
 use chrono::{Datelike as _, Months, NaiveDate};
 use hydrant_core::{Error, Result};
+use serde_json::Value;
 
 use crate::schema::{PartitionColumn, TableSchema};
 use crate::table::partition_path::columns_of;
-use crate::table::path_text::DEFAULT_PARTITION;
+use crate::table::path_text::{DEFAULT_PARTITION, is_short_for};
 
 const MICROS_PER_MINUTE: i64 = 60_000_000;
 const MICROS_PER_HOUR: i64 = 60 * MICROS_PER_MINUTE;
@@ -32,6 +33,8 @@ pub(crate) enum PlaceVerdict {
     Stays,
     /// That depends on their commit records.
     ByRecord,
+    /// All of them stay, although their rows may be meant: they have no value of a column that is asked for.
+    MayBeMeant,
 }
 
 impl WhatExpires {
@@ -77,15 +80,17 @@ impl WhatExpires {
             },
             WhatExpires::Partition(values) => {
                 let found = columns_of(path);
-                let has = |(name, value): &(String, String)| match found.get(name) {
-                    Some(serde_json::Value::String(found)) => found == value,
-                    Some(_) => value == DEFAULT_PARTITION,
-                    None => false,
-                };
-                match values.iter().all(has) {
-                    true => PlaceVerdict::Goes,
-                    false => PlaceVerdict::Stays,
+                let mut verdict = PlaceVerdict::Goes;
+                for (name, value) in values {
+                    match found.get(name) {
+                        Some(Value::String(found))
+                            if found == value || is_short_for(found, value) => {}
+                        Some(Value::Null) if value == DEFAULT_PARTITION => {}
+                        Some(Value::Null) => verdict = PlaceVerdict::MayBeMeant,
+                        _ => return PlaceVerdict::Stays,
+                    }
                 }
+                verdict
             }
         }
     }
@@ -235,6 +240,18 @@ mod tests {
                 PlaceVerdict::Stays,
             ),
             (format!("date=2026-11-21/{region}=a"), PlaceVerdict::Stays),
+            (
+                format!("date=2026-11-21/{region}={DEFAULT_PARTITION}"),
+                PlaceVerdict::MayBeMeant,
+            ),
+            (
+                format!("date={DEFAULT_PARTITION}/{region}=a%20b"),
+                PlaceVerdict::MayBeMeant,
+            ),
+            (
+                format!("date={DEFAULT_PARTITION}/{region}=a"),
+                PlaceVerdict::Stays,
+            ),
             (String::new(), PlaceVerdict::Stays),
         ] {
             assert_eq!(
