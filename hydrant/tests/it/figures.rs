@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::test_dir::TestDir;
+use crate::test_dir::{TestDir, to_the_end};
 
 /// A table of two intervals and two days, with values that no column takes.
 fn table() -> TestDir {
@@ -19,14 +19,10 @@ fn table() -> TestDir {
     place.put("local:raw", &first);
     place.write("hydrant.toml", "[sink]\nevent-time = \"at\"\n");
     let sink = [
-        "--from",
-        "local:raw",
-        "--to",
-        "file:lake",
-        "--exit-at-end",
-        "--config",
-        "hydrant.toml",
-    ];
+        &["--config", "hydrant.toml"],
+        &to_the_end("local:raw", "file:lake")[..],
+    ]
+    .concat();
     place.run("hydrant-sink", &sink).expect(0, &[]);
     let odd = [
         r#"{"at":"2026-01-02T00:00:00Z","n":"odd","s":"y","o":{"p":[1,2,null]}}"#,
@@ -141,17 +137,8 @@ fn suggested_declarations_are_ones_that_a_configuration_takes() {
         answer.out
     );
     place.write("suggested.toml", suggested);
-    let sink = [
-        "--from",
-        "local:raw",
-        "--to",
-        "file:lake",
-        "--exit-at-end",
-        "--config",
-        "suggested.toml",
-        "--app",
-        "second",
-    ];
+    let options = ["--config", "suggested.toml", "--app", "second"];
+    let sink = [&options, &to_the_end("local:raw", "file:lake")[..]].concat();
     place.run("hydrant-sink", &sink).expect(0, &[]);
     let cat = [
         "lake",

@@ -108,17 +108,18 @@ fn assert_bounded_by(memory_mib: u64, place: &TestDir, name: &str, args: &[&str]
     );
 }
 
+const SEND_INPUT: [&str; 6] = [
+    "--to",
+    "local:raw",
+    "--input",
+    "input",
+    "--format",
+    "ndjson",
+];
+
 /// Sends the input through all stages, one after another; `records` of it become rows.
 fn assert_all_bounded(place: &TestDir, records: u64) {
-    let input = [
-        "--to",
-        "local:raw",
-        "--input",
-        "input",
-        "--format",
-        "ndjson",
-    ];
-    assert_bounded(place, "hydrant-producer", &input);
+    assert_bounded(place, "hydrant-producer", &SEND_INPUT);
     for (name, [from, to]) in [
         ("hydrant-transform", ["local:raw", "local:clean"]),
         ("hydrant-consumer", ["local:clean", "local:copy"]),
@@ -175,15 +176,7 @@ fn records_that_become_dead_letters_stay_within_the_memory() {
 fn records_of_one_key_of_a_wide_table_stay_within_the_memory() {
     let place = TestDir::new();
     let lines = lines_of_one_key(&place);
-    let input = [
-        "--to",
-        "local:raw",
-        "--input",
-        "input",
-        "--format",
-        "ndjson",
-    ];
-    let one_batch = [&input[..], &["--shards", "1", "--batch-bytes", "4MiB"]].concat();
+    let one_batch = [&SEND_INPUT[..], &["--shards", "1", "--batch-bytes", "4MiB"]].concat();
     assert_bounded_by(256, &place, "hydrant-producer", &one_batch);
     let land = to_the_end("local:raw", "file:lake");
     let land = [&["--config", "wide.toml"], &land[..]].concat();

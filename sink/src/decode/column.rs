@@ -347,6 +347,17 @@ impl ColumnNode {
         }
     }
 
+    /// Whether a value gave the column, or something in it, a type.
+    pub(super) fn has_type(&self) -> bool {
+        match &self.values {
+            Values::Unknown => false,
+            Values::Struct(fields) => fields.fields.iter().any(|field| field.node.has_type()),
+            Values::List(items) => items.item.has_type(),
+            Values::Map(entries) => entries.value.has_type(),
+            _ => true,
+        }
+    }
+
     /// How many columns this node counts for.
     pub(super) fn width(&self) -> usize {
         1 + match &self.values {
@@ -454,6 +465,23 @@ impl Size {
 }
 
 impl NumberColumn {
+    /// BIGINT, whatever comes.
+    pub(super) fn of_integers() -> Self {
+        Self {
+            integers_known: true,
+            integers_only: true,
+            ..Self::default()
+        }
+    }
+
+    /// DOUBLE from the first value on.
+    pub(super) fn of_doubles() -> Self {
+        Self {
+            doubles_only: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_double(&self) -> bool {
         self.doubles_only || self.doubles_from.is_some()
     }

@@ -16,14 +16,14 @@ use hydrant_core::workers::contain;
 use super::column_value::{are_the_same, write_column_value};
 use super::finish::{DecodedRows, map_array};
 use super::reject::{Reject, RejectReason};
-use super::rescue::RescueKinds;
-use super::rescue_tree::{RescueStep, RescueTree, RowRescue};
+use super::rescue::{RescueKind, RescueKinds, push_key};
+use super::rescue_tree::{PlaceOf, RescueStep, RescueTree, RowRescue};
 use crate::encode::{FileRows, Picked, RowsColumn, write_json_row};
 use crate::schema::{
-    Column, ColumnType, INTEGER_EXACT_MAX, RESCUED_COLUMN, TableSchema, arrow_field, arrow_type,
-    fold_name,
+    Column, ColumnType, INTEGER_EXACT_MAX, TableSchema, arrow_field, arrow_type, fold_name,
 };
 use crate::table::event_time::UntimedReason;
+use crate::table::partition_value::PartitionValue;
 
 /// What every row of an interval has in common, for the provenance columns.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,10 @@ pub struct Conformed {
 /// The values that do not fit: rescued by row, or else the first reason for which each row is refused.
 #[derive(Default)]
 struct Misfits {
-    rescues: bool,
+    /// Whether the rows of conflicts are refused.
+    refuses: bool,
+    /// What was rescued before.
+    before: Option<ArrayRef>,
     refused: BTreeMap<usize, Box<Reject>>,
     rescued: BTreeMap<usize, RowRescue>,
     /// The row and the kind of each rescued value.
@@ -85,9 +88,6 @@ struct Misfits {
 
 /// A column of a row or of an object with its values, and, of a row, the column that these are of.
 type OurColumn<'a> = (&'a Column, &'a ArrayRef, Option<&'a RowsColumn>);
-
-/// Where a value lies, by its index in its array: its row, and the steps to it from there.
-type PlaceOf<'a> = &'a dyn Fn(usize, &mut Vec<RescueStep>) -> usize;
 
 impl DecodedRows {
     /// Brings the rows under the stored schema: columns in its order, absent ones null, BIGINT as
@@ -102,7 +102,8 @@ impl DecodedRows {
     ) -> Result<Conformed, ArrowError> {
         let rows = self.rows();
         let mut misfits = Misfits {
-            rescues: self.rescues,
+            refuses: self.refusals.is_some(),
+            before: Some(Arc::clone(&self.rescued)),
             kinds: self.rescue_kinds.clone(),
             ..Misfits::default()
         };
@@ -121,6 +122,7 @@ impl DecodedRows {
         });
         let mut columns: Vec<RowsColumn> = columns.collect();
         misfits.partition_values(self, target);
+        misfits.refuse_conflicts(self);
         columns.push(RowsColumn::dense(misfits.rescued(&self.rescued)));
         let schema = Arc::new(target.to_arrow());
         if target.provenance {
@@ -141,6 +143,11 @@ impl DecodedRows {
         rejects.sort_by_key(|reject| reject.record);
         let mut rescued_values = self.rescued_values.clone();
         rescued_values.extend(values.iter().map(|(row, kind)| (self.records[*row], *kind)));
+        if !refused.is_empty() {
+            let refused = refused.keys().map(|row| self.records[*row]);
+            let refused: HashSet<u32> = refused.collect();
+            rescued_values.retain(|(record, _)| !refused.contains(record));
+        }
         // Values that their column does not take are together in the default partition.
         let mut members: Vec<(String, Vec<u32>)> = Vec::with_capacity(self.keys.len());
         let mut groups = HashMap::with_capacity(self.keys.len());
@@ -207,19 +214,54 @@ impl DecodedRows {
         self.rejects(rows)
     }
 
-    /// Rows that are refused. One that cannot even be written is empty.
+    /// Rows that are refused, with their payload, or what gives the record back. One that cannot even be written is empty.
     fn rejects<'a>(&self, rows: impl Iterator<Item = (usize, &'a Reject)>) -> Vec<ConformReject> {
-        let rescued = Field::new(RESCUED_COLUMN, self.rescued.data_type().clone(), true);
-        let fields = self.columns.iter().map(arrow_field);
-        let fields = fields.chain([rescued]).collect();
-        let mut arrays = self.arrays.clone();
-        arrays.push(RowsColumn::dense(Arc::clone(&self.rescued)));
-        rows.map(|(row, reject)| ConformReject {
-            record: self.records[row],
-            reject: reject.clone(),
-            row: row_text(&fields, &arrays, row),
+        rows.map(|(row, reject)| {
+            let record = self.records[row];
+            let refusal = self
+                .refusals
+                .as_ref()
+                .and_then(|refusals| refusals.get(&record));
+            let row = match refusal {
+                Some(refusal) => refusal.payload.to_vec(),
+                None => contain(|| self.record(row))
+                    .and_then(Result::ok)
+                    .unwrap_or_default(),
+            };
+            ConformReject {
+                record,
+                reject: reject.clone(),
+                row,
+            }
         })
         .collect()
+    }
+
+    /// A row as its record, but for the order of keys, the spelling of numbers, and nulls.
+    fn record(&self, row: usize) -> Result<Vec<u8>, ArrowError> {
+        let mut record = RescueTree::default();
+        let mut json = Vec::new();
+        for (column, rows) in self.columns.iter().zip(&self.arrays) {
+            let array = rows.array(row..row + 1)?;
+            if array.logical_nulls().is_none_or(|nulls| nulls.is_valid(0)) {
+                json.clear();
+                write_column_value(&column.kind, &array, 0, &mut json)?;
+                record.add(&[RescueStep::Key(column.name.clone())], &json);
+            }
+        }
+        let key = &self.keys[self.partitions[row] as usize];
+        for (field, value) in self.spec.fields().iter().zip(&key.values) {
+            if let Some(json) = value.as_ref().and_then(PartitionValue::json) {
+                record.add(&[RescueStep::Key(field.clone())], &json);
+            }
+        }
+        let rescued = self.rescued.as_string::<i32>();
+        if rescued.is_valid(row) {
+            record.merge(RescueTree::read(rescued.value(row).as_bytes()));
+        }
+        json.clear();
+        record.write(&mut json);
+        Ok(json)
     }
 }
 
@@ -254,9 +296,12 @@ impl Misfits {
             }
             steps.clear();
             let row = place_of(index, &mut steps);
-            if self.rescues {
+            if !self.refuses || !reason.is_conflict() {
                 json.clear();
                 write_column_value(kind, array, index, &mut json)?;
+                if self.is_what_is_left(row, &steps, &json) {
+                    continue;
+                }
                 self.rescue(row, &steps, &json);
                 let kind = self.kinds.id_of(path, reason);
                 self.values.push((row, kind));
@@ -294,7 +339,7 @@ impl Misfits {
                 let Some((json, found)) = &lost[*partition as usize] else {
                     continue;
                 };
-                if self.rescues {
+                if !self.refuses {
                     self.rescue(row, &steps, json);
                     let kind = self.kinds.id_of(field, reason);
                     self.values.push((row, kind));
@@ -307,6 +352,52 @@ impl Misfits {
                     });
                 }
             }
+        }
+    }
+
+    /// Whether a value of a row is what was left of it when all that was in it was rescued.
+    fn is_what_is_left(&self, row: usize, steps: &[RescueStep], json: &[u8]) -> bool {
+        let Some(before) = self.before.as_ref().map(|before| before.as_string::<i32>()) else {
+            return false;
+        };
+        let value = RescueTree::read(json);
+        if !before.is_valid(row) || !value.holds_nothing() {
+            return false;
+        }
+        let before = RescueTree::read(before.value(row).as_bytes());
+        before.at(steps).is_some_and(|before| {
+            let mut whole = before.clone();
+            whole.merge(value);
+            !before.is_null() && whole == *before
+        })
+    }
+
+    /// Refuses the rows of what was rescued for a conflict, where that is asked for.
+    fn refuse_conflicts(&mut self, rows: &DecodedRows) {
+        let Some(refusals) = &rows.refusals else {
+            return;
+        };
+        let conflicts = rows.rescued_values.iter();
+        let conflicts = conflicts.filter(|(_, kind)| self.kinds.get(*kind).reason.is_conflict());
+        let conflicts: HashMap<u32, u32> = conflicts.copied().collect();
+        if conflicts.is_empty() {
+            return;
+        }
+        for (row, record) in rows.records.iter().enumerate() {
+            let Some(kind) = conflicts.get(record) else {
+                continue;
+            };
+            let reject = match refusals.get(record) {
+                Some(refusal) => Box::new(refusal.reject.clone()),
+                None => {
+                    let RescueKind { path, reason } = self.kinds.get(*kind);
+                    let found = "a kind of value that fewer records have";
+                    let mut reject = Reject::new(*reason, found, 0);
+                    reject.column.clone_from(path);
+                    reject
+                }
+            };
+            self.refused.entry(row).or_insert(reject);
         }
     }
 
@@ -351,12 +442,11 @@ impl Misfits {
     ) -> Result<Vec<ArrayRef>, ArrowError> {
         let known: HashSet<&str> = target.iter().map(|column| &*column.name).collect();
         for (column, array, rows) in ours {
-            let has_type = column.typed().is_some();
-            let is_kept = has_type || self.rescues;
-            if !is_kept || known.contains(&*column.name) {
+            if known.contains(&*column.name) {
                 continue;
             }
-            let path = format!("{parent}{}", column.name);
+            let has_type = column.typed().is_some();
+            let path = path_within(parent, &column.name);
             let folded = fold_name(&column.name);
             let twin = target.iter().find(|known| fold_name(&known.name) == folded);
             let (reason, wanted) = match twin {
@@ -387,7 +477,7 @@ impl Misfits {
             let Some((column, array, rows)) = by_name.get(&*wanted.name) else {
                 return Ok(new_null_array(&arrow_type(&wanted.kind), len));
             };
-            let path = format!("{parent}{}", column.name);
+            let path = path_within(parent, &column.name);
             let place_of = of_rows(place_of, *rows);
             let place_of = within(&place_of, &column.name);
             self.column(column, array, wanted, &place_of, &path)
@@ -476,8 +566,7 @@ impl Misfits {
                 let ours = columns.iter().zip(values.columns());
                 let ours: Vec<OurColumn<'_>> =
                     ours.map(|(ours, array)| (ours, array, None)).collect();
-                let dot = format!("{path}.");
-                let arrays = self.columns(&ours, fields, None, array.len(), place_of, &dot)?;
+                let arrays = self.columns(&ours, fields, None, array.len(), place_of, path)?;
                 let fields: Fields = fields.iter().map(arrow_field).collect();
                 Arc::new(StructArray::try_new(
                     fields,
@@ -539,6 +628,13 @@ impl Misfits {
             }
         })
     }
+}
+
+/// The path of a field in the object at `parent`.
+fn path_within(parent: &str, name: &str) -> String {
+    let mut path = parent.to_owned();
+    push_key(&mut path, name);
+    path
 }
 
 /// The values as JSON.

@@ -4,13 +4,22 @@
 //! wherever batches ended: objects with many keys are looked at between two records with different sequence numbers, and
 //! all of them at the end of the interval.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
 use super::bits::Bits;
 use super::column::{ColumnNode, ColumnRole, Fields, MapEntries, TextColumn, Values, end_of};
+use super::column_value::write_column_value;
 use super::evidence::{KEYS_MANY, as_map, no_columns};
 use super::finish::finish;
+use super::reject::RejectReason;
+use super::rescue::{RescueColumn, push_key};
+use super::rescue_tree::{PlaceOf, RescueStep};
 use super::row::{RecordReader, RecordRules, RecordState};
-use crate::encode::write_json_value;
 use crate::schema::{Column, ColumnType, TableSchema};
+
+/// A value that a map does not take: where it lies in its row, and its JSON.
+type LostValue = (Vec<RescueStep>, Vec<u8>);
 
 /// What deciding needs.
 struct Deciding<'a> {
@@ -18,6 +27,8 @@ struct Deciding<'a> {
     state: &'a mut RecordState,
     /// Whether the interval ends.
     ends: bool,
+    /// The values that no map takes, by row.
+    lost: BTreeMap<usize, Vec<LostValue>>,
 }
 
 /// Makes maps of the objects among `rows` records whose keys are data: of all when the interval ends, else of those with
@@ -26,68 +37,126 @@ pub(super) fn decide(
     root: &mut Fields,
     rows: usize,
     (rules, state): (&RecordRules, &mut RecordState),
+    rescue: &mut RescueColumn,
     ends: bool,
 ) {
     let mut deciding = Deciding {
-        rules: strict(rules),
+        rules: lenient(rules),
         state,
         ends,
+        lost: BTreeMap::new(),
     };
     for field in &mut root.fields {
-        deciding.node(&mut field.node, rows, 1);
+        let name = &field.name;
+        let place_of = |row: usize, steps: &mut Vec<RescueStep>| {
+            steps.push(RescueStep::Key(name.to_string()));
+            row
+        };
+        deciding.node(&mut field.node, rows, 1, &place_of);
     }
     deciding.state.width = root.width();
+    let mut lost = deciding.lost;
+    if lost.is_empty() {
+        return;
+    }
+    rescue.rewrite(rows, |rescue, row, tree| {
+        let lost = lost.remove(&row).unwrap_or_default();
+        for (steps, json) in &lost {
+            tree.add(steps, json);
+            rescue.count(row, &path_of(steps), RejectReason::TYPE_CONFLICT);
+        }
+        !lost.is_empty()
+    });
 }
 
-/// The rules for reading values again that are known to fit.
-pub(super) fn strict(rules: &RecordRules) -> RecordRules {
+/// The path of a value in a map.
+fn path_of(steps: &[RescueStep]) -> String {
+    let mut path = String::new();
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            RescueStep::Key(_) if at + 1 == steps.len() => path.push_str("{}"),
+            RescueStep::Key(key) => push_key(&mut path, key),
+            RescueStep::Item(_) => path.push_str("[]"),
+        }
+    }
+    path
+}
+
+/// The rules for reading values again, which bring no columns beyond those that there are.
+fn lenient(rules: &RecordRules) -> RecordRules {
     RecordRules {
         schema: TableSchema::default(),
         columns_max: usize::MAX,
         frozen: false,
-        rescues: false,
+        refuses: false,
         ..rules.clone()
     }
 }
 
 impl Deciding<'_> {
     /// Decides about a column of objects at this depth, and about what lies in it.
-    fn node(&mut self, node: &mut ColumnNode, len: usize, depth: usize) {
+    fn node(&mut self, node: &mut ColumnNode, len: usize, depth: usize, place_of: PlaceOf<'_>) {
         if let Values::Struct(fields) = &mut node.values
             && !node.known
             && fields.role == ColumnRole::default()
             && (self.ends || fields.fields.len() >= KEYS_MANY)
             && let Some((kind, why)) = as_map(fields, node.valid.ones())
         {
-            let entries = self.entries(fields, &node.valid, (len, depth), kind, why);
+            let entries = self.entries(fields, &node.valid, (len, depth), (kind, why), place_of);
             node.values = Values::Map(Box::new(entries));
         }
+        let valid = &node.valid;
         match &mut node.values {
             Values::Struct(fields) => {
                 for field in &mut fields.fields {
-                    self.node(&mut field.node, len, depth + 1);
+                    let name = &field.name;
+                    let place_of = |index: usize, steps: &mut Vec<RescueStep>| {
+                        let row = place_of(index, steps);
+                        steps.push(RescueStep::Key(name.to_string()));
+                        row
+                    };
+                    self.node(&mut field.node, len, depth + 1, &place_of);
                 }
             }
             Values::List(items) => {
+                let places = OnceCell::new();
+                let ends = &items.ends;
+                let place_of = |index: usize, steps: &mut Vec<RescueStep>| {
+                    let (list, from) = container_of(index, ends);
+                    let row = place_of(places.get_or_init(|| places_of(valid))[list], steps);
+                    steps.push(RescueStep::Item(index - from));
+                    row
+                };
                 let count = end_of(&items.ends);
-                self.node(&mut items.item, count, depth + 1);
+                self.node(&mut items.item, count, depth + 1, &place_of);
             }
             Values::Map(entries) => {
-                let count = end_of(&entries.ends);
-                self.node(&mut entries.value, count, depth + 1);
+                let places = OnceCell::new();
+                let MapEntries {
+                    ends, keys, value, ..
+                } = &mut **entries;
+                let place_of = |index: usize, steps: &mut Vec<RescueStep>| {
+                    let (map, _) = container_of(index, ends);
+                    let row = place_of(places.get_or_init(|| places_of(valid))[map], steps);
+                    let key = String::from_utf8_lossy(keys.get(index));
+                    steps.push(RescueStep::Key(key.into_owned()));
+                    row
+                };
+                self.node(value, end_of(ends), depth + 1, &place_of);
             }
             _ => {}
         }
     }
 
-    /// The fields of objects as entries of maps, whose values are of this type. They are written and read again.
+    /// The fields of objects as entries of maps, whose values are of this type. They are written and read again; what does
+    /// not fit is rescued.
     fn entries(
         &mut self,
         fields: &mut Fields,
         valid: &Bits,
         (len, depth): (usize, usize),
-        kind: ColumnType,
-        why: String,
+        (kind, why): (ColumnType, String),
+        place_of: PlaceOf<'_>,
     ) -> MapEntries {
         let value = Column::new("value", kind);
         let no_role = |_, _: &str| ColumnRole::default();
@@ -97,40 +166,87 @@ impl Deciding<'_> {
             value: ColumnNode::of(&value, ColumnRole::default(), &no_role),
             why: Some(why),
         };
-        entries.value.forget_schema();
         let fields = std::mem::take(&mut fields.fields).into_iter();
         let arrays = fields.map(|field| {
+            let kind = field.node.kind();
             let array = finish(field.node, len);
-            (field.name, array.logical_nulls(), array)
+            (field.name, kind, array.logical_nulls(), array)
         });
         let arrays: Vec<_> = arrays.collect();
         let mut count = 0;
+        let mut json = Vec::new();
         valid.each(|row| {
-            for (name, nulls, array) in &arrays {
+            for (name, kind, nulls, array) in &arrays {
                 if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
                     continue;
                 }
+                json.clear();
+                write_column_value(kind, array, row, &mut json)
+                    .expect("a column of a table is written");
+                let rescued = self.entry(&mut entries.value, count, depth + 1, &json);
+                if let Some(rescued) = rescued {
+                    let mut steps = Vec::new();
+                    let row = place_of(row, &mut steps);
+                    steps.push(RescueStep::Key(name.to_string()));
+                    self.lost.entry(row).or_default().push((steps, rescued));
+                    if !entries.value.valid.get(count) {
+                        continue;
+                    }
+                }
                 entries.keys.bytes.extend_from_slice(name.as_bytes());
                 entries.keys.end();
-                let mut json = Vec::new();
-                write_json_value(array, row, &mut json).expect("a column of a table is written");
-                let mut reader = RecordReader {
-                    input: std::str::from_utf8(&json).expect("JSON is text"),
-                    at: 0,
-                    rules: &self.rules,
-                    state: self.state,
-                };
-                reader
-                    .value(&mut entries.value, count, depth + 1, ColumnRole::default())
-                    .expect("values of one type are read as that type");
                 count += 1;
             }
             entries
                 .ends
                 .push(i32::try_from(count).expect("no more entries than bytes"));
         });
+        entries.value.forget_schema();
         entries
     }
+
+    /// Reads the value of an entry; returns what that does not take of it.
+    fn entry(
+        &mut self,
+        value: &mut ColumnNode,
+        index: usize,
+        depth: usize,
+        json: &[u8],
+    ) -> Option<Vec<u8>> {
+        self.state.rescued.clear();
+        self.state.other_keys.clear();
+        let mut reader = RecordReader {
+            input: std::str::from_utf8(json).expect("JSON is text"),
+            at: 0,
+            rules: &self.rules,
+            state: self.state,
+        };
+        let read = reader.value(value, index, depth, ColumnRole::default());
+        read.expect("a value that was read before is read again");
+        match self.state.rescued.as_slice() {
+            [] => None,
+            [whole] if whole.start == 0 => Some(json.to_vec()),
+            parts => {
+                let mut part = RescueColumn::default();
+                part.extract(0, String::new(), json, parts)
+                    .expect("it was read before");
+                Some(part.texts.bytes)
+            }
+        }
+    }
+}
+
+/// The number of the list or map that holds the item or entry at `index`, and where that begins.
+fn container_of(index: usize, ends: &[i32]) -> (usize, usize) {
+    let container = ends.partition_point(|end| usize::try_from(*end).is_ok_and(|end| end <= index));
+    (container, end_of(&ends[..container]))
+}
+
+/// The indexes of the ones.
+fn places_of(valid: &Bits) -> Vec<usize> {
+    let mut places = Vec::with_capacity(valid.ones());
+    valid.each(|place| places.push(place));
+    places
 }
 
 /// The columns that these fields propose for the table. `objects` is how many objects there were.

@@ -3,10 +3,10 @@
 use hydrant_core::Result;
 
 use super::column::{ColumnNode, ColumnRole, Fields, NEW_FIELDS_MAX, Size};
-use super::decide::{decide, proposed, strict};
-use super::finish::{DecodedRows, finish_columns, finish_texts};
+use super::decide::{decide, proposed};
+use super::finish::{DecodedRows, RefusedRow, finish_columns, finish_texts};
 use super::majority::choose_kinds;
-use super::provenance::ProvenanceColumns;
+use super::provenance::{ProvenanceColumns, RowOrigin};
 use super::reject::{Reject, RejectReason};
 use super::rescue::RescueColumn;
 use super::route::{PartitionRouter, Routed};
@@ -26,20 +26,7 @@ const RESCUED_GROWTH: usize = 3;
 const COLUMN_BYTES: u64 = 768;
 
 /// What a column of a file takes beside its values, from when the files are planned until the last one is uploaded.
-const FILE_COLUMN_BYTES: u64 = 160;
-
-/// The facts about a record that are not in its payload.
-#[derive(Clone, Copy, Debug)]
-pub struct RowOrigin<'a> {
-    /// The producer's stamp, in microseconds since 1970.
-    pub stamp_micros: Option<i64>,
-    /// When the stream took the record, in microseconds since 1970.
-    pub arrival_micros: i64,
-    /// The sequence number as decimal text; looked at with provenance on only.
-    pub sequence: &'a str,
-    /// The sub-sequence number.
-    pub sub: i64,
-}
+const FILE_COLUMN_BYTES: u64 = 176;
 
 /// The outcome of appending a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +50,8 @@ pub struct Decoder {
     deciding: bool,
     router: PartitionRouter,
     rescue: RescueColumn,
+    /// The rows that are refused at the end, unless their columns take their values by then.
+    refusals: Vec<(u32, RefusedRow)>,
     provenance: ProvenanceColumns,
     partitions: Vec<u32>,
     records: Vec<u32>,
@@ -108,7 +97,7 @@ impl Decoder {
             schema,
             columns_max: rules.columns_max,
             frozen: rules.frozen,
-            rescues: rules.on_conflict == OnConflict::Rescue,
+            refuses: rules.on_conflict == OnConflict::DeadLetter,
             event_time: rules.event_time.clone(),
             event_time_path: event_time_path.map(str::to_owned).collect(),
             partition_fields: layout.fields().to_vec(),
@@ -151,6 +140,7 @@ impl Decoder {
             state,
             deciding: false,
             rescue: RescueColumn::default(),
+            refusals: Vec::new(),
             provenance: ProvenanceColumns::default(),
             partitions: Vec::new(),
             records: Vec::new(),
@@ -176,6 +166,7 @@ impl Decoder {
         self.state.captures.fields.fill(None);
         self.state.rescued.clear();
         self.state.other_keys.clear();
+        self.state.refusal = None;
         let grown = self.state.grown;
         if let Err(reject) = self.read(payload) {
             self.give_up();
@@ -207,7 +198,17 @@ impl Decoder {
             return Ok(());
         }
         let rescued = &self.state.rescued;
-        self.rescue.push(self.at.rows, payload, rescued)
+        let before = self.rescue.values.len();
+        self.rescue.push(self.at.rows, payload, rescued)?;
+        if let Some(mut reject) = self.state.refusal.take()
+            && let Some(first) = rescued.iter().position(|value| value.reason.is_conflict())
+        {
+            let (row, kind) = self.rescue.values[before + first];
+            reject.column.clone_from(&self.rescue.kinds.get(kind).path);
+            let payload = payload.into();
+            self.refusals.push((row, RefusedRow { reject, payload }));
+        }
+        Ok(())
     }
 
     /// Removes whatever lies behind the rows.
@@ -222,6 +223,9 @@ impl Decoder {
             .partition_point(|(row, _)| (*row as usize) < rows);
         self.untimed.truncate(untimed);
         self.rescue.truncate(rows, self.at.kinds);
+        let refusals = self.refusals.iter();
+        let refusals = refusals.take_while(|(row, _)| (*row as usize) < rows);
+        self.refusals.truncate(refusals.count());
         self.provenance.truncate(rows);
     }
 
@@ -295,8 +299,7 @@ impl Decoder {
 
     fn choose_kinds(&mut self) {
         self.deciding = true;
-        let rules = strict(&self.rules);
-        let with = (&rules, &mut self.state);
+        let with = (&self.rules, &mut self.state);
         choose_kinds(&mut self.root, self.at.rows, with, &mut self.rescue);
         self.deciding = false;
     }
@@ -305,7 +308,7 @@ impl Decoder {
         // A panic in there leaves columns that are neither, which finishing them refuses.
         self.deciding = true;
         let with = (&self.rules, &mut self.state);
-        decide(&mut self.root, self.at.rows, with, ends);
+        decide(&mut self.root, self.at.rows, with, &mut self.rescue, ends);
         self.deciding = false;
     }
 
@@ -323,6 +326,11 @@ impl Decoder {
             + self.untimed.len() * 8
             + self.rescue.texts.bytes.len()
             + self.rescue.values.len() * 8
+            + self
+                .refusals
+                .iter()
+                .map(|(_, refusal)| refusal.payload.len())
+                .sum::<usize>()
             + self.at.rows * 4;
         self.root.columns_size(self.at.rows).and(Size {
             arrays: beside,
@@ -360,6 +368,9 @@ impl Decoder {
         let rescued_values = values.map(|(row, kind)| (row_records[row as usize], kind));
         let rescued_values = rescued_values.collect();
         let rescued = finish_texts(rescue.texts, rescue.valid, self.at.rows);
+        let refusals = self.refusals.into_iter();
+        let refusals = refusals.map(|(row, refusal)| (row_records[row as usize], refusal));
+        let refusals = self.rules.refuses.then(|| refusals.collect());
         let mut schema = self.rules.schema;
         schema.columns = proposed;
         schema.partition_columns = spec.decided(schema.partition_columns, &keys);
@@ -372,7 +383,7 @@ impl Decoder {
             rescued,
             rescued_values,
             rescue_kinds: rescue.kinds,
-            rescues: self.rules.rescues,
+            refusals,
             spec,
             keys,
             partitions: self.partitions,

@@ -4,16 +4,23 @@
 //! a rebuild of the interval decides the same. An object whose keys are data becomes a map, if its values are of one kind;
 //! otherwise such keys become no columns.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::column::{Field, Fields, NEW_FIELDS_MAX, Values};
-use crate::schema::{Column, ColumnType, TableSchema, fold_name};
+use super::column::{Field, Fields, Values};
+use crate::schema::{Column, ColumnType, TableSchema};
 
 /// An object with so many keys is looked at as soon as it has them, then whenever they have doubled.
 pub(super) const KEYS_MANY: usize = 64;
 
-/// The most fields of an object whose names are numbered, such as `sensor-0412`.
+/// The most fields of an object whose names are numbered, such as `sensor-0412`, of which not most objects have each.
 const NUMBERED_MAX: usize = 32;
+
+/// Of fewer objects nobody says which keys most of them have.
+const OBJECTS_MANY: usize = 8;
+
+/// How many letters of a token stand for its value.
+const TOKEN_LETTERS: usize = 32;
 
 /// How a key looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +38,7 @@ fn form_of(key: &str) -> KeyForm {
     let digits = key.bytes().filter(|byte| is_digit(*byte)).count();
     // What stands for personal data: `[EMAIL]`, `[EMAIL]#2` and `tok_email_..`.
     let base = key.rsplit_once('#').map_or(key, |(base, _)| base);
-    let is_marker = base.starts_with('[') && base.ends_with(']') || key.starts_with("tok_");
+    let is_marker = base.starts_with('[') && base.ends_with(']') || is_token(base);
     let address = base.split_once('/').map_or(base, |(address, _)| address);
     let is_email = key
         .split_once('@')
@@ -63,6 +70,18 @@ fn form_of(key: &str) -> KeyForm {
     }
 }
 
+/// Whether a key is a token, such as `tok_email_2026a_` and 32 letters.
+fn is_token(key: &str) -> bool {
+    let value = key.rsplit('_').next().unwrap_or_default();
+    let is_letter = |byte: u8| (b'a'..=b'p').contains(&byte);
+    key.starts_with("tok_") && value.len() == TOKEN_LETTERS && value.bytes().all(is_letter)
+}
+
+/// Whether a key is data, and no name of a field.
+pub(super) fn is_data(key: &str) -> bool {
+    form_of(key) == KeyForm::Identifier
+}
+
 /// The type of the values and the reason, if an object that no schema knows yet is a map. `objects` is how many there were.
 pub(super) fn as_map(fields: &Fields, objects: usize) -> Option<(ColumnType, String)> {
     let typed: Vec<(&Field, usize)> = fields
@@ -72,20 +91,19 @@ pub(super) fn as_map(fields: &Fields, objects: usize) -> Option<(ColumnType, Str
         .filter(|(_, present)| *present > 0)
         .collect();
     let keys = typed.len();
-    let of_form = |form: KeyForm| {
-        let forms = typed
-            .iter()
-            .filter(|(field, _)| form_of(&field.name) >= form);
-        forms.count()
+    let in_form = |form: KeyForm| {
+        let fields = typed.iter();
+        fields.filter(move |(field, _)| form_of(&field.name) >= form)
     };
     let present: usize = typed.iter().map(|(_, present)| present).sum();
+    let identified = in_form(KeyForm::Identifier).map(|(_, present)| present);
     // A key is in that part of the objects, on average, in hundredths.
     let share = (present * 100).checked_div(keys * objects)?;
     let holds_objects =
         |(field, _): &(&Field, usize)| matches!(field.node.values, Values::Struct(_));
-    let why = if of_form(KeyForm::Identifier) * 2 >= keys {
+    let why = if identified.sum::<usize>() * 2 >= present {
         "identifiers or what stands for personal data"
-    } else if of_form(KeyForm::Numbered) == keys
+    } else if in_form(KeyForm::Numbered).count() == keys
         && (typed.iter().all(holds_objects) || (keys >= 4 && share <= 50))
     {
         "numbered names"
@@ -94,77 +112,63 @@ pub(super) fn as_map(fields: &Fields, objects: usize) -> Option<(ColumnType, Str
     } else {
         return None;
     };
-    let value = one_type(&typed)?;
-    let keys = if keys == 1 {
-        "1 key".to_owned()
-    } else {
-        format!("{keys} keys")
-    };
-    let objects = if objects == 1 {
-        "1 object".to_owned()
-    } else {
-        format!("{objects} objects")
-    };
+    let value = main_type(&typed)?;
+    let keys = counted(keys, "key");
+    let objects = counted(objects, "object");
     Some((value, format!("{keys} in {objects}: {why}")))
 }
 
-/// The one type that the values of all fields have, if there is one.
-fn one_type(fields: &[(&Field, usize)]) -> Option<ColumnType> {
-    let mut all = TableSchema::default();
-    // Twice: what has no type yet, such as `{}`, must fit the type that others give.
-    for (field, _) in fields.iter().chain(fields) {
-        let one = TableSchema {
-            columns: vec![field.node.column("value")],
-            ..TableSchema::default()
-        };
-        let joined = all.join(&one, usize::MAX);
-        if !joined.conflicts.is_empty() {
-            return None;
-        }
-        all = joined.schema;
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
     }
-    let mut laid = ColumnType::Unknown;
-    let fits = |(field, _): &(&Field, usize)| lay(&mut laid, &field.node.kind());
-    if !fields.iter().all(fits) {
-        return None;
-    }
-    all.columns.pop().map(|column: Column| column.kind)
 }
 
-/// Whether values of the type `other` go where those of `base` do, also those that have no type yet; `base` then has
-/// room for both.
-fn lay(base: &mut ColumnType, other: &ColumnType) -> bool {
-    use ColumnType as T;
-    match (base, other) {
-        (_, T::Unknown) => true,
-        (base @ T::Unknown, other) => {
-            *base = other.clone();
-            true
+/// The type that most of the values of the fields have, if more than half are of one kind. What it does not take is
+/// rescued.
+fn main_type(fields: &[(&Field, usize)]) -> Option<ColumnType> {
+    let mut kinds: Vec<(std::mem::Discriminant<ColumnType>, usize)> = Vec::new();
+    let kind_of = |field: &Field| match field.node.kind() {
+        ColumnType::Bigint => ColumnType::Double,
+        kind => kind,
+    };
+    let typed = || fields.iter().filter(|(field, _)| field.node.has_type());
+    for (field, present) in typed() {
+        let kind = std::mem::discriminant(&kind_of(field));
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, count)) => *count += present,
+            None => kinds.push((kind, *present)),
         }
-        (T::Struct(fields), T::Struct(others)) => {
-            for other in others {
-                let folded = fold_name(&other.name);
-                match fields
-                    .iter_mut()
-                    .find(|field| fold_name(&field.name) == folded)
-                {
-                    Some(field) if field.name == other.name => {
-                        if !lay(&mut field.kind, &other.kind) {
-                            return false;
-                        }
-                    }
-                    Some(_) => return false,
-                    None => fields.push(other.clone()),
-                }
-            }
-            fields.len() <= NEW_FIELDS_MAX
-        }
-        (T::List(item), T::List(other)) | (T::Map(item), T::Map(other)) => {
-            lay(&mut item.kind, &other.kind)
-        }
-        (T::Bigint | T::Double, T::Bigint | T::Double) => true,
-        (base, other) => base == other,
     }
+    let all: usize = kinds.iter().map(|(_, count)| count).sum();
+    let (main, count) = kinds.into_iter().rev().max_by_key(|(_, count)| *count)?;
+    if count * 2 <= all {
+        return None;
+    }
+    // Nested values of the types that most entries have are taken, those of others where they fit.
+    let mut types: Vec<(Column, usize)> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for (field, present) in typed() {
+        if std::mem::discriminant(&kind_of(field)) == main {
+            let column = field.node.column("value");
+            let at = *known.entry(column.kind.to_string()).or_insert(types.len());
+            match types.get_mut(at) {
+                Some((_, count)) => *count += present,
+                None => types.push((column, *present)),
+            }
+        }
+    }
+    types.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut joined = TableSchema::default();
+    for (column, _) in types {
+        let one = TableSchema {
+            columns: vec![column],
+            ..TableSchema::default()
+        };
+        joined = joined.join(&one, usize::MAX).schema;
+    }
+    joined.columns.pop().map(|column: Column| column.kind)
 }
 
 /// Which fields that records of this interval brought become no columns, by their index. `objects` is how many there were.
@@ -172,14 +176,18 @@ pub(super) fn no_columns(fields: &Fields, objects: usize) -> Vec<bool> {
     let fields = &fields.fields;
     let is_new = |field: &Field| field.born_in > 0;
     let is_rare = |field: &Field| is_new(field) && field.node.valid.ones() <= 2;
+    // A key that most objects have is a field, whatever it looks like.
+    let is_usual = |field: &Field| objects >= OBJECTS_MANY && field.node.valid.ones() * 2 > objects;
     let new = fields.iter().filter(|field| is_new(field)).count();
     let rare = fields.iter().filter(|field| is_rare(field)).count();
     let rare_are_data = objects >= KEYS_MANY && rare >= KEYS_MANY && rare * 2 > new;
     let mut numbered = 0;
     let refused = fields.iter().map(|field| {
         let form = form_of(&field.name);
-        numbered += usize::from(form == KeyForm::Numbered);
+        let is_usual = is_usual(field);
+        numbered += usize::from(form == KeyForm::Numbered && !is_usual);
         is_new(field)
+            && !is_usual
             && match form {
                 KeyForm::Identifier => true,
                 KeyForm::Numbered if numbered > NUMBERED_MAX => true,
@@ -204,7 +212,8 @@ mod tests {
                     "[EMAIL]#12",
                     "10.1.2.0/24",
                     "10.1.2.0/24#2",
-                    "tok_email_a_kQ3",
+                    "tok_email_a_abcdefghijklmnopabcdefghijklmnop",
+                    "tok_email_a_abcdefghijklmnopabcdefghijklmnop#2",
                     "550e8400-e29b-41d4-a716-446655440000",
                     "aa:bb:cc:dd:ee:01",
                     "AABBCCDDEE01",
@@ -246,6 +255,8 @@ mod tests {
                     "facade",
                     "x86_64",
                     "größe",
+                    "tok_in",
+                    "tok_email_x_1",
                 ],
             ),
         ] {

@@ -1,5 +1,6 @@
 //! The columns of an interval as Arrow arrays.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use arrow_array::{
@@ -12,6 +13,7 @@ use arrow_schema::{ArrowError, DataType, Field, Fields as ArrowFields};
 
 use super::bits::Bits;
 use super::column::{ColumnNode, Fields, Items, MapEntries, NumberColumn, TextColumn, Values};
+use super::reject::Reject;
 use super::rescue::RescueKinds;
 use crate::encode::{Picked, RowsColumn};
 use crate::schema::{Column, TableSchema, arrow_type, map_entry};
@@ -36,8 +38,9 @@ pub struct DecodedRows {
     /// The record and the kind of each value in it.
     pub(super) rescued_values: Vec<(u32, u32)>,
     pub(super) rescue_kinds: RescueKinds,
-    /// Whether values that do not fit the stored schema are rescued; else their rows are refused.
-    pub(super) rescues: bool,
+    /// Where the rows of values that their columns do not take are refused: the records of those that were refused when
+    /// they were read.
+    pub(super) refusals: Option<BTreeMap<u32, RefusedRow>>,
     /// The provenance columns that differ from row to row.
     pub(super) provenance: Vec<ArrayRef>,
     pub(super) spec: PartitionSpec,
@@ -46,6 +49,13 @@ pub struct DecodedRows {
     pub(super) records: Vec<u32>,
     /// The rows without a believable event time.
     pub(super) untimed: Vec<(u32, UntimedReason)>,
+}
+
+/// Why a record is refused, and its payload.
+#[derive(Clone, Debug)]
+pub(super) struct RefusedRow {
+    pub(super) reject: Reject,
+    pub(super) payload: Box<[u8]>,
 }
 
 impl DecodedRows {
@@ -87,6 +97,11 @@ impl DecodedRows {
         let untimed = (0_u32..).zip(rows);
         let untimed = untimed.filter_map(|(at, row)| Some((at, reasons[*row as usize]?)));
         self.untimed = untimed.collect();
+        if self.records.len() < reasons.len() && !self.rescued_values.is_empty() {
+            let kept: HashSet<u32> = self.records.iter().copied().collect();
+            self.rescued_values
+                .retain(|(record, _)| kept.contains(record));
+        }
         Ok(())
     }
 

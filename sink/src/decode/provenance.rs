@@ -7,6 +7,19 @@ use arrow_buffer::{Buffer, OffsetBuffer};
 
 use super::column::end_of;
 
+/// The facts about a record that are not in its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct RowOrigin<'a> {
+    /// The producer's stamp, in microseconds since 1970.
+    pub stamp_micros: Option<i64>,
+    /// When the stream took the record, in microseconds since 1970.
+    pub arrival_micros: i64,
+    /// The sequence number as decimal text; looked at with provenance on only.
+    pub sequence: &'a str,
+    /// The sub-sequence number.
+    pub sub: i64,
+}
+
 /// The growing provenance columns; empty with provenance off.
 #[derive(Debug, Default)]
 pub(super) struct ProvenanceColumns {

@@ -49,6 +49,14 @@ impl RejectReason {
     /// Computing it panicked: a fault of hydrant, not of the record.
     pub const INTERNAL_FAULT: Self = Self(hydrant_core::workers::INTERNAL_FAULT);
 
+    /// Whether the table has a column or a place that does not take the value, and not only none for it yet.
+    pub(crate) fn is_conflict(self) -> bool {
+        !matches!(
+            self,
+            Self::NO_TYPE | Self::UNKNOWN_COLUMN | Self::TOO_MANY_COLUMNS
+        )
+    }
+
     /// The code.
     pub fn code(self) -> &'static str {
         self.0

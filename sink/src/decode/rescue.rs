@@ -12,7 +12,9 @@ use hydrant_json::{skip_space, string, unescape};
 
 use super::bits::Bits;
 use super::column::TextColumn;
+use super::evidence::is_data;
 use super::reject::{DecodeResult, Reject, RejectReason};
+use super::rescue_tree::{RescueTree, compact};
 
 /// How many pairs of path and reason are counted apart in an interval.
 pub const RESCUE_KINDS_MAX: usize = 256;
@@ -38,6 +40,18 @@ pub struct RescueKind {
     pub path: String,
     /// Why the column did not take them.
     pub reason: RejectReason,
+}
+
+/// Adds a key to a path. Keys that are data are counted together, as those of a map.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    if is_data(key) {
+        path.push_str("{}");
+        return;
+    }
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(key);
 }
 
 /// The kinds of rescued values of an interval, numbered as they come.
@@ -77,6 +91,11 @@ impl RescueKinds {
         id
     }
 
+    /// The paths that are counted apart.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.kinds.iter().map(|kind| &*kind.path)
+    }
+
     /// How many kinds there are.
     pub(super) fn len(&self) -> usize {
         self.kinds.len()
@@ -87,12 +106,6 @@ impl RescueKinds {
         for kind in self.kinds.drain(len.min(self.kinds.len())..) {
             self.ids.remove(&kind);
         }
-    }
-
-    /// The number of a kind that there is.
-    pub(super) fn find(&self, path: &str, reason: RejectReason) -> Option<u32> {
-        let path = path.to_owned();
-        self.ids.get(&RescueKind { path, reason }).copied()
     }
 
     /// The kind with this number.
@@ -110,20 +123,67 @@ impl RescueColumn {
         payload: &[u8],
         rescued: &[RescuedValue],
     ) -> DecodeResult<()> {
-        let mut extract = Extract {
-            input: payload,
-            rescued,
-            row: u32::try_from(row).unwrap_or(u32::MAX),
-            path: String::new(),
-            column: self,
-        };
-        extract.container(skip_space(payload, 0))?;
-        debug_assert!(
-            extract.rescued.is_empty(),
-            "every rescued value lies in the record"
-        );
+        self.extract(row, String::new(), payload, rescued)?;
         self.end(row);
         Ok(())
+    }
+
+    /// Writes what was rescued of a container that lies in row `row` at `path`, and counts it.
+    pub(super) fn extract(
+        &mut self,
+        row: usize,
+        path: String,
+        json: &[u8],
+        rescued: &[RescuedValue],
+    ) -> DecodeResult<()> {
+        let mut extract = Extract {
+            input: json,
+            rescued,
+            row: row_number(row),
+            path,
+            column: self,
+        };
+        extract.container(skip_space(json, 0))?;
+        debug_assert!(
+            extract.rescued.is_empty(),
+            "every rescued value lies in the container"
+        );
+        Ok(())
+    }
+
+    /// Counts a value of a row as rescued.
+    pub(super) fn count(&mut self, row: usize, path: &str, reason: RejectReason) {
+        let kind = self.kinds.id_of(path, reason);
+        self.values.push((row_number(row), kind));
+    }
+
+    /// Changes the texts of all `rows` rows. What is given to `change` is in the shape of the record; it says whether it
+    /// changed that.
+    pub(super) fn rewrite(
+        &mut self,
+        rows: usize,
+        mut change: impl FnMut(&mut Self, usize, &mut RescueTree) -> bool,
+    ) {
+        let (valid, texts) = (
+            std::mem::take(&mut self.valid),
+            std::mem::take(&mut self.texts),
+        );
+        let mut at = 0;
+        for row in 0..rows {
+            let before = valid.get(row).then(|| texts.get(at));
+            at += usize::from(before.is_some());
+            let mut tree = before.map_or_else(RescueTree::default, RescueTree::read);
+            if change(self, row, &mut tree) {
+                if !tree.is_empty() {
+                    tree.write(&mut self.texts.bytes);
+                    self.end(row);
+                }
+            } else if let Some(text) = before {
+                self.texts.bytes.extend_from_slice(text);
+                self.end(row);
+            }
+        }
+        self.values.sort_unstable();
     }
 
     /// Ends the text of a row.
@@ -142,6 +202,10 @@ impl RescueColumn {
             .partition_point(|(row, _)| (*row as usize) < rows);
         self.values.truncate(kept);
     }
+}
+
+fn row_number(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
 }
 
 /// Copies the rescued values of a record, container by container. The record was read before.
@@ -168,12 +232,9 @@ impl Extract<'_> {
                 let text = string(self.input, at)?;
                 at = skip_space(self.input, text.end + 1);
                 at = skip_space(self.input, at + 1);
-                if path > 0 {
-                    self.path.push('.');
-                }
                 let mut name = Vec::new();
                 unescape(self.input, text, &mut name)?;
-                self.path.push_str(&String::from_utf8_lossy(&name));
+                push_key(&mut self.path, &String::from_utf8_lossy(&name));
             } else {
                 self.path.push_str("[]");
             }
@@ -214,30 +275,13 @@ impl Extract<'_> {
             Some((value, rest)) if value.start == at => {
                 debug_assert_eq!(value.end, end);
                 compact(&self.input[at..end], &mut self.column.texts.bytes);
-                let kind = self.column.kinds.id_of(&self.path, value.reason);
-                self.column.values.push((self.row, kind));
+                self.column
+                    .count(self.row as usize, &self.path, value.reason);
                 self.rescued = rest;
                 Ok(())
             }
             _ => self.container(at),
         }
-    }
-}
-
-/// Copies valid JSON without the white space between its tokens.
-pub(super) fn compact(json: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
-    while let Some(byte) = json.get(at) {
-        let end = match byte {
-            b' ' | b'\t' | b'\n' | b'\r' => {
-                at += 1;
-                continue;
-            }
-            b'"' => string(json, at).map_or(json.len(), |text| text.end + 1),
-            _ => at + 1,
-        };
-        out.extend_from_slice(&json[at..end]);
-        at = end;
     }
 }
 

@@ -3,9 +3,9 @@
 //! Owns the merge of rescued values: objects by key, lists by place. Promises that what was rescued first is kept, and
 //! that numbers are written as they were.
 
-use hydrant_json::{skip_space, string, unescape};
+use std::collections::HashMap;
 
-use super::rescue::compact;
+use hydrant_json::{skip_space, string, unescape};
 
 /// A step on the way from a record to one of its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub(super) enum RescueStep {
     Key(String),
     Item(usize),
 }
+
+/// Where a value lies, by its index in its column: its row, and the steps to it from there.
+pub(super) type PlaceOf<'a> = &'a dyn Fn(usize, &mut Vec<RescueStep>) -> usize;
 
 /// Rescued values in the shape of their record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,8 @@ impl Default for RescueTree {
 }
 
 impl RescueTree {
-    fn null() -> Self {
+    /// Nothing.
+    pub(super) fn null() -> Self {
         Self::Leaf(b"null".to_vec())
     }
 
@@ -141,32 +145,9 @@ impl RescueTree {
         }
     }
 
-    /// The JSON of a single value at the end of these steps.
-    pub(super) fn leaf(&self, steps: &[RescueStep]) -> Option<&[u8]> {
-        match (self, steps.split_first()) {
-            (Self::Leaf(json), None) => Some(json),
-            (Self::Object(fields), Some((RescueStep::Key(key), rest))) => {
-                let field = fields.iter().find(|(name, _)| name == key);
-                field.and_then(|(_, field)| field.leaf(rest))
-            }
-            _ => None,
-        }
-    }
-
-    /// Removes the value at the end of these steps, and the objects that hold nothing else.
-    pub(super) fn remove(&mut self, steps: &[RescueStep]) {
-        let (Self::Object(fields), Some((RescueStep::Key(key), rest))) =
-            (self, steps.split_first())
-        else {
-            return;
-        };
-        let Some(at) = fields.iter().position(|(name, _)| name == key) else {
-            return;
-        };
-        fields[at].1.remove(rest);
-        if rest.is_empty() || fields[at].1.is_empty() {
-            fields.remove(at);
-        }
+    /// Whether this is nothing: an item of a list that its column took.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Leaf(json) if json == b"null")
     }
 
     /// Whether this is an object that holds nothing.
@@ -174,13 +155,40 @@ impl RescueTree {
         matches!(self, Self::Object(fields) if fields.is_empty())
     }
 
+    /// What lies at the end of these steps.
+    pub(super) fn at(&self, steps: &[RescueStep]) -> Option<&Self> {
+        match (self, steps.split_first()) {
+            (tree, None) => Some(tree),
+            (Self::Object(fields), Some((RescueStep::Key(key), rest))) => {
+                let field = fields.iter().find(|(name, _)| name == key);
+                field.and_then(|(_, field)| field.at(rest))
+            }
+            (Self::List(items), Some((RescueStep::Item(index), rest))) => {
+                items.get(*index).and_then(|item| item.at(rest))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether there is no single value in it.
+    pub(super) fn holds_nothing(&self) -> bool {
+        match self {
+            Self::Leaf(_) => self.is_null(),
+            Self::Object(fields) => fields.iter().all(|(_, field)| field.holds_nothing()),
+            Self::List(items) => items.iter().all(Self::holds_nothing),
+        }
+    }
+
     /// Adds what the other has and this one lacks.
     pub(super) fn merge(&mut self, other: Self) {
         match (self, other) {
             (Self::Object(fields), Self::Object(others)) => {
+                let known = fields.iter().enumerate();
+                let known = known.map(|(at, (name, _))| (name.clone(), at));
+                let known: HashMap<String, usize> = known.collect();
                 for (name, value) in others {
-                    match fields.iter_mut().find(|(known, _)| *known == name) {
-                        Some((_, known)) => known.merge(value),
+                    match known.get(&name) {
+                        Some(at) => fields[*at].1.merge(value),
                         None => fields.push((name, value)),
                     }
                 }
@@ -193,7 +201,7 @@ impl RescueTree {
                     }
                 }
             }
-            (mine, other) if *mine == Self::null() => *mine = other,
+            (mine, other) if mine.is_null() => *mine = other,
             _ => {}
         }
     }
@@ -225,5 +233,22 @@ impl RescueTree {
                 out.push(b']');
             }
         }
+    }
+}
+
+/// Copies valid JSON without the white space between its tokens.
+pub(super) fn compact(json: &[u8], out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        let end = match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                at += 1;
+                continue;
+            }
+            b'"' => string(json, at).map_or(json.len(), |text| text.end + 1),
+            _ => at + 1,
+        };
+        out.extend_from_slice(&json[at..end]);
+        at = end;
     }
 }

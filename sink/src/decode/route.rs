@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use hydrant_json::{JsonString, unescape};
 
-use super::decoder::RowOrigin;
+use super::provenance::RowOrigin;
 use super::row::Captures;
 use crate::table::event_time::{TimeReader, UntimedReason, is_late};
 use crate::table::partition::{PartitionKey, PartitionSpec};

@@ -1,6 +1,7 @@
 //! One record, from its first byte to its last.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use hydrant_json::{JsonString, Word, skip_space, string, unescape, word};
 
@@ -11,8 +12,9 @@ use super::column::{
 use super::evidence::KEYS_MANY;
 use super::number::{Decimal, read_decimal, read_number};
 use super::reject::{DecodeResult, Reject, RejectReason};
-use super::rescue::{RescuedValue, compact, whole_value};
-use super::times::{date_of, instant_of, is_readable};
+use super::rescue::{RescuedValue, whole_value};
+use super::rescue_tree::compact;
+use super::times::{date_of, instant_of, is_readable, time_within};
 use crate::schema::{EpochUnit, TableSchema};
 use crate::table::event_time::{EVENT_TIME_FIELDS, TimeReader};
 use crate::table::partition_value::{ReadValue, is_surely_whole};
@@ -24,6 +26,9 @@ pub const COLUMN_DEPTH_MAX: usize = 16;
 /// The longest key that becomes a column, in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
 
+/// The rank of the configured event time where it lies in an object; a key that is the whole path comes first.
+const NESTED_TIME: usize = 1;
+
 /// Up to so many keys of a map are compared with one another, one by one.
 const FEW_KEYS: usize = 16;
 
@@ -33,8 +38,8 @@ pub(super) struct RecordRules {
     pub(super) schema: TableSchema,
     pub(super) columns_max: usize,
     pub(super) frozen: bool,
-    /// Whether a value that no column takes is rescued; else its record is refused.
-    pub(super) rescues: bool,
+    /// Whether the record of a value that its column does not take is refused at the end.
+    pub(super) refuses: bool,
     pub(super) event_time: Option<String>,
     pub(super) event_time_path: Vec<String>,
     pub(super) partition_fields: Vec<String>,
@@ -66,6 +71,8 @@ pub(super) struct RecordState {
     pub(super) grown: bool,
     /// The values of the record that no column takes, in its order.
     pub(super) rescued: Vec<RescuedValue>,
+    /// Why the record is refused, where that is asked for: the first of its conflicts.
+    pub(super) refusal: Option<Reject>,
     /// The keys without a column that the record's objects have had, by the number of the object.
     pub(super) other_keys: HashSet<(u64, Box<str>)>,
 }
@@ -75,7 +82,7 @@ enum KeyColumn {
     /// The field with this index.
     Field(u32),
     /// No column, for this reason.
-    None(RejectReason, ColumnRole),
+    None(Box<Reject>, ColumnRole),
 }
 
 /// The reader of one record.
@@ -108,7 +115,7 @@ impl RecordRules {
                         .is_some_and(|part| part == name)
                 {
                     if depth + 1 == self.event_time_path.len() {
-                        role.time_rank.get_or_insert(1);
+                        role.time_rank.get_or_insert(NESTED_TIME as u8);
                     } else {
                         role.path_depth = u8::try_from(depth + 1).ok();
                     }
@@ -190,29 +197,37 @@ impl RecordReader<'_> {
             node.valid.set(index);
             return Ok(());
         }
-        if !self.rules.rescues {
-            let wanted = if reason == RejectReason::TOO_DEEP {
-                format!("at most {COLUMN_DEPTH_MAX} levels")
-            } else if reason == RejectReason::TOO_MANY_COLUMNS {
-                format!("at most {} columns", self.rules.columns_max)
-            } else {
-                node.outermost()
+        let mut reject = Reject::new(reason, found, start);
+        if self.rules.refuses {
+            reject.wanted = match reason {
+                RejectReason::TOO_DEEP => format!("at most {COLUMN_DEPTH_MAX} levels"),
+                _ => node.outermost(),
             };
-            return Err(Reject::new(reason, found, start).wanting(wanted));
         }
-        self.rescue(start, reason)
+        self.rescue(start, *reject)
     }
 
     /// Rescues the value that starts at `start`. A null is nothing.
     #[cold]
-    fn rescue(&mut self, start: usize, reason: RejectReason) -> DecodeResult<()> {
+    fn rescue(&mut self, start: usize, reject: Reject) -> DecodeResult<()> {
         let end = whole_value(self.bytes(), start)?;
         self.at = end;
         if self.bytes()[start] != b'n' {
-            let value = RescuedValue { start, end, reason };
-            self.state.rescued.push(value);
+            self.keep(start..end, reject);
         }
         Ok(())
+    }
+
+    /// Keeps a value that no column takes, and why the record is refused for it, where that is asked for.
+    fn keep(&mut self, place: Range<usize>, reject: Reject) {
+        self.state.rescued.push(RescuedValue {
+            start: place.start,
+            end: place.end,
+            reason: reject.reason,
+        });
+        if self.rules.refuses && reject.reason.is_conflict() {
+            self.state.refusal.get_or_insert(reject);
+        }
     }
 
     fn object(&mut self, fields: &mut Fields, index: usize, depth: usize) -> DecodeResult<()> {
@@ -241,10 +256,10 @@ impl RecordReader<'_> {
                     self.colon()?;
                     self.field(field, index, depth)?;
                 }
-                KeyColumn::None(reason, role) => {
+                KeyColumn::None(reject, role) => {
                     self.colon()?;
                     let start = self.at;
-                    self.rescue(start, reason)?;
+                    self.rescue(start, *reject)?;
                     self.capture(role, start);
                 }
             }
@@ -284,23 +299,16 @@ impl RecordReader<'_> {
 
     /// Reads the value of a field that names directories, which has no column in the file.
     fn partition_value(&mut self, field: &Field, slot: usize, start: usize) -> DecodeResult<()> {
-        let within = |reject: Box<Reject>| reject.within(&field.name);
-        self.at = whole_value(self.bytes(), start).map_err(within)?;
+        self.at = whole_value(self.bytes(), start).map_err(|reject| reject.within(&field.name))?;
         let token = &self.input.as_bytes()[start..self.at];
         let bytes_max = self.rules.partition_bytes_max[slot];
         if token != b"null"
             && !is_surely_whole(token, bytes_max)
             && !ReadValue::of(token, bytes_max).is_whole
         {
-            let (reason, end) = (RejectReason::PARTITION_VALUE, self.at);
-            if !self.rules.rescues {
-                return Err(within(Reject::new(
-                    reason,
-                    "value that no path gives back",
-                    start,
-                )));
-            }
-            self.state.rescued.push(RescuedValue { start, end, reason });
+            let found = "value that no path gives back";
+            let reject = Reject::new(RejectReason::PARTITION_VALUE, found, start);
+            self.keep(start..self.at, *reject);
         }
         self.capture(field.role, start);
         Ok(())
@@ -317,6 +325,12 @@ impl RecordReader<'_> {
         }
         if let Some(slot) = role.partition_field {
             self.state.captures.fields[usize::from(slot)] = Some((start, self.at));
+        }
+        if let Some(depth) = role.path_depth
+            && self.state.captures.times[NESTED_TIME].is_none()
+        {
+            let path = &self.rules.event_time_path[usize::from(depth)..];
+            self.state.captures.times[NESTED_TIME] = time_within(self.bytes(), start, path);
         }
     }
 
@@ -388,13 +402,12 @@ impl RecordReader<'_> {
                 self.state.grown |= count >= KEYS_MANY && count.is_power_of_two();
                 Ok(KeyColumn::Field(found))
             }
-            Err(reject) if self.rules.rescues => {
+            Err(reject) => {
                 if !self.state.other_keys.insert((object, name.into())) {
                     return Err(Reject::repeated(name, at));
                 }
-                Ok(KeyColumn::None(reject.reason, role))
+                Ok(KeyColumn::None(reject, role))
             }
-            Err(reject) => Err(reject),
         }
     }
 
@@ -412,28 +425,23 @@ impl RecordReader<'_> {
             return Err(refused(RejectReason::BAD_KEY, "control character in a key"));
         }
         if top && self.rules.schema.is_reserved(name) {
-            return Err(refused(RejectReason::RESERVED_COLUMN, "key of the record").within(name));
+            return Err(refused(RejectReason::RESERVED_COLUMN, "key of the record"));
         }
         if let Some(known) = fields.find_folded(name) {
             return Err(refused(
                 RejectReason::KEY_CASE_CONFLICT,
                 "a key that differs from a column only in case",
             )
-            .wanting(format!("`{}`", known.name))
-            .within(name));
+            .wanting(format!("`{}`", known.name)));
         }
         if self.rules.frozen {
-            return Err(refused(RejectReason::UNKNOWN_COLUMN, "new key").within(name));
+            return Err(refused(RejectReason::UNKNOWN_COLUMN, "new key"));
         }
         if fields.fields.len() >= fields.fields_max {
-            return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column")
-                .wanting("fewer new ones in an interval".to_owned())
-                .within(name));
+            return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column"));
         }
         if self.state.width >= self.rules.columns_max {
-            return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column")
-                .wanting(format!("at most {} columns", self.rules.columns_max))
-                .within(name));
+            return Err(refused(RejectReason::TOO_MANY_COLUMNS, "new column"));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::table::spec::{OnConflict, TableRules};
 
 mod conforming;
 mod declared;
+mod majority;
 mod maps;
 mod properties;
 mod records;
@@ -68,9 +69,17 @@ pub(super) fn reject_of(schema: &TableSchema, records: &[&str]) -> Reject {
         );
     }
     match decoder.append(last.as_bytes(), &ORIGIN) {
-        DecodeOutcome::Rejected(reject) => *reject,
-        other => panic!("{last}: {other:?}"),
+        DecodeOutcome::Rejected(reject) => return *reject,
+        outcome => assert_eq!(outcome, DecodeOutcome::Row, "{last}"),
     }
+    let decoded = decoder.finish();
+    let target = schema.join(decoded.schema(), 2_000).schema;
+    let mut rejects = decoded.conform(&target, PROVENANCE).unwrap().rejects;
+    let reject = rejects.pop().expect(last);
+    assert_eq!(rejects, [], "{last}");
+    assert_eq!(reject.record as usize, before.len(), "{last}");
+    assert_eq!(reject.row, last.as_bytes());
+    reject.reject
 }
 
 /// The rows of all partitions as JSON, by way of Parquet.

@@ -1,9 +1,10 @@
-//! Values of DATE and TIMESTAMP columns.
+//! Values of DATE and TIMESTAMP columns, and where the configured event time lies.
 //!
 //! Promises that whatever becomes a value is one that every reader takes: from the year 1 to the year 9999. An instant
 //! is kept to the microsecond; a finer fraction is cut off, and the zone that the text named is not kept.
 
 use chrono::{Datelike as _, NaiveDate};
+use hydrant_json::{skip_space, string, unescape};
 
 use super::number::ParsedNumber;
 use crate::schema::EpochUnit;
@@ -52,4 +53,32 @@ pub(super) fn instant_of(number: ParsedNumber, unit: EpochUnit) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+/// Where the value at the end of a path lies, from the value at `at` on, whatever columns take them. A null is nothing.
+#[cold]
+pub(super) fn time_within(json: &[u8], at: usize, path: &[String]) -> Option<(usize, usize)> {
+    let Some((part, rest)) = path.split_first() else {
+        let end = hydrant_json::value(json, at).ok()?;
+        return (json[at] != b'n').then_some((at, end));
+    };
+    if json[at] != b'{' {
+        return None;
+    }
+    let mut at = skip_space(json, at + 1);
+    while json[at] == b'"' {
+        let text = string(json, at).ok()?;
+        let mut key = Vec::new();
+        unescape(json, text, &mut key).ok()?;
+        at = skip_space(json, text.end + 1);
+        at = skip_space(json, at + 1);
+        if key == part.as_bytes() {
+            return time_within(json, at, rest);
+        }
+        at = skip_space(json, hydrant_json::value(json, at).ok()?);
+        if json[at] == b',' {
+            at = skip_space(json, at + 1);
+        }
+    }
+    None
 }

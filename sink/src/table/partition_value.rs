@@ -182,7 +182,15 @@ impl PartitionValue {
             | (ValueForm::Integer, PartitionKind::Bigint)
             | (ValueForm::Boolean, PartitionKind::Boolean)
             | (ValueForm::Text, PartitionKind::Varchar) => None,
-            (ValueForm::Text, _) => serde_json::to_vec(&self.text).ok(),
+            _ => self.json(),
+        }
+    }
+
+    /// The value as JSON, unless it was too long, so that it was rescued.
+    pub(crate) fn json(&self) -> Option<Vec<u8>> {
+        match self.form {
+            ValueForm::Shortened => None,
+            ValueForm::Text => serde_json::to_vec(&self.text).ok(),
             _ => Some(self.text.clone().into_bytes()),
         }
     }

@@ -136,7 +136,7 @@ fn declared_columns_neither_widen_nor_vanish() {
 }
 
 #[test]
-fn a_frozen_table_refuses_new_keys() {
+fn a_frozen_table_rescues_new_keys_whatever_becomes_of_conflicts() {
     let schema = schema_of(&[r#"{"a":1,"o":{"x":1}}"#]);
     let options = TableRules {
         frozen: true,
@@ -148,12 +148,19 @@ fn a_frozen_table_refuses_new_keys() {
         decoder.append(br#"{"a":1,"o":{"x":2}}"#, &ORIGIN),
         DecodeOutcome::Row
     );
-    for record in [r#"{"b":1}"#, r#"{"o":{"y":null}}"#] {
-        let DecodeOutcome::Rejected(reject) = decoder.append(record.as_bytes(), &ORIGIN) else {
-            panic!("{record}");
-        };
-        assert_eq!(reject.reason, RejectReason::UNKNOWN_COLUMN);
+    for record in [r#"{"b":1}"#, r#"{"o":{"y":2,"x":null}}"#] {
+        assert_eq!(
+            decoder.append(record.as_bytes(), &ORIGIN),
+            DecodeOutcome::Row
+        );
     }
+    let conformed = decoder.finish().conform(&schema, PROVENANCE).unwrap();
+    assert_eq!(conformed.rejects, []);
+    let rescued: Vec<String> = rows_of(&conformed)
+        .iter()
+        .map(|row| rescued_of(row))
+        .collect();
+    assert_eq!(rescued, ["", r#"{"b":1}"#, r#"{"o":{"y":2}}"#]);
 }
 
 #[test]
@@ -249,15 +256,12 @@ fn integers_fit_a_declared_decimal_that_won() {
 }
 
 #[test]
-fn columns_that_the_winner_has_no_room_for_cost_their_rows_only() {
+fn columns_that_the_winner_has_no_room_for_cost_no_rows() {
     let winner = schema_of(&[r#"{"a":1}"#]);
     let (rows, rejects) = conform(&[r#"{"a":1}"#, r#"{"a":2,"b":{"c":1}}"#], &winner);
-    assert_eq!(rows, [r#"{"a":1}"#]);
-    assert!(
-        rejects[0].1.starts_with("unknown_column in column `b`"),
-        "{}",
-        rejects[0].1
-    );
+    assert_eq!(rows[0], r#"{"a":1}"#);
+    assert_eq!(rescued_of(&rows[1]), r#"{"b":{"c":1}}"#);
+    assert_eq!(rejects, []);
 }
 
 #[test]

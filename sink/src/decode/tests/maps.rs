@@ -69,7 +69,10 @@ fn keys_of_every_kind_that_is_data_become_maps() {
     for keys in [
         &["push", "[EMAIL]"][..],
         &["push", "a.b@example.com", "c@example.org"],
-        &["tok_email_a_x1", "tok_email_a_x2"],
+        &[
+            "tok_email_a_abcdefghijklmnopabcdefghijklmnop",
+            "tok_email_a_bbcdefghijklmnopabcdefghijklmnop",
+        ],
         &["2026-01-01"],
         &["550e8400-e29b-41d4-a716-446655440000"],
         &["10.0.0.1", "fe80::1"],
@@ -269,4 +272,100 @@ fn the_majority_takes_nothing_out_of_a_larger_rescued_value() {
     assert_eq!(found[2]["a"]["b"], "y");
     assert_eq!(found[3]["a"]["b"], "z");
     assert_eq!(rescued_of(&rows[1]), r#"{"a":{"b":1}}"#);
+}
+
+/// An entry whose value is odd is rescued, wherever the object lies and whenever it comes.
+#[test]
+fn an_odd_value_costs_no_map() {
+    let id = |n: usize| format!("{n:08x}-e29b-41d4-a716-446655440000");
+    for odd in [0, 10, 100, 2_500] {
+        for (record, wanted) in [
+            (r#"{"m":{"ID":VALUE}}"#, "MAP(VARCHAR, BIGINT)"),
+            (
+                r#"{"m":{"a":{"ID":VALUE}}}"#,
+                "STRUCT(\"a\" MAP(VARCHAR, BIGINT))",
+            ),
+            (r#"{"m":[{"ID":VALUE}]}"#, "MAP(VARCHAR, BIGINT)[]"),
+            (r#"{"m":[7,{"l":[{"ID":VALUE,"x":VALUE}]}]}"#, ""),
+        ] {
+            let records = each(3_000, |n| {
+                let value = if n == odd {
+                    "\"unavailable\"".to_owned()
+                } else {
+                    n.to_string()
+                };
+                record.replace("ID", &id(n)).replace("VALUE", &value)
+            });
+            let kind = type_of("m", &records);
+            if !wanted.is_empty() {
+                assert_eq!(kind, wanted, "{record}, odd at {odd}");
+            }
+        }
+    }
+    let records = each(200, |n| match n % 4 {
+        0 => format!(r#"{{"m":{{"{}":{{"rssi":"?","ok":true}}}}}}"#, id(n)),
+        _ => format!(r#"{{"m":{{"{}":{{"rssi":{n}}}}}}}"#, id(n)),
+    });
+    assert_eq!(
+        type_of("m", &records),
+        r#"MAP(VARCHAR, STRUCT("rssi" BIGINT, "ok" BOOLEAN))"#
+    );
+}
+
+#[test]
+fn keys_that_most_records_have_are_fields_whatever_they_look_like() {
+    let channels = |n: usize| {
+        let channels = (0..64).map(|channel| format!(r#""adc{channel:03}":{n}"#));
+        channels.collect::<Vec<_>>().join(",")
+    };
+    let records = each(100, |n| {
+        let channels = channels(n);
+        format!(r#"{{{channels},"tok_in":{n},"tok_out":2,"cells":{{{channels}}},"192.0.2.1":{n}}}"#)
+    });
+    let types = types(&records);
+    assert_eq!(types.len(), 64 + 2 + 1 + 1);
+    assert!(
+        types
+            .iter()
+            .all(|(name, kind)| kind == "BIGINT" || name == "cells")
+    );
+    let cells = type_of("cells", &records);
+    assert_eq!(cells.matches("BIGINT").count(), 64, "{cells}");
+}
+
+/// One odd object is no evidence about all others.
+#[test]
+fn evidence_counts_how_often_keys_occur() {
+    let records = each(301, |n| match n {
+        300 => r#"{"c":{"550e8400-e29b-41d4-a716-446655440000":1}}"#.to_owned(),
+        _ => format!(r#"{{"c":{{"temp":{n}}}}}"#),
+    });
+    assert_eq!(type_of("c", &records), r#"STRUCT("temp" BIGINT)"#);
+}
+
+/// Ids in paths are counted together, and an object of which all was rescued is not counted again.
+#[test]
+fn rescued_keys_that_are_data_are_one_kind() {
+    let records = each(500, |n| {
+        format!(r#"{{"n":{n},"{n:08x}-e29b-41d4-a716-446655440000":{{"x":{n}}},"e":{{}}}}"#)
+    });
+    let decoded = {
+        let mut decoder = decoder(&TableSchema::default());
+        for record in &records {
+            decoder.append(record.as_bytes(), &ORIGIN);
+        }
+        decoder.finish()
+    };
+    let schema = decoded.schema().clone();
+    let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+    let mut counts = std::collections::BTreeMap::new();
+    for (_, kind) in &conformed.rescued_values {
+        let RescueKind { path, reason } = conformed.rescue_kinds.get(*kind).clone();
+        *counts.entry((path, reason.code())).or_insert(0) += 1;
+    }
+    let wanted = [
+        (("e".to_owned(), "no_type"), 500),
+        (("{}".to_owned(), "unknown_column"), 500),
+    ];
+    assert_eq!(counts, std::collections::BTreeMap::from(wanted));
 }

@@ -206,34 +206,40 @@ fn keys_that_no_reader_can_name_are_refused() {
 }
 
 #[test]
-fn one_column_too_many_is_refused_and_forgotten() {
-    let options = TableRules {
-        columns_max: 3,
-        on_conflict: OnConflict::DeadLetter,
-        ..TableRules::default()
-    };
-    let mut decoder = Decoder::try_new(&EMPTY(), &options, NOW_MICROS).unwrap();
-    for (record, taken) in [
-        (r#"{"a":1,"b":2,"c":3,"d":4}"#, false),
-        (r#"{"a":{"b":{"c":{"d":{}}}}}"#, false),
-        (r#"{"l":[[[1]]]}"#, false),
-        (r#"{"x":1,"y":[2]}"#, true),
-        (r#"{"a":null}"#, false),
-    ] {
-        let appended = decoder.append(record.as_bytes(), &ORIGIN);
-        match appended {
-            DecodeOutcome::Row => assert!(taken, "{record}"),
-            DecodeOutcome::Rejected(reject) => {
-                assert_eq!(
-                    (taken, reject.reason),
-                    (false, RejectReason::TOO_MANY_COLUMNS),
-                    "{record}"
-                );
-            }
-            DecodeOutcome::Full => panic!("full"),
+fn one_column_too_many_is_rescued_whatever_becomes_of_conflicts() {
+    for on_conflict in [OnConflict::DeadLetter, OnConflict::Rescue] {
+        let options = TableRules {
+            columns_max: 3,
+            on_conflict,
+            ..TableRules::default()
+        };
+        let mut decoder = Decoder::try_new(&EMPTY(), &options, NOW_MICROS).unwrap();
+        for record in [
+            r#"{"x":1,"y":[2],"z":null}"#,
+            r#"{"a":{"b":{"c":{"d":{}}}}}"#,
+            r#"{"l":[[[1]]]}"#,
+            r#"{"x":2,"d":4}"#,
+        ] {
+            let appended = decoder.append(record.as_bytes(), &ORIGIN);
+            assert_eq!(appended, DecodeOutcome::Row, "{record}");
         }
+        let decoded = decoder.finish();
+        let schema = decoded.schema().clone();
+        assert_eq!(schema.width(), 3);
+        let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
+        assert_eq!(conformed.rejects, []);
+        let rescued: Vec<String> = rows_of(&conformed)
+            .iter()
+            .map(|row| rescued_of(row))
+            .collect();
+        let wanted = [
+            "",
+            r#"{"a":{"b":{"c":{"d":{}}}}}"#,
+            r#"{"l":[[[1]]]}"#,
+            r#"{"d":4}"#,
+        ];
+        assert_eq!(rescued, wanted);
     }
-    assert_eq!(decoder.finish().schema().width(), 3);
 }
 
 #[test]
@@ -300,11 +306,11 @@ fn a_refused_record_leaves_no_type_and_no_column() {
     for (record, row) in [
         (r#"{"n":1,"s":"kept"}"#, true),
         (r#"{"n":0.5,"new":1,"s":"lost \n","bad":01}"#, false),
-        (r#"{"l":[1,{"x":1}],"s":"t"}"#, false),
+        (r#"{"l":[1,{"x":1}],"s":"t","s":1}"#, false),
         (r#"{"n":9007199254740993,"b":tru}"#, false),
         (r#"{"deep":{"a":[{"b":[1,2]}]},"s":"x"}"#, true),
         (
-            r#"{"deep":{"a":[{"b":[3],"c":1},{"b":[4,"x"]}]},"s":"y"}"#,
+            r#"{"deep":{"a":[{"b":[3],"c":1},{"b":[4,"x"]}]},"s":"y"#,
             false,
         ),
         (

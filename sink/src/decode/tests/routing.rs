@@ -1,6 +1,7 @@
 //! Event times, partitions and the rows in them.
 
 use super::*;
+use crate::schema::declared::declared_schema;
 use crate::schema::{Column, ColumnType, PartitionKind};
 use crate::table::event_time::UntimedReason;
 use crate::table::spec::OnConflict;
@@ -476,22 +477,31 @@ fn a_partition_value_that_does_not_fit_is_refused_where_nothing_is_rescued() {
     let mut append = |record: &str| decoder.append(record.as_bytes(), &ORIGIN);
     assert_eq!(append(r#"{"n":1,"region":"a"}"#), DecodeOutcome::Row);
     assert_eq!(append(r#"{"n":2,"region":7}"#), DecodeOutcome::Row);
-    let DecodeOutcome::Rejected(reject) = append(r#"{"n":3,"region":[]}"#) else {
-        panic!("a list is no name of a directory");
-    };
-    assert_eq!(
-        (reject.reason, &*reject.column),
-        (RejectReason::PARTITION_VALUE, "region")
-    );
+    assert_eq!(append(r#"{"n":3,"region":[]}"#), DecodeOutcome::Row);
     let decoded = decoder.finish();
     let schema = decoded.schema().clone();
     let conformed = decoded.conform(&schema, PROVENANCE).unwrap();
     let rejects: Vec<_> = conformed
         .rejects
         .iter()
-        .map(|reject| (reject.record, reject.reject.reason))
+        .map(|reject| {
+            let row = String::from_utf8(reject.row.clone()).unwrap();
+            (reject.record, reject.reject.reason, row)
+        })
         .collect();
-    assert_eq!(rejects, [(1, RejectReason::PARTITION_VALUE)]);
+    let wanted = [
+        (
+            1,
+            RejectReason::PARTITION_VALUE,
+            r#"{"n":2,"region":7}"#.to_owned(),
+        ),
+        (
+            2,
+            RejectReason::PARTITION_VALUE,
+            r#"{"n":3,"region":[]}"#.to_owned(),
+        ),
+    ];
+    assert_eq!(rejects, wanted);
     assert_eq!(conformed.partitions[0].path, "region=a");
 }
 
@@ -607,4 +617,49 @@ fn partitions_count_as_bytes() {
         (2_048..4_096).contains(&((many - few) / 1_998)),
         "{few} {many}"
     );
+}
+
+#[test]
+fn a_nested_event_time_is_found_whatever_column_takes_its_object() {
+    let rules = |frozen: bool, on_conflict: OnConflict| TableRules {
+        event_time: Some("meta.at.time".to_owned()),
+        frozen,
+        on_conflict,
+        ..TableRules::default()
+    };
+    let record = r#"{"k":1,"meta":{"x":{"time":1},"at" : {"\u0074ime":"2026-03-01T00:00:00Z"}}}"#;
+    let types = [
+        "JSON",
+        "VARCHAR",
+        "MAP(VARCHAR, JSON)",
+        "BIGINT",
+        "BIGINT[]",
+    ];
+    let mut schemas: Vec<TableSchema> = types
+        .iter()
+        .map(|kind| declared_schema(&[("meta".to_owned(), kind.parse().unwrap())]).unwrap())
+        .collect();
+    schemas.extend([with_a_column(), TableSchema::default()]);
+    for schema in &schemas {
+        for (frozen, on_conflict) in [
+            (false, OnConflict::Rescue),
+            (true, OnConflict::Rescue),
+            (false, OnConflict::DeadLetter),
+        ] {
+            let rules = rules(frozen, on_conflict);
+            let mut decoder = Decoder::try_new(schema, &rules, NOW_MICROS).unwrap();
+            decoder.append(record.as_bytes(), &ORIGIN);
+            let times = decoder.mark().event_times.map(|times| times.min);
+            assert_eq!(times, Some(1_772_323_200_000_000), "{schema:?}, {frozen}");
+        }
+    }
+    for record in [
+        r#"{"k":1,"meta":{"at":{"time":null}}}"#,
+        r#"{"k":1,"meta":{"at":["time"]}}"#,
+        r#"{"k":1,"meta":{"at":{}, "time":"2026-03-01"}}"#,
+        r#"{"k":1,"meta":"2026-03-01"}"#,
+    ] {
+        let found = layout_under(&schemas[0], rules(false, OnConflict::Rescue), &[record]);
+        assert_eq!(found[0].0, "date=2020-01-01", "{record}");
+    }
 }
