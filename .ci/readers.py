@@ -13,9 +13,6 @@ import re
 import subprocess
 
 import duckdb
-import polars
-import pyarrow
-import pyarrow.dataset
 import pyarrow.parquet
 
 IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])(?!/24)")
@@ -34,26 +31,20 @@ def line(args, reader):
 def counts(args):
     query = line(args, "duckdb")
     by_duckdb = duckdb.sql(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
-    scope = {"pl": polars, "pa": pyarrow, "ds": pyarrow.dataset}
-    frame = evaluate(line(args, "polars"), scope)
+    frame = evaluate(line(args, "polars"))
     by_polars = frame.collect().height if hasattr(frame, "collect") else frame.height
-    dataset = evaluate(line(args, "pyarrow"), scope)
+    dataset = evaluate(line(args, "pyarrow"))
     by_pyarrow = dataset.count_rows() if hasattr(dataset, "count_rows") else dataset.num_rows
     assert by_duckdb == by_polars == by_pyarrow, (by_duckdb, by_polars, by_pyarrow)
     return by_duckdb
 
 
-def evaluate(text, scope):
-    """Runs pasted Python: statements, of which the last one is the value."""
-    import ast
-
-    tree = ast.parse(text)
-    last = tree.body.pop()
-    exec(compile(ast.Module(tree.body, []), "pasted", "exec"), scope)
-    if isinstance(last, ast.Assign):
-        exec(compile(ast.Module([last], []), "pasted", "exec"), scope)
-        return scope[last.targets[0].id]
-    return eval(compile(ast.Expression(last.value), "pasted", "eval"), scope)
+def evaluate(text):
+    """What is pasted: a line that imports, and an expression."""
+    imports, expression = text.split("\n")
+    scope = {}
+    exec(imports, scope)
+    return eval(expression, scope)
 
 
 def addresses(text):

@@ -206,17 +206,17 @@ def compare_partition(table, reader, sent, row):
         assert got == wanted and type(got) is type(wanted), (table, reader, part, got, wanted)
 
 
-def evaluate(line, scope):
-    """The line that the product tells users to paste."""
-    return eval(line, scope)
+def evaluate(text):
+    """What the product tells users to paste: a line that imports, and an expression."""
+    imports, expression = text.split("\n")
+    scope = {}
+    exec(imports, scope)
+    return eval(expression, scope)
 
 
 def read_all(hydrant, lakes):
     import duckdb
     import fastparquet
-    import polars
-    import pyarrow
-    import pyarrow.dataset
     import pyarrow.parquet
 
     for table in LAYOUTS:
@@ -229,9 +229,9 @@ def read_all(hydrant, lakes):
             types = dict(zip(result.columns, map(str, result.types)))
             assert PARTITION_TYPES.items() <= types.items(), types
         compare(table, "duckdb", [dict(zip(result.columns, row)) for row in result.fetchall()])
-        frame = evaluate(line("polars"), {"pl": polars})
+        frame = evaluate(line("polars"))
         compare(table, "polars", frame.collect().to_dicts())
-        dataset = evaluate(line("pyarrow"), {"pa": pyarrow, "ds": pyarrow.dataset})
+        dataset = evaluate(line("pyarrow"))
         compare(table, "pyarrow", dataset.to_table().to_pylist())
         # fastparquet reads no nested columns, and takes the statistics of another column for whole numbers behind one.
         flat = {name: kind for name, kind, _ in COLUMNS if "<" not in kind and not kind.startswith("decimal")}
@@ -258,16 +258,13 @@ def read_all(hydrant, lakes):
 def read_mixed(hydrant, lakes):
     """A column that was BIGINT in the first file and is DOUBLE in the second, which Spark does not read."""
     import duckdb
-    import polars
-    import pyarrow
-    import pyarrow.dataset
 
     def line(reader):
         command = [hydrant, "lake", "schema", f"file:{lakes}/mixed", "--for", reader]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-    frame = evaluate(line("polars"), {"pl": polars})
-    dataset = evaluate(line("pyarrow"), {"pa": pyarrow, "ds": pyarrow.dataset})
+    frame = evaluate(line("polars"))
+    dataset = evaluate(line("pyarrow"))
     for reader, rows in [
         ("duckdb", duckdb.sql(f"SELECT id, n FROM ({line('duckdb')})").fetchall()),
         ("polars", frame.select("id", "n").collect().rows()),

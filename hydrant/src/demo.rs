@@ -22,7 +22,7 @@ use hydrant_sink::schema::QueryEngine;
 use hydrant_sink::verify::{self, Depth};
 use serde::Serialize;
 
-use crate::lake::text_of;
+use crate::lake::{location, text_of};
 use crate::output::{CommandOutput, counted};
 use crate::run::{Done, Pipeline};
 use directory::DemoDir;
@@ -106,7 +106,7 @@ pub(crate) async fn run(process: &Process, args: DemoArgs, output: &CommandOutpu
     let accounted = report.units.rows + report.units.dead_letters + report.units.dropped;
     let verified = report.is_good() && accounted == sent && sent > 0;
     let samples = sample::collect(&place, TABLE, context).await?;
-    let location = format!("{}/{TABLE}", place.lake_dir().display());
+    let location = location(&place.lake_url(), TABLE)?;
     let schema = verify::schema(&lake, &names).await?;
     let query = format!(
         "duckdb -c \"{}\"",

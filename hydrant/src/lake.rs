@@ -4,24 +4,27 @@ mod figures;
 mod removal;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::{Args, Subcommand};
+use hydrant_core::error::OrCannot as _;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
 use hydrant_process::config::parse_whole;
 use hydrant_sink::inspect;
 use hydrant_sink::lake::{Lakes, RescuedCount, TableNames};
 use hydrant_sink::schema::{
-    Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, TableSchema, registry,
+    Column, ColumnType, PROVENANCE_COLUMNS, QueryEngine, RESCUED_COLUMN, TableSchema, registry,
 };
 use hydrant_sink::table::event_time::UntimedReason;
+use hydrant_sink::table::spec::Spec;
 use hydrant_sink::verify::{self, Depth, LISTED_MAX, ProblemKind, TableProblem, TableReport};
 use serde::Serialize;
 use serde_json::json;
 
 use self::figures::CatArgs;
 use self::removal::{ExpireArgs, RetentionArgs};
-use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
+use crate::output::{CommandOutput, bytes_text, count_text, counted, printable, table};
 
 /// What to do with a lake.
 #[derive(Debug, Subcommand)]
@@ -42,7 +45,7 @@ pub(crate) enum LakeCommand {
         #[arg(long)]
         quick: bool,
     },
-    /// Shows the schema of a table, or a line of code that reads the table
+    /// Shows the schema of a table, or code that reads the table
     Schema {
         #[command(flatten)]
         place: TableArgs,
@@ -93,11 +96,22 @@ impl TableArgs {
     }
 
     /// The path or URL at which readers find the table.
-    fn location(&self) -> String {
-        let root = self.url.strip_prefix("file:").unwrap_or(&self.url);
-        let root = root.strip_prefix("//").unwrap_or(root);
-        format!("{}/{}", root.trim_end_matches('/'), self.table)
+    fn location(&self) -> Result<String> {
+        location(&self.url, &self.table)
     }
+}
+
+/// The path or URL at which readers find a table. A path is absolute: Spark would look for another one in its warehouse.
+pub(crate) fn location(url: &str, table: &str) -> Result<String> {
+    let root = match url.strip_prefix("file:") {
+        None => url.to_owned(),
+        Some(path) => {
+            let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+            let root = path.canonicalize().or_cannot("find", path)?;
+            root.display().to_string()
+        }
+    };
+    Ok(format!("{}/{table}", root.trim_end_matches('/')))
 }
 
 /// Runs one command.
@@ -183,9 +197,16 @@ pub(crate) async fn run(
                 return output.print(&suggestions, || figures::suggestions_text(&suggestions));
             }
             if let Some(reader) = reader {
-                let mut line = schema.render(reader, &place.location());
+                let mut line = schema.render(reader, &place.location()?);
                 if matches!(reader, QueryEngine::Spark | QueryEngine::Athena) {
                     let widened = registry::widened(&lake, &names, &schema).await?;
+                    if reader == QueryEngine::Spark && Spec::any_modern(&lake, &names).await? {
+                        line.insert_str(
+                            0,
+                            "-- files of this table are of the profile `modern`, which Spark up to 4.1 reads only after:\n\
+                             SET spark.sql.parquet.enableVectorizedReader=false;\n",
+                        );
+                    }
                     if !widened.is_empty() {
                         let columns = Vec::from_iter(widened).join(", ");
                         line += &format!(
@@ -199,6 +220,7 @@ pub(crate) async fn run(
             let rescued = inspect::rescued(&lake, &names).await?;
             let report = SchemaReport {
                 schema: &schema,
+                rescued_column: RESCUED_COLUMN,
                 rescued: &rescued,
             };
             output.print(&report, || {
@@ -213,7 +235,8 @@ pub(crate) async fn run(
         LakeCommand::Retention(args) => removal::retain(&args, lakes, context, output).await,
         LakeCommand::Head { place, rows } => {
             let (lake, names) = place.open(lakes, context).await?;
-            figures::print_rows(&lake, &names, None, rows, output).await
+            figures::print_rows(&lake, &names, None, rows, output).await?;
+            Ok(())
         }
     }
 }
@@ -223,6 +246,8 @@ pub(crate) async fn run(
 fn columns_text(schema: &TableSchema) -> String {
     let mut rows = Vec::new();
     add_columns(&mut rows, &schema.columns, "");
+    let rescued = "VARCHAR (values that no column took, as JSON text)".to_owned();
+    rows.push(vec![RESCUED_COLUMN.to_owned(), rescued]);
     if schema.provenance {
         for (name, kind) in PROVENANCE_COLUMNS {
             let kind = format!("{kind} (provenance)");
@@ -265,6 +290,8 @@ fn add_columns(rows: &mut Vec<Vec<String>>, columns: &[Column], indent: &str) {
 struct SchemaReport<'a> {
     #[serde(flatten)]
     schema: &'a TableSchema,
+    /// The column behind those of the records, a VARCHAR that every table has.
+    rescued_column: &'static str,
     rescued: &'a [RescuedCount],
 }
 
@@ -291,6 +318,9 @@ pub(crate) fn text_of(report: &TableReport) -> String {
         };
         rows.push((name, *count));
     }
+    if report.rescued_values > 0 {
+        rows.push(("  values in `_rescued`", report.rescued_values));
+    }
     let (expired, lost) = (report.expired, report.lost);
     let gone = |rows: &mut Vec<_>, expired: u64, lost: u64| {
         let gone = [("  expired since", expired), ("  lost", lost)];
@@ -315,8 +345,10 @@ pub(crate) fn text_of(report: &TableReport) -> String {
     );
     let mut list = |what: &str, problems: &[TableProblem], counts: &BTreeMap<ProblemKind, u64>| {
         for problem in problems {
-            let (kind, place) = (problem.kind, &problem.place);
-            text.push_str(&format!("{what}: {kind}: {place}: {}\n", problem.detail));
+            let (kind, place, detail) = (problem.kind, &problem.place, &problem.detail);
+            let line = format!("{what}: {kind}: {place}: {detail}");
+            text.push_str(&printable(&line));
+            text.push('\n');
         }
         for (kind, count) in counts {
             let more = count.saturating_sub(LISTED_MAX as u64);
@@ -328,6 +360,9 @@ pub(crate) fn text_of(report: &TableReport) -> String {
     };
     list("warning", &report.warnings, &report.warning_counts);
     list("problem", &report.problems, &report.problem_counts);
+    for remedy in &report.remedies {
+        text.push_str(&format!("what to do: {}\n", printable(remedy)));
+    }
     let gaps = report.warning_counts.get(&ProblemKind::Gap).copied();
     let once = "every record that was read is a row, a dead letter or dropped by a rule, once";
     let lost = lost.rows.saturating_add(lost.dead_letters);

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hydrant_core::Result;
 use hydrant_process::Stdout;
-pub(crate) use hydrant_process::{count_text, counted};
+pub(crate) use hydrant_process::{count_text, counted, path_text, printable};
 use serde::Serialize;
 
 /// Prints the result of a command to standard output, as text or as JSON.
@@ -29,6 +29,11 @@ impl CommandOutput {
         &self.stdout
     }
 
+    /// Tells people something beside the result.
+    pub(crate) fn note(&self, text: &str) {
+        hydrant_process::to_stderr(text);
+    }
+
     /// Prints `value` as JSON, or else the answer of `text`.
     pub(crate) fn print<T: Serialize>(
         &self,
@@ -46,7 +51,7 @@ impl CommandOutput {
 /// The width of a table in a file or a pipe, in characters.
 const WIDTH_ELSEWHERE: u16 = 120;
 
-/// A table with these column names and rows. A column whose name begins with `>` is aligned to the right, as numbers
+/// A table with these column names and rows. What a device named may hold control characters, which no cell prints. A column whose name begins with `>` is aligned to the right, as numbers
 /// are. Long cells wrap: the table is at most as wide as the terminal, or [`WIDTH_ELSEWHERE`] where standard output is
 /// not a terminal.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -56,7 +61,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(names)
-        .add_rows(rows);
+        .add_rows(rows.into_iter().map(printable_cells));
     for (column, name) in table.column_iter_mut().zip(header) {
         if name.starts_with('>') {
             column.set_cell_alignment(CellAlignment::Right);
@@ -66,6 +71,11 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         table.set_width(WIDTH_ELSEWHERE);
     }
     table.to_string()
+}
+
+fn printable_cells(row: Vec<String>) -> Vec<String> {
+    let cells = row.into_iter();
+    cells.map(|cell| printable(&cell).into_owned()).collect()
 }
 
 /// Bytes for people: `1.5 MiB`.

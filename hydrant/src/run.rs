@@ -18,6 +18,7 @@ use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_producer::config::ProducerArgs;
 use hydrant_producer::{Counters, RunReport};
 use hydrant_sink::config::SinkArgs;
+use hydrant_sink::wire::SinkReport;
 use hydrant_transform::config::TransformArgs;
 use serde::Serialize;
 use tokio::task::JoinHandle;
@@ -200,9 +201,9 @@ pub(crate) struct Done {
     /// What the transform read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) transform: Option<Summary>,
-    /// What the sink read.
+    /// What the sink read and published.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sink: Option<Summary>,
+    pub(crate) sink: Option<SinkReport>,
 }
 
 impl Done {
@@ -223,7 +224,7 @@ impl Done {
 enum StageResult {
     Produced(RunReport),
     Transformed(Summary),
-    Stored(Summary),
+    Stored(SinkReport),
 }
 
 struct StageTask {
@@ -427,16 +428,22 @@ pub(crate) async fn run(process: &Process, plan: RunPlan, output: &CommandOutput
 fn text_of(done: &Done) -> String {
     let producer = done.producer.as_ref();
     let producer = producer.map(|report| ("producer", report.accepted, report.bytes));
-    let others = [("transform", &done.transform), ("sink", &done.sink)];
-    let others = others.into_iter().filter_map(|(name, summary)| {
-        let summary = summary.as_ref()?;
-        Some((name, summary.records, summary.bytes))
-    });
+    let transform = done
+        .transform
+        .as_ref()
+        .map(|summary| ("transform", summary));
+    let sink = done.sink.as_ref().map(|report| ("sink", report.summary()));
+    let others = transform.into_iter().chain(sink);
+    let others = others.map(|(name, summary)| (name, summary.records, summary.bytes));
     let rows = producer.into_iter().chain(others);
     let rows = rows.map(|(name, records, bytes)| {
         vec![name.to_owned(), count_text(records), bytes_text(bytes)]
     });
-    table(&["stage", ">records", ">size"], rows)
+    let mut text = table(&["stage", ">records", ">size"], rows);
+    if let Some(report) = &done.sink {
+        text += &format!("\n{report}");
+    }
+    text
 }
 
 #[cfg(test)]

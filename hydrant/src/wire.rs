@@ -11,6 +11,7 @@ use hydrant_process::Process;
 use hydrant_process::config::{Layers, Problems};
 use hydrant_sink::lake::Lakes;
 use hydrant_sink::verify;
+use hydrant_sink::wire::SinkReport;
 use hydrant_stream::Streams;
 use hydrant_transform::{FusedStage, PiiTransform};
 
@@ -60,7 +61,7 @@ pub(crate) async fn sink(
     context: &Context,
     shutdown: Shutdown,
     finish: FinishOrder,
-) -> Result<Summary> {
+) -> Result<SinkReport> {
     let behind = transform.map(|config| -> Arc<dyn Transform> {
         Arc::new(PiiTransform::new(Arc::clone(config.policy())))
     });
@@ -70,7 +71,7 @@ pub(crate) async fn sink(
         shutdown,
         behind: behind.clone(),
     };
-    let (mut spec, _) = hydrant_sink::wire::prepare(parts, config).await?;
+    let (mut spec, totals) = hydrant_sink::wire::prepare(parts, config).await?;
     spec.worker = worker;
     spec.finish = finish;
     if let Some(transform) = behind {
@@ -85,7 +86,7 @@ pub(crate) async fn sink(
         );
         spec.stage = Arc::new(stage);
     }
-    runtime::run(spec).await
+    SinkReport::try_new(runtime::run(spec).await, &totals, config)
 }
 
 /// Whether the sink's table holds records that it read directly from the stream `from`, when that is not the stream

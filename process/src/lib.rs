@@ -17,5 +17,5 @@ mod panics;
 mod run;
 
 pub use arguments::{CommonArgs, Setup, parse};
-pub use output::{Stdout, count_text, counted};
+pub use output::{Stdout, count_text, counted, path_text, printable, to_stderr};
 pub use run::{Process, main};

@@ -1,5 +1,6 @@
 //! Standard output and standard error, whose readers may close them at any time.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::panic::PanicHookInfo;
@@ -91,8 +92,35 @@ pub fn counted(count: u64, one: &str) -> String {
     format!("{} {one}{ending}", count_text(count))
 }
 
+/// A text for terminals and metrics: control characters, which a key of a record may hold, are written as JSON writes them.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len() + 5);
+    for c in text.chars() {
+        match c {
+            '\n' => printable.push_str("\\n"),
+            '\r' => printable.push_str("\\r"),
+            '\t' => printable.push_str("\\t"),
+            c if c.is_control() => printable.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => printable.push(c),
+        }
+    }
+    Cow::Owned(printable)
+}
+
+/// The path of a value in a record, for terminals and metrics: [`printable`], an empty key as `""`.
+pub fn path_text(path: &str) -> String {
+    let keys = path.split('.').map(|key| match key {
+        "" => Cow::Borrowed("\"\""),
+        key => printable(key),
+    });
+    keys.collect::<Vec<_>>().join(".")
+}
+
 /// Prints a line to standard error. A closed standard error is ignored.
-pub(super) fn to_stderr(line: &str) {
+pub fn to_stderr(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
@@ -109,6 +137,23 @@ pub(super) fn is_broken_pipe(panic: &PanicHookInfo<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_written_as_json_does() {
+        assert_eq!(
+            printable("a\u{1b}[31mRED\n\u{85}\u{7f}"),
+            r"a\u001b[31mRED\n\u0085\u007f"
+        );
+        assert_eq!(printable("München\\x"), "München\\x");
+        for (path, text) in [
+            ("", r#""""#),
+            ("a..b", r#"a."".b"#),
+            ("a.", r#"a."""#),
+            ("a[].b", "a[].b"),
+        ] {
+            assert_eq!(path_text(path), text);
+        }
+    }
 
     #[test]
     fn counts_are_grouped_and_agree_with_what_they_count() {

@@ -24,7 +24,7 @@ pub(crate) use json::{write_json_text, write_json_value};
 pub use options::{Compression, EncodeOptions};
 #[cfg(test)]
 pub(crate) use reader::head;
-pub(crate) use reader::{FOOTER_END_BYTES, count_rows, each_row, footer};
+pub(crate) use reader::{FOOTER_END_BYTES, count_rows, count_values, each_row, footer};
 pub(crate) use rows::Picked;
 pub use rows::{FileRows, RowsColumn};
 pub use writer::{FileEncoder, encode};

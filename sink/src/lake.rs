@@ -36,7 +36,7 @@ pub use file::FileLake;
 pub use finisher::{Finisher, Rebuild, Remade};
 pub(crate) use identity::identify;
 pub use lakes::{LakeLocation, Lakes};
-pub use layout::{ExpiredFiles, GivenUpFiles, WhatExpires, expire, give_up_missing};
+pub use layout::{AbsentValue, ExpiredFiles, GivenUpFiles, WhatExpires, expire, give_up_missing};
 pub use names::{ChainNames, SYSTEM, TableNames, generation_key};
 pub use publisher::{ChainProgress, Publisher};
 pub use rebuild_record::{GivenUp, LostRows, RebuildOutcome, RebuildRecord};

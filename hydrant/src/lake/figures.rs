@@ -4,12 +4,12 @@ use clap::Args;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Result};
 use hydrant_process::config::parse_whole;
-use hydrant_sink::inspect::{self, RowFilter, Suggestion, TableStats};
+use hydrant_sink::inspect::{self, CONDITION_GRAMMAR, RowFilter, RowsRead, Suggestion, TableStats};
 use hydrant_sink::lake::{Lakes, RescuedCount, TableNames};
 use hydrant_sink::verify;
 
 use super::TableArgs;
-use crate::output::{CommandOutput, bytes_text, count_text, counted, table};
+use crate::output::{CommandOutput, bytes_text, count_text, counted, path_text, table};
 
 /// How many partitions, columns and paths are shown to people; `--json` has all.
 const SHOWN_MAX: usize = 40;
@@ -20,11 +20,18 @@ pub(crate) struct CatArgs {
     #[command(flatten)]
     place: TableArgs,
     /// Which rows, such as `region = 'eu' AND temp >= 20 AND _rescued IS NOT NULL`
-    #[arg(long = "where", value_name = "CONDITION")]
+    #[arg(long = "where", value_name = "CONDITION", long_help = where_help())]
     filter: Option<RowFilter>,
     /// The most rows to print
     #[arg(long, value_name = "N", default_value = "1000", value_parser = |text: &str| parse_whole(text, 0..=u64::MAX))]
     rows: u64,
+}
+
+fn where_help() -> String {
+    format!(
+        "Which rows, such as `region = 'eu' AND meta.at >= '2026-11-30 09:30' AND _rescued IS NOT NULL`: {CONDITION_GRAMMAR}. \
+         Times are read in the forms that event times have, in UTC without a zone"
+    )
 }
 
 /// Prints rows as JSON lines.
@@ -35,7 +42,14 @@ pub(super) async fn cat(
     output: &CommandOutput,
 ) -> Result<()> {
     let (lake, names) = args.place.open(lakes, context).await?;
-    print_rows(&lake, &names, args.filter.as_ref(), args.rows, output).await
+    let read = print_rows(&lake, &names, args.filter.as_ref(), args.rows, output).await?;
+    if read.is_cut {
+        output.note(&format!(
+            "stopped after {}, the most that `--rows` allows: there are more rows to look at",
+            counted(read.rows, "row")
+        ));
+    }
+    Ok(())
 }
 
 /// Prints up to so many rows of a table that exists.
@@ -45,12 +59,11 @@ pub(super) async fn print_rows(
     filter: Option<&RowFilter>,
     most: u64,
     output: &CommandOutput,
-) -> Result<()> {
+) -> Result<RowsRead> {
     verify::check_table(lake, names).await?;
     let stdout = output.stdout();
     let mut take = |row: &str| stdout.line(row);
-    inspect::rows(lake, names, filter, most, &mut take).await?;
-    Ok(())
+    inspect::rows(lake, names, filter, most, &mut take).await
 }
 
 /// Prints the figures of a table.
@@ -125,7 +138,7 @@ const RESCUED: [&str; 3] = ["rescued from", "reason", ">values"];
 
 fn rescued_rows(rescued: &[RescuedCount]) -> Vec<Vec<String>> {
     let rows = rescued.iter().map(|rescued| {
-        let (path, reason) = (rescued.path.clone(), rescued.reason.clone());
+        let (path, reason) = (path_text(&rescued.path), rescued.reason.clone());
         vec![path, reason, count_text(rescued.values)]
     });
     rows.collect()

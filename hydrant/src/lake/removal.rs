@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::TableArgs;
-use crate::output::{CommandOutput, bytes_text, counted, moment_text, table};
+use crate::output::{CommandOutput, bytes_text, counted, moment_text, printable, table};
 
 /// The shortest retention: event times are believed up to a day ahead.
 const RETENTION_MIN: Duration = Duration::from_secs(86_400);
@@ -32,6 +32,9 @@ pub(crate) struct ExpireArgs {
     /// Only say what would be removed
     #[arg(long)]
     dry_run: bool,
+    /// Confirms a `--before` that leaves no row in the table
+    #[arg(long, requires = "before")]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +147,15 @@ pub(super) async fn remove(
         (None, true) => WhatExpires::Before(past(&lake, &names, context).await?),
         (None, false) => WhatExpires::Partition(what.partition.clone()),
     };
+    if what.before.is_some() && !dry_run && !args.yes {
+        let would = expire(&lake, &names, &expires, true, context).await?;
+        if would.rows > 0 && would.kept_files == 0 {
+            return Err(Error::refused(format!(
+                "this removes all {} of table `{table}`, for good: add `--yes` if that is meant; `--dry-run` shows what goes",
+                counted(would.rows, "row")
+            )));
+        }
+    }
     let removed = expire(&lake, &names, &expires, dry_run, context).await?;
     let removal = Removal {
         table,
@@ -151,7 +163,7 @@ pub(super) async fn remove(
         removed,
     };
     output.print(&removal, || {
-        let mut text = expired_text(&removal);
+        let mut text = expired_text(&removal, &expires);
         if removal.removed.default_rows > 0 {
             text.push_str(&default_rows_text(removal.removed.default_rows, args));
         }
@@ -192,7 +204,21 @@ async fn past(lake: &SharedLake, names: &TableNames, context: &Context) -> Resul
     Ok(context.clock.wall_micros().saturating_sub(kept))
 }
 
-fn expired_text(removal: &Removal<ExpiredFiles>) -> String {
+/// How many partitions and values are named.
+const NAMED_MAX: usize = 10;
+
+/// The first names of some, and how many more there are.
+fn named<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let names = names.take(NAMED_MAX).map(|name| printable(name));
+    let names = names.collect::<Vec<_>>().join(", ");
+    match more {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
+}
+
+fn expired_text(removal: &Removal<ExpiredFiles>, what: &WhatExpires) -> String {
     let removed = &removal.removed;
     let would = if removal.dry_run {
         "would remove"
@@ -207,9 +233,42 @@ fn expired_text(removal: &Removal<ExpiredFiles>) -> String {
         counted(removed.rows, "row"),
         counted(removed.dead_letters, "dead letter"),
     );
+    for absent in &removed.not_found {
+        let (column, value) = (&absent.column, &absent.value);
+        text.push_str(&match absent.there_are.is_empty() {
+            true => format!("no file lies in {column}={value}: the table has no files\n"),
+            false => format!(
+                "no file lies in {column}={value}; there are: {}\n",
+                named(absent.there_are.iter())
+            ),
+        });
+    }
+    if let WhatExpires::Partition(values) = what
+        && removed.files == 0
+        && removed.not_found.is_empty()
+    {
+        let values = values
+            .iter()
+            .map(|(column, value)| format!("{column}={value}"));
+        let values = values.collect::<Vec<_>>().join(" and ");
+        text.push_str(&format!("no file lies in {values} at once\n"));
+    }
     if removed.mixed_files > 0 {
+        let places = removed
+            .mixed_partitions
+            .iter()
+            .filter(|path| !path.is_empty());
+        let places: Vec<&String> = places.collect();
+        let (places, way_out) = match places.is_empty() {
+            true => (String::new(), ""),
+            false => (
+                format!(" (in {})", named(places.into_iter())),
+                ", or `--partition` removes a partition with all that is in it",
+            ),
+        };
         text.push_str(&format!(
-            "{} may hold such rows besides newer ones and stay: files are removed whole\n",
+            "{}{places} may hold such rows besides newer ones and stay, because files are removed whole: a later time removes \
+             them once all that they hold is older{way_out}\n",
             counted(removed.mixed_files, "file")
         ));
     }

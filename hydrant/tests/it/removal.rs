@@ -57,6 +57,71 @@ fn what_was_expired_is_gone_counted_and_never_comes_back() {
 }
 
 #[test]
+fn a_partition_that_is_not_there_is_told_and_one_that_cannot_be_is_refused() {
+    let place = table();
+    let run = |more: &[&str]| {
+        let command = [&["lake", "expire", "file:lake"], more].concat();
+        place.run("hydrant", &command)
+    };
+    let answer = run(&["--partition", "date=2026-12-24"]);
+    answer.expect(
+        0,
+        &[
+            "removed 0 files",
+            "no file lies in date=2026-12-24; there are: 2026-11-01, 2026-11-02",
+        ],
+    );
+    let answer = expire(&place, &["--partition", "date=2026-12-24", "--dry-run"]);
+    assert_eq!(
+        answer["not_found"][0]["there_are"]
+            .as_array()
+            .unwrap()
+            .len(),
+        9
+    );
+    for value in ["24.12.2026", "null", "2026-11-32"] {
+        let partition = format!("date={value}");
+        run(&["--partition", &partition]).expect(
+            64,
+            &[
+                "is no value of the partition `date`",
+                "`2026-11-30`",
+                "`__HIVE_DEFAULT_PARTITION__`",
+            ],
+        );
+    }
+    place.put("local:raw", &[r#"{"n":10,"ts":"none"}"#]);
+    place.sink("local:raw", "file:lake").expect(0, &[]);
+    run(&["--partition", "date=__HIVE_DEFAULT_PARTITION__"]).expect(0, &["removed 1 file"]);
+    assert_eq!(days(&place).len(), 9);
+    place.sound("file:lake");
+}
+
+#[test]
+fn a_time_that_leaves_no_row_wants_a_confirmation_and_files_that_stay_are_named() {
+    let place = table();
+    let run = |more: &[&str]| {
+        let command = [&["lake", "expire", "file:lake"], more].concat();
+        place.run("hydrant", &command)
+    };
+    let mixed = run(&["--before", "2026-11-04"]);
+    mixed.expect(
+        0,
+        &[
+            "1 file (in date=2026-11-01) may hold such rows",
+            "`--partition`",
+        ],
+    );
+    let refused = run(&["--before", "2027-01-01"]);
+    refused.expect(64, &["removes all 7 rows of table `events`", "`--yes`"]);
+    assert_eq!(days(&place).len(), 7);
+    run(&["--before", "2027-01-01", "--dry-run"]).expect(0, &["would remove 7 files"]);
+    run(&["--before", "2027-01-01", "--yes"]).expect(0, &["removed 7 files"]);
+    assert!(days(&place).is_empty());
+    place.sound("file:lake");
+}
+
+#[test]
 fn files_removed_by_hand_are_accepted_and_stop_no_start() {
     let place = table();
     std::fs::remove_dir_all(place.path("lake/events/date=2026-11-05")).unwrap();

@@ -28,6 +28,59 @@ fn a_run_without_a_producer_ends_where_the_streams_end() {
         assert!(done.out.contains(stage), "{done:?}");
     }
     assert_eq!(rows_and_letters(&place), 300);
+    let again = place.run("hydrant", &["run", "run.toml"]);
+    again.expect(
+        0,
+        &[
+            "no new records in ",
+            "all are stored in table `events` in file:",
+        ],
+    );
+}
+
+/// The numbers of a summary add up, as text and as JSON, with and without a stream between transform and sink.
+#[test]
+fn a_run_tells_what_became_of_its_records() {
+    for inline in [false, true] {
+        let place = TestDir::new();
+        place.create("local:raw", 1);
+        let records = [
+            r#"{"ts":"2026-11-30T10:00:00Z","n":1}"#,
+            r#"{"ts":"never","n":2}"#,
+            r#"{"ts":"2026-11-30T10:00:00Z","n":"odd","a":{"":1}}"#,
+            r#"[1]"#,
+            "not json",
+        ];
+        place.put("local:raw", &records);
+        place.write(
+            "run.toml",
+            format!("[run]\ndir = \".\"\nexit-at-end = true\nstages = [\"transform\", \"sink\"]\ninline = {inline}\n"),
+        );
+        let done = place
+            .run("hydrant", &["run", "run.toml", "--json"])
+            .expect(0, &[])
+            .json();
+        let (sink, lake) = (&done["sink"], &done["sink"]["lake"]);
+        let count = |name: &str| lake[name].as_u64().unwrap();
+        assert_eq!(sink["table"], "events", "{done}");
+        assert_eq!(
+            (count("rows"), count("untimed_rows"), count("dead_letters")),
+            (3, 1, 2),
+            "{done}"
+        );
+        assert!(count("rescued_values") >= 1, "{done}");
+        let others = if inline {
+            count("upstream_dead_letters")
+        } else {
+            0
+        };
+        let own = count("dead_letters") - count("upstream_dead_letters");
+        assert_eq!(
+            sink["records"].as_u64().unwrap(),
+            count("rows") + own + others,
+            "{done}"
+        );
+    }
 }
 
 /// A stage that its own table makes end ends the run, and its summary is printed.

@@ -1,10 +1,16 @@
 //! What a Parquet file of ours holds.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use bytes::buf::Reader;
+use bytes::{Buf as _, Bytes};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
+use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::ChunkReader;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::error::EncodeError;
 use super::json::write_json_row;
@@ -38,6 +44,82 @@ pub(crate) fn count_rows(tail: &Bytes, size: u64) -> Result<Result<u64, u64>, En
     let rows = |metadata: ParquetMetaData| metadata.file_metadata().num_rows();
     let rows = footer(tail, size)?.map(|metadata| u64::try_from(rows(metadata)).unwrap_or(0));
     Ok(rows)
+}
+
+/// The bytes of a column chunk, at their place in the file.
+struct ChunkBytes {
+    from: u64,
+    bytes: Bytes,
+}
+
+impl Length for ChunkBytes {
+    fn len(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+}
+
+impl ChunkReader for ChunkBytes {
+    type T = Reader<Bytes>;
+
+    fn get_read(&self, start: u64) -> Result<Reader<Bytes>, ParquetError> {
+        let length = usize::try_from(self.len().saturating_sub(start))?;
+        Ok(self.get_bytes(start, length)?.reader())
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let start = start
+            .checked_sub(self.from)
+            .map(usize::try_from)
+            .transpose()?;
+        let end = start.and_then(|start| start.checked_add(length));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= self.bytes.len() => Ok(self.bytes.slice(start..end)),
+            _ => Err(ParquetError::EOF(
+                "a page lies outside its column chunk".to_owned(),
+            )),
+        }
+    }
+}
+
+/// How many values a column chunk of `rows` rows has, nulls not counted, from its `bytes`.
+///
+/// # Errors
+/// The bytes are not those of the chunk.
+pub(crate) fn count_values(
+    chunk: &ColumnChunkMetaData,
+    rows: usize,
+    bytes: Bytes,
+) -> Result<u64, EncodeError> {
+    let (from, _) = chunk.byte_range();
+    let bytes = Arc::new(ChunkBytes { from, bytes });
+    let pages = SerializedPageReader::new(bytes, chunk, rows, None)?;
+    match get_column_reader(chunk.column_descr_ptr(), Box::new(pages)) {
+        ColumnReader::BoolColumnReader(reader) => count(reader),
+        ColumnReader::Int32ColumnReader(reader) => count(reader),
+        ColumnReader::Int64ColumnReader(reader) => count(reader),
+        ColumnReader::Int96ColumnReader(reader) => count(reader),
+        ColumnReader::FloatColumnReader(reader) => count(reader),
+        ColumnReader::DoubleColumnReader(reader) => count(reader),
+        ColumnReader::ByteArrayColumnReader(reader) => count(reader),
+        ColumnReader::FixedLenByteArrayColumnReader(reader) => count(reader),
+    }
+}
+
+fn count<T: DataType>(mut reader: ColumnReaderImpl<T>) -> Result<u64, EncodeError> {
+    let (mut definitions, mut repetitions, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let mut count = 0;
+    loop {
+        let levels = (Some(&mut definitions), Some(&mut repetitions));
+        let (rows, found, _) =
+            reader.read_records(ROWS_AT_ONCE, levels.0, levels.1, &mut values)?;
+        if rows == 0 {
+            return Ok(count);
+        }
+        count += found as u64;
+        definitions.clear();
+        repetitions.clear();
+        values.clear();
+    }
 }
 
 /// Gives the rows of a file to `take`, as JSON without a line end, until that returns false.

@@ -1,31 +1,50 @@
 //! The rows of a table, as JSON.
 
 use bytes::Bytes;
+use hydrant_core::Result;
 use hydrant_core::lake::SharedLake;
-use hydrant_core::{Error, Result};
 use serde_json::{Map, Value};
 
+use super::condition::BoundFilter;
+use super::damaged;
 use super::filter::RowFilter;
-use crate::encode::each_row;
+use crate::encode::{EncodeError, each_row};
 use crate::lake::TableNames;
 use crate::schema::{PartitionColumn, PartitionKind, registry};
 use crate::table::partition_path::{columns_of, is_default};
+use crate::verify;
 
 /// The ending of data files.
 const PARQUET: &str = ".parquet";
 
+/// What was read of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowsRead {
+    /// The rows that were given.
+    pub rows: u64,
+    /// Whether rows were left unread, because as many as were wanted had been given.
+    pub is_cut: bool,
+}
+
 /// Gives up to `most` rows that `filter` chooses to `take`, with the columns of their directory: those of the newest
-/// partition first, and those without a value for it last. Returns how many there were.
+/// partition first, and those without a value for it last.
 ///
 /// # Errors
-/// Those of the lake and of `take`; fatal when a file is not Parquet.
+/// Those of the lake and of `take`; refused when the filter does not fit the table; fatal when a file is not Parquet.
 pub async fn rows(
     lake: &SharedLake,
     names: &TableNames,
     filter: Option<&RowFilter>,
     most: u64,
     take: &mut (dyn FnMut(&str) -> Result<()> + Send),
-) -> Result<u64> {
+) -> Result<RowsRead> {
+    let schema = match filter {
+        Some(_) => verify::schema(lake, names).await?,
+        None => registry::newest(lake, names).await?.unwrap_or_default(),
+    };
+    let bind = |filter| BoundFilter::bind(filter, &schema);
+    let filter = filter.map(bind).transpose()?;
+    let filter = filter.as_ref();
     let prefix = names.data();
     let mut keys = Vec::new();
     let mut seen = |object: hydrant_core::lake::Object| {
@@ -39,12 +58,8 @@ pub async fn rows(
         let values = parts.map(|part| (!is_default(part)).then(|| part.to_owned()));
         values.collect::<Vec<_>>()
     });
-    let schema = registry::newest(lake, names).await?.unwrap_or_default();
-    let mut count = 0;
+    let mut read = RowsRead::default();
     for key in keys.iter().rev() {
-        if count >= most {
-            break;
-        }
         let columns = typed(columns_of(&key[prefix.len()..]), &schema.partition_columns);
         let known = Value::Object(columns);
         if filter.is_some_and(|filter| !filter.may_choose(&known)) {
@@ -53,9 +68,13 @@ pub async fn rows(
         let Some(body) = lake.get(key).await? else {
             continue;
         };
-        count += rows_of(body, key, &known, filter, most - count, take)?;
+        let ended = rows_of(body, &known, filter, most, &mut read, take)?;
+        ended.map_err(|error| damaged(lake, names, key, &error))?;
+        if read.is_cut {
+            break;
+        }
     }
-    Ok(count)
+    Ok(read)
 }
 
 /// The columns of a directory with the types of the schema; a DATE is a text in JSON.
@@ -79,16 +98,20 @@ fn typed(mut columns: Map<String, Value>, partition: &[PartitionColumn]) -> Map<
 
 fn rows_of(
     body: Bytes,
-    key: &str,
     known: &Value,
-    filter: Option<&RowFilter>,
+    filter: Option<&BoundFilter>,
     most: u64,
+    read: &mut RowsRead,
     take: &mut (dyn FnMut(&str) -> Result<()> + Send),
-) -> Result<u64> {
-    let (mut count, mut failed) = (0, None);
+) -> Result<Result<(), EncodeError>> {
+    let mut failed = None;
     let mut columns = serde_json::to_string(known).expect("an object of texts is JSON");
     columns.remove(0);
-    let read = each_row(body, &mut |row| {
+    let ended = each_row(body, &mut |row| {
+        read.is_cut = read.rows >= most;
+        if read.is_cut {
+            return false;
+        }
         let mut line = String::from_utf8_lossy(row).into_owned();
         if columns.len() > 1 {
             line.pop();
@@ -102,12 +125,11 @@ fn rows_of(
         });
         if is_chosen {
             match take(&line) {
-                Ok(()) => count += 1,
+                Ok(()) => read.rows += 1,
                 Err(error) => failed = Some(error),
             }
         }
-        failed.is_none() && count < most
+        failed.is_none()
     });
-    read.map_err(|error| Error::fatal(format!("cannot read `{key}`: {error}")))?;
-    failed.map_or(Ok(count), Err)
+    failed.map_or(Ok(ended), Err)
 }

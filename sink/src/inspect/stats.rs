@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use hydrant_core::Result;
 use hydrant_core::lake::{Object, SharedLake};
-use hydrant_core::{Error, Result};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use serde::Serialize;
 
-use crate::encode::{FOOTER_END_BYTES, footer};
+use super::damaged;
+use crate::encode::{FOOTER_END_BYTES, count_values, footer};
 use crate::lake::{Commit, RescuedCount, TableNames};
 
 /// A file below this size costs readers more time to open than to read.
@@ -65,7 +67,7 @@ pub struct ColumnStats {
 /// Reads the figures of a table from the footers of its files and from its commit records.
 ///
 /// # Errors
-/// Those of the lake; fatal when a file is not Parquet or a record is damaged.
+/// Those of the lake; fatal when a file or a record is damaged.
 pub async fn stats(lake: &SharedLake, names: &TableNames) -> Result<TableStats> {
     let mut stats = TableStats {
         small_file_bytes: SMALL_FILE_BYTES,
@@ -82,7 +84,7 @@ pub async fn stats(lake: &SharedLake, names: &TableNames) -> Result<TableStats> 
     let mut partitions: BTreeMap<String, PartitionStats> = BTreeMap::new();
     let mut columns: BTreeMap<String, ColumnStats> = BTreeMap::new();
     for file in files {
-        let Some(metadata) = footer_of(lake, &file).await? else {
+        let Some(metadata) = footer_of(lake, names, &file).await? else {
             continue;
         };
         let path = &file.key[prefix.len()..];
@@ -99,7 +101,7 @@ pub async fn stats(lake: &SharedLake, names: &TableNames) -> Result<TableStats> 
         stats.files += 1;
         stats.bytes += file.size;
         stats.small_files += small;
-        add_columns(&metadata, &mut columns);
+        add_columns(lake, names, &file, &metadata, &mut columns).await?;
     }
     let rows = stats.rows;
     stats.partitions = partitions.into_values().collect();
@@ -113,40 +115,64 @@ pub async fn stats(lake: &SharedLake, names: &TableNames) -> Result<TableStats> 
     Ok(stats)
 }
 
-async fn footer_of(lake: &SharedLake, file: &Object) -> Result<Option<ParquetMetaData>> {
+async fn footer_of(
+    lake: &SharedLake,
+    names: &TableNames,
+    file: &Object,
+) -> Result<Option<ParquetMetaData>> {
     let mut wanted = FOOTER_END_BYTES;
     loop {
         let from = file.size.saturating_sub(wanted);
         let Some(tail) = lake.get_range(&file.key, from..file.size).await? else {
             return Ok(None);
         };
-        let unread = |why: String| Error::fatal(format!("cannot read `{}`: {why}", file.key));
-        match footer(&tail, file.size).map_err(|error| unread(error.to_string()))? {
+        match footer(&tail, file.size).map_err(|error| damaged(lake, names, &file.key, &error))? {
             Ok(metadata) => return Ok(Some(metadata)),
             Err(bytes) if bytes > wanted => wanted = bytes,
-            Err(_) => return Err(unread("its end is missing".to_owned())),
+            Err(_) => {
+                let error = ParquetError::EOF("its end is missing".to_owned());
+                return Err(damaged(lake, names, &file.key, &error.into()));
+            }
         }
     }
 }
 
-fn add_columns(metadata: &ParquetMetaData, columns: &mut BTreeMap<String, ColumnStats>) {
-    for chunk in metadata
-        .row_groups()
-        .iter()
-        .flat_map(|group| group.columns())
-    {
-        let Some(path) = path_of(chunk.column_path().parts()) else {
-            continue;
-        };
-        let nulls = chunk
-            .statistics()
-            .and_then(|statistics| statistics.null_count_opt());
-        let values = u64::try_from(chunk.num_values()).unwrap_or(0);
-        let column = columns.entry(path.clone()).or_default();
-        column.path = path;
-        column.values += values.saturating_sub(nulls.unwrap_or(0));
-        column.bytes += u64::try_from(chunk.compressed_size()).unwrap_or(0);
+/// Adds the columns of a file. A column without a count of nulls in the footer is read: that of rescued values has none.
+async fn add_columns(
+    lake: &SharedLake,
+    names: &TableNames,
+    file: &Object,
+    metadata: &ParquetMetaData,
+    columns: &mut BTreeMap<String, ColumnStats>,
+) -> Result<()> {
+    for group in metadata.row_groups() {
+        for chunk in group.columns() {
+            let Some(path) = path_of(chunk.column_path().parts()) else {
+                continue;
+            };
+            let statistics = chunk.statistics();
+            let values = match statistics.and_then(|statistics| statistics.null_count_opt()) {
+                Some(nulls) => u64::try_from(chunk.num_values())
+                    .unwrap_or(0)
+                    .saturating_sub(nulls),
+                None => {
+                    let (from, length) = chunk.byte_range();
+                    let range = from..from.saturating_add(length);
+                    let Some(bytes) = lake.get_range(&file.key, range).await? else {
+                        return Ok(());
+                    };
+                    let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+                    count_values(chunk, rows, bytes)
+                        .map_err(|error| damaged(lake, names, &file.key, &error))?
+                }
+            };
+            let column = columns.entry(path.clone()).or_default();
+            column.path = path;
+            column.values += values;
+            column.bytes += u64::try_from(chunk.compressed_size()).unwrap_or(0);
+        }
     }
+    Ok(())
 }
 
 /// The path of a leaf as people write it; none for the keys of a map.

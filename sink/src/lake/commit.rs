@@ -373,6 +373,12 @@ impl Commit {
         }
     }
 
+    /// The values in the column of rescued values.
+    pub(crate) fn rescued_values(&self) -> u64 {
+        let values = self.rescued.iter().map(|rescued| rescued.values);
+        values.fold(0, u64::saturating_add)
+    }
+
     /// The bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.sealed.size).sum()

@@ -21,7 +21,7 @@ use super::error::ObjectError;
 use super::names::TableNames;
 use super::slots::{NewestSlot, SlotChain};
 
-pub use expire::{ExpiredFiles, expire};
+pub use expire::{AbsentValue, ExpiredFiles, expire};
 pub use missing::{GivenUpFiles, give_up_missing};
 pub use what_expires::WhatExpires;
 

@@ -125,9 +125,14 @@ impl TableNames {
             .filter(|n: &u64| n.to_string() == number)
     }
 
+    /// The prefix of the specs.
+    pub(crate) fn specs(&self) -> String {
+        format!("{}specs/", self.system())
+    }
+
     /// The rules with this digest.
     pub fn spec(&self, digest: &str) -> String {
-        format!("{}specs/{digest}.json", self.system())
+        format!("{}{digest}.json", self.specs())
     }
 
     /// The prefix of the layout chain.

@@ -45,9 +45,9 @@ impl TableSchema {
             false => match dialect {
                 CatalogDialect::Spark => format!(";\nMSCK REPAIR TABLE {name}"),
                 // Athena takes one statement at a time.
-                CatalogDialect::Athena => {
-                    format!("\n-- then, as a query of its own: MSCK REPAIR TABLE {name}")
-                }
+                CatalogDialect::Athena => format!(
+                    "\n-- then, as a query of its own, and again whenever there are new partitions: MSCK REPAIR TABLE {name}"
+                ),
             },
         };
         match dialect {
@@ -60,8 +60,14 @@ impl TableSchema {
                 };
                 columns.extend(partitions);
                 let columns = columns.join(", ");
+                let note = match repair.is_empty() {
+                    true => "",
+                    false => {
+                        "-- two statements, one at a time for spark.sql(..); the second again whenever there are new partitions\n"
+                    }
+                };
                 format!(
-                    "CREATE TABLE {name} ({columns}) USING parquet{by} LOCATION '{location}'{repair}"
+                    "{note}CREATE TABLE {name} ({columns}) USING parquet{by} LOCATION '{location}'{repair}"
                 )
             }
             CatalogDialect::Athena => {
@@ -134,7 +140,8 @@ mod tests {
         assert_eq!(
             schema.ddl(CatalogDialect::Spark, "/lake/o'n/events"),
             format!(
-                "CREATE TABLE `events` ({own}, `date` DATE) USING parquet PARTITIONED BY (`date`) LOCATION \
+                "-- two statements, one at a time for spark.sql(..); the second again whenever there are new partitions\n\
+                 CREATE TABLE `events` ({own}, `date` DATE) USING parquet PARTITIONED BY (`date`) LOCATION \
                  '/lake/o\\'n/events';\nMSCK REPAIR TABLE `events`"
             )
         );
@@ -142,7 +149,7 @@ mod tests {
             schema.ddl(CatalogDialect::Athena, "s3://b/events"),
             format!(
                 "CREATE EXTERNAL TABLE `events` ({own}) PARTITIONED BY (`date` DATE) STORED AS PARQUET LOCATION \
-                 's3://b/events/'\n-- then, as a query of its own: MSCK REPAIR TABLE `events`"
+                 's3://b/events/'\n-- then, as a query of its own, and again whenever there are new partitions: MSCK REPAIR TABLE `events`"
             )
         );
     }

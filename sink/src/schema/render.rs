@@ -1,4 +1,4 @@
-//! The line that reads a whole table, for users to paste.
+//! The lines that read a whole table, for users to paste.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -13,9 +13,9 @@ use super::types::{
 pub enum QueryEngine {
     /// SQL for DuckDB.
     DuckDb,
-    /// Python for Polars, with `import polars as pl`.
+    /// Python for Polars: a line that imports it, and one that gives a lazy frame.
     Polars,
-    /// Python for pyarrow, with `import pyarrow as pa, pyarrow.dataset as ds`.
+    /// Python for pyarrow: a line that imports it, and one that gives a dataset.
     PyArrow,
     /// Statements for Spark SQL.
     Spark,
@@ -41,14 +41,14 @@ impl FromStr for QueryEngine {
 }
 
 impl TableSchema {
-    /// The line that reads the table under `location` (its directory, without a trailing slash).
+    /// What reads the table under `location` (the absolute path or URL of its directory, without a trailing slash).
     pub fn render(&self, reader: QueryEngine, location: &str) -> String {
         match reader {
             QueryEngine::Spark => self.ddl(CatalogDialect::Spark, location),
             QueryEngine::Athena => self.ddl(CatalogDialect::Athena, location),
             QueryEngine::DuckDb => format!(
                 "SELECT * FROM read_parquet({}, union_by_name=true, hive_partitioning={}{})",
-                sql_text(&format!("{location}/**/*.parquet")),
+                sql_text(&files_in(location)),
                 !self.partition_columns.is_empty(),
                 self.duckdb_types(),
             ),
@@ -71,9 +71,9 @@ impl TableSchema {
                     false => "",
                 };
                 format!(
-                    "pl.scan_parquet({}, schema={{{}}}, {hive}missing_columns='insert', \
+                    "import polars as pl\npl.scan_parquet({}, schema={{{}}}, {hive}missing_columns='insert', \
                      cast_options=pl.ScanCastOptions(integer_cast='allow-float'{structs}))",
-                    python_text(&format!("{location}/**/*.parquet")),
+                    python_text(&files_in(location)),
                     join(&columns, python_entry),
                 )
             }
@@ -86,7 +86,7 @@ impl TableSchema {
                     PartitionKind::Undecided | PartitionKind::Varchar => "pa.string()",
                 }));
                 format!(
-                    "ds.dataset({}, schema=pa.schema([{}]), partitioning='hive')",
+                    "import pyarrow as pa, pyarrow.dataset as ds\nds.dataset({}, schema=pa.schema([{}]), partitioning='hive')",
                     python_text(location),
                     join(&columns, python_pair),
                 )
@@ -126,6 +126,19 @@ impl TableSchema {
         }
         columns
     }
+}
+
+/// The pattern that finds the files in a directory. A character that means something in patterns stands alone in brackets,
+/// as DuckDB and Polars take it.
+fn files_in(location: &str) -> String {
+    let mut pattern = String::with_capacity(location.len() + 13);
+    for c in location.chars() {
+        match c {
+            '*' | '?' | '[' => pattern.extend(['[', c, ']']),
+            c => pattern.push(c),
+        }
+    }
+    pattern + "/**/*.parquet"
 }
 
 fn python_entry((name, kind): &(String, String)) -> String {
@@ -262,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             schema("date").render(QueryEngine::Polars, "lake/t"),
-            "pl.scan_parquet('lake/t/**/*.parquet', schema={'temp': pl.Float64, \
+            "import polars as pl\npl.scan_parquet('lake/t/**/*.parquet', schema={'temp': pl.Float64, \
              'pos': pl.Struct({'it\\'s': pl.Boolean}), 'n': pl.Decimal(18, 2), '_rescued': pl.String}, \
              hive_schema={'date': pl.Date}, missing_columns='insert', \
              cast_options=pl.ScanCastOptions(integer_cast='allow-float', \
@@ -273,12 +286,24 @@ mod tests {
                 .with_provenance(true)
                 .unwrap()
                 .render(QueryEngine::PyArrow, "lake/t"),
-            "ds.dataset('lake/t', schema=pa.schema([('temp', pa.float64()), \
+            "import pyarrow as pa, pyarrow.dataset as ds\nds.dataset('lake/t', schema=pa.schema([('temp', pa.float64()), \
              ('pos', pa.struct([('it\\'s', pa.bool_())])), ('n', pa.decimal128(18, 2)), ('_rescued', pa.string()), \
              ('_stream', pa.string()), ('_shard', pa.string()), ('_sequence', pa.string()), \
              ('_sub', pa.int64()), ('_stamp', pa.timestamp('us', tz='UTC')), \
              ('date', pa.date32())]), partitioning='hive')"
         );
+    }
+
+    #[test]
+    fn a_path_is_no_pattern() {
+        for (engine, path) in [
+            (QueryEngine::DuckDb, "'/a[*]b/[[]x][?]/t/**/*.parquet'"),
+            (QueryEngine::Polars, "'/a[*]b/[[]x][?]/t/**/*.parquet'"),
+            (QueryEngine::PyArrow, "'/a*b/[x]?/t'"),
+        ] {
+            let line = schema("date").render(engine, "/a*b/[x]?/t");
+            assert!(line.contains(path), "{line}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hydrant_core::stage::Flush;
+use hydrant_process::path_text;
 use serde::Serialize;
 
 use super::small_files::SmallFilesWarning;
@@ -34,10 +35,18 @@ hydrant_sink_schema_changes_total New schemas stored.
 pub struct Published {
     /// Rows.
     pub rows: u64,
+    /// Rows without a believable event time among them.
+    pub untimed_rows: u64,
+    /// Values in the column of rescued values.
+    pub rescued_values: u64,
     /// Dead letters: those of the sink and those of earlier stages.
     pub dead_letters: u64,
+    /// The dead letters of earlier stages among them.
+    pub upstream_dead_letters: u64,
     /// Units that earlier stages dropped.
     pub dropped: u64,
+    /// Records that the reader had returned before.
+    pub duplicates: u64,
     /// Files.
     pub files: u64,
     /// The bytes of the files.
@@ -74,8 +83,12 @@ impl Totals {
         self.small_files.look(commit);
         let mut sums = self.lock();
         sums.rows += rows;
+        sums.untimed_rows += commit.counts.untimed_rows.values().sum::<u64>();
+        sums.rescued_values += commit.rescued_values();
         sums.dead_letters += commit.counts.dead_letters();
+        sums.upstream_dead_letters += commit.counts.upstream_dead_letters;
         sums.dropped += commit.counts.dropped_units();
+        sums.duplicates += commit.counts.duplicates;
         sums.files += files;
         sums.bytes += bytes;
         sums.commits += 1;
@@ -121,7 +134,7 @@ impl Totals {
             paths.insert(path.to_owned());
         }
         let is_named = paths.contains(path);
-        if is_named { path } else { OTHER_PATHS }.to_owned()
+        path_text(if is_named { path } else { OTHER_PATHS })
     }
 
     /// The counts so far.
@@ -133,5 +146,17 @@ impl Totals {
         self.published
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_printable_in_metrics() {
+        let totals = Totals::default();
+        assert_eq!(totals.path_label("a\u{1b}[31m"), r"a\u001b[31m");
+        assert_eq!(totals.path_label(""), "\"\"");
     }
 }

@@ -6,14 +6,14 @@
 
 use bytes::Bytes;
 use hydrant_core::Result;
+use hydrant_core::lake::SharedLake;
 use serde::{Deserialize, Serialize};
 
 use super::event_time::TimeReader;
 use super::partition::PartitionSpec;
 use super::zone::Zone;
-use crate::encode::EncodeOptions;
-use crate::lake::ObjectError;
-use crate::lake::{digest, seal_body, unseal_body};
+use crate::encode::{EncodeOptions, ParquetProfile};
+use crate::lake::{ObjectError, TableNames, digest, seal_body, unseal_body};
 use crate::schema::declared::declared_schema;
 use crate::schema::{ColumnType, TableSchema};
 
@@ -131,6 +131,7 @@ impl TableRules {
             version: SPEC_VERSION,
             base: base.clone(),
             schema,
+            modern: self.encode.profile == ParquetProfile::Modern,
             rules: self.clone(),
         }
     }
@@ -145,12 +146,30 @@ pub struct Spec {
     pub base: TableSchema,
     /// The number of the schema that the files have; 0 without rows.
     pub schema: u64,
+    /// Whether the files may have encodings that Spark refuses, see [`ParquetProfile::Modern`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub modern: bool,
     /// The rules for decoding the interval again as it was decoded first.
     #[serde(flatten)]
     pub rules: TableRules,
 }
 
 impl Spec {
+    /// Whether any file of a table may have encodings that Spark refuses.
+    ///
+    /// # Errors
+    /// Those of the lake; fatal when a spec is damaged.
+    pub async fn any_modern(lake: &SharedLake, names: &TableNames) -> Result<bool> {
+        for object in lake.list(&names.specs()).await? {
+            if let Some(body) = lake.get(&object.key).await?
+                && Spec::from_body(&object.key, &body)?.modern
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The stored form and the digest that names it.
     pub fn to_body(&self) -> (String, Bytes) {
         let body = seal_body(self);

@@ -60,8 +60,11 @@ async fn files_that_were_removed_after_a_drain_stay_removed_and_stop_no_start() 
     // What is gone without a word of an operator is a problem for the one who looks.
     let report = check(&a.lake).await;
     assert_eq!(report.problem_counts[&ProblemKind::Missing], 3);
-    let detail = &report.problems[0].detail;
-    assert!(detail.contains("expire --missing"), "{detail}");
+    let remedies = report.remedies;
+    assert!(
+        remedies.len() == 1 && remedies.iter().all(|it| it.contains(" --missing`")),
+        "{remedies:?}"
+    );
 }
 
 /// An owner that was killed left no mark, so that its heir finishes the record and marks it: from then on a removal is

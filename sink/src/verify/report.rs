@@ -1,6 +1,6 @@
 //! The report of a verification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use hydrant_core::Position;
@@ -146,6 +146,8 @@ pub struct TableReport {
     pub lost: GoneUnits,
     /// Rows in the default partition because they have no believable event time, by reason.
     pub untimed_rows: UntimedRows,
+    /// Values that no column took, which are in the column of rescued values.
+    pub rescued_values: u64,
     /// Files that are visible, dead letters included.
     pub files: u64,
     /// The bytes of the files.
@@ -164,6 +166,8 @@ pub struct TableReport {
     pub warnings: Vec<TableProblem>,
     /// How many warnings there are of each kind.
     pub warning_counts: BTreeMap<ProblemKind, u64>,
+    /// What to do about problems and warnings, once for all of them.
+    pub remedies: BTreeSet<String>,
 }
 
 impl TableReport {

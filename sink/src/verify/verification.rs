@@ -80,6 +80,9 @@ pub async fn verify(lake: &SharedLake, names: &TableNames, depth: Depth) -> Resu
     Ok(report)
 }
 
+/// What to do about files that were removed and are there.
+const RETURNED: &str = "returned: remove the files that are there again, their rows count as gone";
+
 /// A verification under way.
 struct Verification {
     lake: SharedLake,
@@ -219,6 +222,17 @@ impl Verification {
         self.removed.read_on(lake, names, &mut self.report).await
     }
 
+    /// Says what to do, once for all that it is about.
+    fn advise(&mut self, remedy: impl Into<String>) {
+        self.report.remedies.insert(remedy.into());
+    }
+
+    /// The command that accepts that files are gone.
+    fn accept_missing(&self) -> String {
+        let (url, table) = (self.lake.url(), self.names.table());
+        format!("`hydrant lake expire {url} --table {table} --missing`")
+    }
+
     /// Adds the result of checking a file.
     fn add_file(&mut self, expected: Expected, state: FileState) {
         let Sealed { key, size, .. } = &expected.file().sealed;
@@ -228,6 +242,16 @@ impl Verification {
             self.report.files += 1;
             self.report.bytes += size;
             self.check_removed(key);
+        }
+        let is_damaged = matches!(
+            state,
+            FileState::Wrong(ProblemKind::Damaged, _) | FileState::OtherSize(_)
+        );
+        if is_damaged {
+            let accept = self.accept_missing();
+            self.advise(format!(
+                "damaged: restore the files from a copy; without one, remove them and accept the loss with {accept}"
+            ));
         }
         match state {
             FileState::Good => {}
@@ -253,11 +277,17 @@ impl Verification {
     fn check_removed(&mut self, key: &str) {
         if !self.removed.has(key) {
         } else if self.removed.is_pending(key) {
-            let detail = "the newest layout record takes it away and it is still there: `hydrant lake expire` removes it";
+            let detail = "the newest layout record takes it away and it is still there";
             self.report.warning(ProblemKind::Unfinished, key, detail);
+            let (url, table) = (self.lake.url(), self.names.table());
+            self.advise(format!(
+                "unfinished: a removal that was interrupted is completed by the next one, such as `hydrant lake expire {url} \
+                 --table {table} --before 2000-01-01`"
+            ));
         } else {
-            let detail = "a layout record took it away, and it is there again: remove it";
+            let detail = "a layout record took it away, and it is there again";
             self.report.problem(ProblemKind::Returned, key, detail);
+            self.advise(RETURNED);
         }
     }
 
@@ -301,8 +331,9 @@ impl Verification {
     fn report_unfinished(&mut self, expected: &Expected) {
         let key = &expected.file().sealed.key;
         let Some(tip) = &expected.tip else {
-            let detail = "a commit record that has a successor names it, and it is still an upload: restore it";
+            let detail = "a commit record that has a successor names it, and it is still an upload";
             self.report.problem(ProblemKind::Missing, key, detail);
+            self.advise("missing: restore the files from a copy");
             return;
         };
         let (kind, what) = (
@@ -312,8 +343,11 @@ impl Verification {
         let age = self.depth.now.map_or(0, |now| now.saturating_sub(tip.made));
         if age > UNFINISHED_MAX {
             let hours = age / UNFINISHED_MAX;
-            let detail = format!("{what}, for {hours} h: start the sink, which finishes it");
+            let detail = format!("{what}, for {hours} h");
             self.report.problem(kind, key, detail);
+            self.advise(
+                "unfinished: start the sink, which makes the files of newest records visible",
+            );
         } else {
             let detail = format!("{what}: the next sink that takes over the shard finishes it");
             self.report.warning(kind, key, detail);
@@ -329,18 +363,24 @@ impl Verification {
             return;
         }
         self.add_lost(expected);
-        let detail = match expected.tip {
-            Some(_) => {
-                "the newest record names it, and neither the file nor its upload exists: the next sink that takes over \
-                 the shard rebuilds it from the stream; if it was removed on purpose, run `hydrant lake expire \
-                 --missing` before"
-            }
-            None => {
-                "a commit record names it: restore it; if it was removed on purpose, say so with `hydrant lake expire \
-                 --missing`"
-            }
+        let accept = self.accept_missing();
+        let (detail, remedy) = match expected.tip {
+            Some(_) => (
+                "the newest record names it, and neither the file nor its upload exists",
+                format!(
+                    "missing: the next sink that takes the shard over makes files of newest records again from the stream; if \
+                     they were removed on purpose, run {accept} before"
+                ),
+            ),
+            None => (
+                "a commit record names it",
+                format!(
+                    "missing: restore the files from a copy; if they were removed on purpose, say so with {accept}"
+                ),
+            ),
         };
         self.report.problem(ProblemKind::Missing, key, detail);
+        self.advise(remedy);
     }
 
     /// Reports uploads that are left over.

@@ -51,6 +51,8 @@ fn readers_name_file_and_byte_and_other_shards_continue() {
     let stored = place.stored("local:raw");
     for _ in 0..2 {
         let answer = place.sink("local:raw", "file:lake").expect(1, &words);
+        let told = "the next start reads all other records again";
+        assert!(answer.err.contains(told), "{}", answer.err);
         let reports = answer.err.matches("corrupt data in").count();
         assert_eq!(reports, 2, "when it happens and at the end: {}", answer.err);
         let last = answer.err.lines().next_back().expect("a last line");

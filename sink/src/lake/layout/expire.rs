@@ -5,7 +5,7 @@
 //! command, and that rows which are gone do not come back, whoever publishes, dies or takes over meanwhile. Refuses to
 //! choose a file of which some rows are to stay.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hydrant_core::lake::{Object, SharedLake};
@@ -27,7 +27,7 @@ use crate::schema::{TableSchema, registry};
 const INPUTS_MAX: usize = 1_000;
 
 /// What was taken away, or would be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ExpiredFiles {
     /// Layout records.
     pub records: u64,
@@ -39,12 +39,29 @@ pub struct ExpiredFiles {
     pub rows: u64,
     /// Dead letters.
     pub dead_letters: u64,
+    /// Files of rows that readers see and that stay.
+    pub kept_files: u64,
     /// Files that stay although some of their rows may be meant: others are not.
     pub mixed_files: u64,
+    /// The partitions of the files of rows among them, by path.
+    pub mixed_partitions: BTreeSet<String>,
     /// Rows that stay although they may be meant: they have no value of a column whose partition is removed.
     pub default_rows: u64,
+    /// The values of a partition to remove that no file has.
+    pub not_found: Vec<AbsentValue>,
     /// Uploads of dead sinks, which hold rows too.
     pub uploads: u64,
+}
+
+/// A value of a partition column that no file has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AbsentValue {
+    /// The column.
+    pub column: String,
+    /// The value.
+    pub value: String,
+    /// The values that the column has.
+    pub there_are: BTreeSet<String>,
 }
 
 /// Takes files away; with `dry_run` only counts them.
@@ -72,6 +89,7 @@ pub async fn expire(
         known: 0,
         named: HashSet::new(),
         chosen: Vec::new(),
+        row_files: 0,
         done: ExpiredFiles::default(),
     };
     expiry.run(schema.as_ref()).await?;
@@ -91,6 +109,8 @@ struct Expiry<'a> {
     named: HashSet<u64>,
     /// The files that the next record names.
     chosen: Vec<LayoutInput>,
+    /// The files of rows that were chosen.
+    row_files: u64,
     done: ExpiredFiles,
 }
 
@@ -103,6 +123,7 @@ impl Expiry<'_> {
         self.catch_up().await?;
         // Listed before the chains are read: what readers see has a record by now.
         let (seen, stems) = self.candidates(schema).await?;
+        let visible = self.done.kept_files;
         for chain in chains {
             if !stems.contains(&chain.names.file_stem) {
                 continue;
@@ -114,18 +135,21 @@ impl Expiry<'_> {
                 }
             }
         }
-        self.take_chosen().await
+        self.take_chosen().await?;
+        self.done.kept_files = visible.saturating_sub(self.row_files);
+        Ok(())
     }
 
     /// The files that readers see and that may go or be meant, by the digests of their keys: what their places say. Also the
     /// stems of their names.
     async fn candidates(
-        &self,
+        &mut self,
         schema: Option<&TableSchema>,
     ) -> Result<(HashMap<u64, PlaceVerdict>, HashSet<String>)> {
         let columns = schema.map_or(&[][..], |schema| &schema.partition_columns);
         let (mut seen, mut stems) = (HashMap::new(), HashSet::new());
         let (data, dead_letters) = (self.names.data(), self.names.dead_letters());
+        let (mut paths, mut visible) = (BTreeSet::new(), 0);
         let mut consider = |object: Object, verdict: PlaceVerdict| {
             if verdict != PlaceVerdict::Stays
                 && let Some((stem, _)) = DataFileName::of(&object.key)
@@ -138,6 +162,10 @@ impl Expiry<'_> {
             let name = &object.key[data.len()..];
             let path = name.rsplit_once('/').map_or("", |(path, _)| path);
             let verdict = self.what.judge(path, columns);
+            if !paths.contains(path) {
+                paths.insert(path.to_owned());
+            }
+            visible += 1;
             consider(object, verdict);
         };
         self.lake.visit(&data, &mut row_file).await?;
@@ -145,6 +173,8 @@ impl Expiry<'_> {
             let mut letters = |object: Object| consider(object, PlaceVerdict::ByRecord);
             self.lake.visit(&dead_letters, &mut letters).await?;
         }
+        self.done.kept_files = visible;
+        self.done.not_found = self.what.not_found(&paths);
         Ok((seen, stems))
     }
 
@@ -163,7 +193,14 @@ impl Expiry<'_> {
             return Ok(());
         }
         if *verdict == PlaceVerdict::ByRecord && !self.what.takes(named.times.max) {
-            self.done.mixed_files += u64::from(self.what.takes(named.times.min));
+            if self.what.takes(named.times.min) {
+                self.done.mixed_files += 1;
+                let data = self.names.data();
+                if let Some(path) = named.file.sealed.key.strip_prefix(&data) {
+                    let path = path.rsplit_once('/').map_or("", |(path, _)| path);
+                    self.done.mixed_partitions.insert(path.to_owned());
+                }
+            }
             return Ok(());
         }
         self.chosen.push(LayoutInput {
@@ -214,7 +251,10 @@ impl Expiry<'_> {
                 self.done.files += 1;
                 self.done.bytes += input.size;
                 match input.kind {
-                    FileKind::Rows => self.done.rows += input.rows,
+                    FileKind::Rows => {
+                        self.row_files += 1;
+                        self.done.rows += input.rows;
+                    }
                     FileKind::DeadLetters => self.done.dead_letters += input.rows,
                 }
             }

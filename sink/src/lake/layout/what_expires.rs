@@ -3,11 +3,14 @@
 //! Owns what a path says of the times and values in a file. Promises that a file is chosen only if all its rows are meant.
 //! Refuses a column that is no partition: files hold rows with several of its values.
 
+use std::collections::BTreeSet;
+
 use chrono::{Datelike as _, Months, NaiveDate};
 use hydrant_core::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::schema::{PartitionColumn, TableSchema};
+use super::expire::AbsentValue;
+use crate::schema::{PartitionColumn, PartitionKind, TableSchema};
 use crate::table::partition_path::columns_of;
 use crate::table::path_text::{DEFAULT_PARTITION, is_short_for};
 
@@ -41,14 +44,15 @@ impl WhatExpires {
     /// Checks it against the newest schema of a table.
     ///
     /// # Errors
-    /// Refused for columns that are no partitions of the table.
+    /// Refused for columns that are no partitions of the table, and for values that no partition of theirs can have.
     pub(crate) fn check(&self, table: &str, schema: Option<&TableSchema>) -> Result<()> {
         let WhatExpires::Partition(values) = self else {
             return Ok(());
         };
         let columns = schema.map_or(&[][..], |schema| &schema.partition_columns);
-        for (name, _) in values {
-            if columns.iter().any(|column| column.name == *name) {
+        for (name, value) in values {
+            if let Some(column) = columns.iter().find(|column| column.name == *name) {
+                check_value(column, value)?;
                 continue;
             }
             let known: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
@@ -82,11 +86,9 @@ impl WhatExpires {
                 let found = columns_of(path);
                 let mut verdict = PlaceVerdict::Goes;
                 for (name, value) in values {
-                    match found.get(name) {
-                        Some(Value::String(found))
-                            if found == value || is_short_for(found, value) => {}
-                        Some(Value::Null) if value == DEFAULT_PARTITION => {}
-                        Some(Value::Null) => verdict = PlaceVerdict::MayBeMeant,
+                    match value_in(&found, name) {
+                        Some(found) if is_value(found, value) => {}
+                        Some(DEFAULT_PARTITION) => verdict = PlaceVerdict::MayBeMeant,
                         _ => return PlaceVerdict::Stays,
                     }
                 }
@@ -98,6 +100,25 @@ impl WhatExpires {
     /// Whether rows of this time go.
     pub(crate) fn takes(&self, time: i64) -> bool {
         matches!(self, WhatExpires::Before(before) if time < *before)
+    }
+
+    /// The values that none of these paths of partitions has.
+    pub(super) fn not_found(&self, paths: &BTreeSet<String>) -> Vec<AbsentValue> {
+        let WhatExpires::Partition(values) = self else {
+            return Vec::new();
+        };
+        let found: Vec<_> = paths.iter().map(|path| columns_of(path)).collect();
+        let absent = values.iter().filter_map(|(column, value)| {
+            let there_are = found.iter().filter_map(|found| value_in(found, column));
+            let there_are: BTreeSet<String> = there_are.map(str::to_owned).collect();
+            let is_there = there_are.iter().any(|found| is_value(found, value));
+            (!is_there).then(|| AbsentValue {
+                column: column.clone(),
+                value: value.clone(),
+                there_are,
+            })
+        });
+        absent.collect()
     }
 
     /// In words.
@@ -115,6 +136,55 @@ impl WhatExpires {
             }
         }
     }
+}
+
+/// Refuses a value that no path of the column has.
+fn check_value(column: &PartitionColumn, value: &str) -> Result<()> {
+    let is_hour = column.source.split('@').next() == Some("hour");
+    let write = match column.kind {
+        _ if value == DEFAULT_PARTITION => return Ok(()),
+        PartitionKind::Date => {
+            let day = value.parse::<NaiveDate>();
+            let is_valid = day.is_ok_and(|day| day.to_string() == value);
+            (!is_valid).then_some("a day, such as `2026-11-30`")
+        }
+        PartitionKind::Bigint => {
+            let number = value.parse::<i64>();
+            let is_valid = number.is_ok_and(|number| number.to_string() == value);
+            (!is_valid).then_some("a whole number without leading zeros, such as `7`")
+        }
+        PartitionKind::Boolean => {
+            let is_valid = matches!(value, "true" | "false");
+            (!is_valid).then_some("`true` or `false`")
+        }
+        PartitionKind::Varchar | PartitionKind::Undecided if is_hour => {
+            let hour = value.parse::<u8>();
+            let is_valid = hour.is_ok_and(|hour| hour < 24 && format!("{hour:02}") == value);
+            (!is_valid).then_some("an hour from `00` to `23`")
+        }
+        PartitionKind::Varchar | PartitionKind::Undecided => {
+            value.is_empty().then_some("a text, which is not empty")
+        }
+    };
+    let Some(write) = write else {
+        return Ok(());
+    };
+    let (name, kind) = (&column.name, column.kind);
+    Err(Error::refused(format!(
+        "`{value}` is no value of the partition `{name}`, a {kind}: write {write}, or `{DEFAULT_PARTITION}` for the rows \
+         without a value"
+    )))
+}
+
+/// The text of a column in a path; that of rows without a value for the default partition.
+pub(super) fn value_in<'a>(found: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    let value = found.get(name)?;
+    Some(value.as_str().unwrap_or(DEFAULT_PARTITION))
+}
+
+/// Whether a text in a path is this value, or stands for it because it is too long.
+fn is_value(found: &str, value: &str) -> bool {
+    found == value || is_short_for(found, value)
 }
 
 /// When the day or the hour of a path ends, in microseconds since 1970, at the earliest and at the latest: the first of a
@@ -190,6 +260,54 @@ mod tests {
                     assert_eq!(judge(end - 1), PlaceVerdict::Stays, "{path}");
                 }
                 None => assert_eq!(judge(i64::MAX), PlaceVerdict::ByRecord, "{path}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_no_path_can_have_is_refused() {
+        let column = |kind, source: &str| PartitionColumn {
+            name: "c".to_owned(),
+            source: source.to_owned(),
+            kind,
+            declared: false,
+        };
+        for (kind, source, valid, invalid) in [
+            (
+                PartitionKind::Date,
+                "date@0",
+                "2026-11-30",
+                &["2026-13-01", "30.11.2026", "2026-11-1", "null", ""][..],
+            ),
+            (
+                PartitionKind::Bigint,
+                "field:n",
+                "-7",
+                &["7.0", "007", "x", "null", ""],
+            ),
+            (
+                PartitionKind::Boolean,
+                "field:b",
+                "false",
+                &["False", "0", ""],
+            ),
+            (
+                PartitionKind::Varchar,
+                "hour@60",
+                "07",
+                &["7", "24", "007", ""],
+            ),
+            (PartitionKind::Varchar, "field:r", "null", &[""]),
+        ] {
+            let column = column(kind, source);
+            assert!(check_value(&column, valid).is_ok(), "{valid}");
+            assert!(check_value(&column, DEFAULT_PARTITION).is_ok());
+            for value in invalid {
+                let error = check_value(&column, value).unwrap_err().to_string();
+                assert!(
+                    error.contains("`__HIVE_DEFAULT_PARTITION__` for the rows without"),
+                    "{error}"
+                );
             }
         }
     }

@@ -258,6 +258,8 @@ impl Verification {
         check_sums(key, &commit, report);
         walk.to = Some(interval.to);
         walk.report.count(&commit, interval.to);
+        let rescued = commit.rescued_values();
+        report.rescued_values = report.rescued_values.saturating_add(rescued);
         for (reason, rows) in &commit.counts.untimed_rows {
             let sum = report.untimed_rows.entry(*reason).or_default();
             *sum = sum.saturating_add(*rows);

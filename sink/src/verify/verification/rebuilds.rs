@@ -151,8 +151,9 @@ impl Verification {
         let key = generation_key(&expected.recorded.sealed.key, before);
         if self.lake.head(&key).await?.is_some() {
             self.unnamed.remove(&key_digest(&key));
-            let detail = "it was given up, and it is there: its rows count as gone; remove it";
+            let detail = "it was given up, and it is there: its rows count as gone";
             self.report.warning(ProblemKind::Returned, key, detail);
+            self.advise(super::RETURNED);
         }
         Ok(())
     }
