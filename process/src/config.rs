@@ -19,10 +19,10 @@ mod values;
 
 pub use effective::Effective;
 pub use layers::{Flags, Layers, SECTIONS};
-pub use names::ROOT;
+pub use names::{ROOT, nearest};
 pub use problems::Problems;
 pub use section::Section;
-pub use values::{ValueError, parse_bytes, parse_duration, parse_whole};
+pub use values::{ValueError, parse_bytes, parse_duration, parse_duration_within, parse_whole};
 
 use std::fmt;
 

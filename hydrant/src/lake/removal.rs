@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
-use hydrant_process::config::parse_duration;
 use hydrant_sink::inspect::RowFilter;
+use hydrant_process::config::parse_duration_within;
 use hydrant_sink::lake::{
     ExpiredFiles, GivenUpFiles, Lakes, TableNames, TableRetention, WhatExpires, expire,
     give_up_missing,
@@ -88,11 +88,9 @@ fn value_of(text: &str) -> Result<(String, String), String> {
 }
 
 fn retention_of(text: &str) -> Result<Duration, String> {
-    let retention = parse_duration(text).map_err(|error| error.to_string())?;
-    match retention >= RETENTION_MIN {
-        true => Ok(Duration::from_secs(retention.as_secs())),
-        false => Err(format!("`{text}` is too short: write at least `1d`")),
-    }
+    let retention = parse_duration_within(text, &(RETENTION_MIN..=Duration::MAX));
+    let retention = retention.map_err(|error| error.to_string())?;
+    Ok(Duration::from_secs(retention.as_secs()))
 }
 
 impl TableArgs {

@@ -110,6 +110,7 @@ impl Layers {
                 source: "url",
                 place: value.place.clone(),
                 value: Value::String(value.value.clone()),
+                entries: BTreeMap::new(),
             };
             flags.given.insert(normal(&value.key), above);
         }
@@ -165,6 +166,7 @@ impl Layers {
             source: ENVIRONMENT,
             place: format!("environment `{variable}`"),
             value: Value::String(value),
+            entries: BTreeMap::new(),
         };
         let keys = self.environment.entry(section.to_owned()).or_default();
         keys.insert(key.to_owned(), given);
@@ -200,7 +202,7 @@ impl Layers {
             let name: &str = key.get_ref();
             match (place.get_ref(), values.get(name)) {
                 (DeValue::Table(keys), Some(Value::Table(table))) if SECTIONS.contains(&name) => {
-                    written.extend(keys.iter().map(|(key, _)| (name, key, table)));
+                    written.extend(keys.iter().map(|(key, place)| (name, key, place, table)));
                 }
                 (DeValue::Table(_), _) => {
                     let known = nearest(name, SECTIONS.iter().copied());
@@ -211,19 +213,32 @@ impl Layers {
                     let place = place_of(line_of(text, key.span().start));
                     problems.push(place, format!("unknown table `[{name}]`: {hint}"));
                 }
-                _ => written.push((ROOT, key, &values)),
+                _ => written.push((ROOT, key, place, &values)),
             }
         }
-        for (section, key, table) in written {
+        for (section, key, place, table) in written {
             let line = line_of(text, key.span().start);
+            let entries = match place.get_ref() {
+                DeValue::Table(entries) => entries.iter().collect(),
+                _ => Vec::new(),
+            };
+            let path = path_of(section, &normal(key.get_ref()));
+            let entries = entries.into_iter().map(|(entry, _)| {
+                let line = line_of(text, entry.span().start);
+                let entry = entry.get_ref().to_string();
+                let place = format!("`{name}` {path} (line {line})");
+                (entry, place)
+            });
+            let entries = entries.collect();
             let (written, key): (&str, _) = (key.get_ref(), normal(key.get_ref()));
             let Some(value) = table.get(written) else {
                 continue;
             };
             let given = SourcedValue {
                 source: FILE,
-                place: format!("`{name}` {} (line {line})", path_of(section, &key)),
+                place: format!("`{name}` {path} (line {line})"),
                 value: value.clone(),
+                entries,
             };
             let keys = self.file.entry(section.to_owned()).or_default();
             if keys.insert(key, given).is_some() {
@@ -265,6 +280,7 @@ impl Flags {
                     source: FLAG,
                     place: format!("flag `{flag}`"),
                     value: Value::try_from(value).expect(SIMPLE),
+                    entries: BTreeMap::new(),
                 };
                 flags.given.insert(key.clone(), given);
             }

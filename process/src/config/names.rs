@@ -28,10 +28,7 @@ pub(super) fn variable_of(section: &str, key: &str) -> String {
 }
 
 /// The known name that `written` probably means.
-pub(super) fn nearest<'a>(
-    written: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = normal(&written.to_ascii_lowercase());
     let tolerated = (written.chars().count() / 3).clamp(1, 4);
     names

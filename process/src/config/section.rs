@@ -6,13 +6,17 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hydrant_core::settings::refuse_tilde;
 use toml::Value;
 
 use super::Secret;
 use super::effective::{Effective, FILE};
 use super::names::{ROOT, nearest, path_of, variable_of};
 use super::problems::Problems;
-use super::values::{ValueError, out_of_range, parse_bytes, parse_duration, whole, within_text};
+use super::values::{
+    ValueError, out_of_range, parse_bytes, parse_duration_within, shown_duration, whole,
+    within_text,
+};
 
 /// A value as it was written, and where.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub(super) struct SourcedValue {
     /// The place, as problems name it.
     pub(super) place: String,
     pub(super) value: Value,
+    /// The places of the entries of a table of the file.
+    pub(super) entries: BTreeMap<String, String>,
 }
 
 /// The keys of one table. Each request names its key in kebab case and gets a usable value; mistakes are kept until
@@ -100,9 +106,12 @@ impl Section {
             .ok()
     }
 
-    /// A path.
+    /// A path, which does not begin with `~`.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.text(key).map(PathBuf::from)
+        self.parsed(key, |text| {
+            let path = PathBuf::from(text);
+            refuse_tilde(&path).map(|()| path)
+        })
     }
 
     /// A duration with its unit, such as `5s`, `250ms`, `1h`.
@@ -128,7 +137,8 @@ impl Section {
         range: RangeInclusive<Duration>,
     ) -> Option<Duration> {
         let wanted = "a duration such as `5s`";
-        self.quantity(key, wanted, parse_duration, range, shown_duration)
+        let parse = |text: &str| parse_duration_within(text, &range);
+        self.quantity(key, wanted, parse, shown_duration)
     }
 
     /// A duration without default.
@@ -154,7 +164,21 @@ impl Section {
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
         let wanted = "a number of bytes such as `128MiB`";
-        self.quantity(key, wanted, parse_bytes, range, shown_bytes)
+        let parse = |text: &str| {
+            let bytes = parse_bytes(text)?;
+            let remedy = || {
+                format!(
+                    "`{}` to `{}`",
+                    shown_bytes(range.start()),
+                    shown_bytes(range.end())
+                )
+            };
+            match range.contains(&bytes) {
+                true => Ok(bytes),
+                false => Err(out_of_range(text, &remedy())),
+            }
+        };
+        self.quantity(key, wanted, parse, shown_bytes)
     }
 
     /// A number of bytes without default.
@@ -163,12 +187,11 @@ impl Section {
     }
 
     /// A value that is written with its unit, also as a number of the file.
-    fn quantity<T: PartialOrd>(
+    fn quantity<T>(
         &mut self,
         key: &'static str,
         wanted: &str,
         parse: impl Fn(&str) -> Result<T, ValueError>,
-        range: RangeInclusive<T>,
         show: impl Fn(&T) -> String,
     ) -> Option<T> {
         let parse = |given: &SourcedValue| -> Result<T, BadValue> {
@@ -176,14 +199,9 @@ impl Section {
                 Value::Integer(number) => number.to_string(),
                 value => text_of(value)?,
             };
-            let value = parse(&text)?;
-            if range.contains(&value) {
-                return Ok(value);
-            }
-            let remedy = format!("`{}` to `{}`", show(range.start()), show(range.end()));
-            Err(out_of_range(&text, &remedy).into())
+            Ok(parse(&text)?)
         };
-        self.read(key, wanted, parse, &show)
+        self.read(key, wanted, parse, show)
     }
 
     /// A whole number inside `range`.
@@ -302,20 +320,53 @@ impl Section {
             .unwrap_or_default()
     }
 
+    /// As [`Section::list`], of texts that may hold commas: a text that would be cut at one is a problem.
+    pub fn list_with_commas(&mut self, key: &'static str) -> Vec<String> {
+        let text = self.first(key).and_then(|given| given.value.as_str());
+        match text.filter(|text| text.contains(',')).map(str::to_owned) {
+            None => self.list(key),
+            Some(text) => {
+                let message = format!(
+                    "`{text}` holds a comma, which may be a part of it or separate two: write a list in the file, such as \
+                     `[\"{text}\"]`"
+                );
+                self.problem(key, message);
+                Vec::new()
+            }
+        }
+    }
+
     /// A table of texts (`key = { a = "1" }` or `[section.key]`), from the file only; empty when it is not given.
-    /// Numbers and switches become texts.
+    /// Numbers and switches become texts; another entry is a problem, and left out.
     pub fn table(&mut self, key: &'static str) -> BTreeMap<String, String> {
-        self.read(key, TABLE, table_of, |table| format!("{table:?}"))
-            .unwrap_or_default()
+        let show = |table: &TableEntries| {
+            let entries = table
+                .iter()
+                .filter_map(|(key, entry)| Some((key, entry.as_ref().ok()?)));
+            format!("{:?}", entries.collect::<BTreeMap<_, _>>())
+        };
+        let table = self.read(key, TABLE, table_of, show);
+        let mut texts = BTreeMap::new();
+        for (name, entry) in table.into_iter().flatten() {
+            match entry {
+                Ok(text) => drop(texts.insert(name, text)),
+                Err(message) => self.problem_in(key, &name, message),
+            }
+        }
+        texts
     }
 
     /// A table of texts that are never printed.
     pub fn secret_table(&mut self, key: &'static str) -> BTreeMap<String, Secret<String>> {
         let table = self.read(key, TABLE, table_of, |_| "[secret]".to_owned());
-        let secrets = table.into_iter().flatten();
+        let mut secrets = BTreeMap::new();
+        for (name, entry) in table.into_iter().flatten() {
+            match entry {
+                Ok(text) => drop(secrets.insert(name, Secret::new(text))),
+                Err(message) => self.problem_in(key, &name, message),
+            }
+        }
         secrets
-            .map(|(key, value)| (key, Secret::new(value)))
-            .collect()
     }
 
     /// Adds a problem about a key. The section adds its place; `message` says what is wrong and what to write.
@@ -328,6 +379,18 @@ impl Section {
         let place = self.place(key);
         self.effective.retain(|(shown, _, _)| shown != key);
         self.problems.push(place, message);
+    }
+
+    /// As [`Section::problem`], about an entry of a table, in its own line.
+    pub fn problem_in(&mut self, key: &'static str, entry: &str, message: impl Into<String>) {
+        let place = self.first(key).and_then(|given| given.entries.get(entry));
+        match place.cloned() {
+            Some(place) => {
+                self.effective.retain(|(shown, _, _)| shown != key);
+                self.problems.push(place, message);
+            }
+            None => self.problem(key, message),
+        }
     }
 
     /// Adds the problem that none of these keys is given; `message` says what to write. The problem is not listed
@@ -488,20 +551,35 @@ fn scalar_text(value: &Value) -> Option<String> {
     }
 }
 
-fn table_of(given: &SourcedValue) -> Result<BTreeMap<String, String>, BadValue> {
+/// The entries of a table: the text of each, or what is wrong with it.
+type TableEntries = BTreeMap<String, Result<String, String>>;
+
+fn table_of(given: &SourcedValue) -> Result<TableEntries, BadValue> {
     let Value::Table(table) = &given.value else {
         return Err(BadValue::Kind);
     };
     let entry = |(key, value): (&String, &Value)| {
-        let wrong = || BadValue::Value(format!("`{key}` in it is not a text: write it in quotes"));
-        let text = scalar_text(value).ok_or_else(wrong)?;
-        Ok((key.clone(), text))
+        let wrong = || match value {
+            Value::Table(inner) => {
+                let path = path_to_text(key, inner);
+                format!(
+                    "`{path}` is read as tables in one another: write the whole name in quotes, `\"{path}\" = ..`"
+                )
+            }
+            _ => format!("`{key}` is not a text: write it in quotes"),
+        };
+        (key.clone(), scalar_text(value).ok_or_else(wrong))
     };
-    table.iter().map(entry).collect()
+    Ok(table.iter().map(entry).collect())
 }
 
-fn shown_duration(value: &Duration) -> String {
-    humantime::format_duration(*value).to_string()
+/// The dotted path to the first value in a table in a table.
+fn path_to_text(name: &str, table: &toml::Table) -> String {
+    match table.iter().next() {
+        Some((key, Value::Table(inner))) => format!("{name}.{}", path_to_text(key, inner)),
+        Some((key, _)) => format!("{name}.{key}"),
+        None => name.to_owned(),
+    }
 }
 
 /// Bytes as they are written in a configuration: `8MiB`, or `1000` where no unit fits.

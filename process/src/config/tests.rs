@@ -324,6 +324,88 @@ fn lists_tables_switches_and_fractions_are_read_from_every_layer() {
 }
 
 #[test]
+fn an_entry_of_a_table_has_its_own_line() {
+    let file = file("[sink]\n[sink.columns]\na = 'X'\nmeta.at = 'Y'\nlist = [1]\n");
+    let mut problems = Problems::new();
+    let layers = Layers::load(Some(file.path()), environment(&[]), &mut problems);
+    let mut section = layers.section("sink", &Flags::new());
+    let columns: Vec<_> = section.table("columns").into_keys().collect();
+    assert_eq!(columns, ["a"]);
+    section.problem_in("columns", "a", "is wrong");
+    section.finish(&mut problems);
+    let said = problems.to_string();
+    for line in [
+        "[sink] columns (line 3): is wrong",
+        "[sink] columns (line 4): `meta.at` is read as tables",
+        "`\"meta.at\" = ..`",
+        "[sink] columns (line 5): `list` is not a text",
+    ] {
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
+    }
+    assert_eq!(problems.len(), 3, "{said}");
+}
+
+#[test]
+fn a_text_that_a_comma_may_cut_is_refused_and_a_list_is_not() {
+    let layers = layers(
+        "[sink]\na = '%d, %m'\nb = ['%d, %m', '%Y']\nc = '%d'\n",
+        &[],
+    );
+    let flags = Flags::of(&json!({"d": ["%d, %m"]}));
+    let mut section = layers.section("sink", &flags);
+    assert!(section.list_with_commas("a").is_empty());
+    assert_eq!(section.list_with_commas("b"), ["%d, %m", "%Y"]);
+    assert_eq!(section.list_with_commas("c"), ["%d"]);
+    assert_eq!(section.list_with_commas("d"), ["%d, %m"]);
+    let mut problems = Problems::new();
+    section.finish(&mut problems);
+    let said = problems.to_string();
+    assert_eq!(problems.len(), 1, "{said}");
+    assert!(said.contains("`[\"%d, %m\"]`"), "{said}");
+}
+
+#[test]
+fn a_path_begins_with_no_tilde() {
+    let layers = layers("[sink]\na = '~/x'\nb = './~/x'\nc = '~'\n", &[]);
+    let mut section = layers.section("sink", &Flags::new());
+    assert_eq!(section.path("a"), None);
+    assert_eq!(section.path("b"), Some("./~/x".into()));
+    assert_eq!(section.path("c"), None);
+    let mut problems = Problems::new();
+    section.finish(&mut problems);
+    let said = problems.to_string();
+    assert_eq!(said.matches("which only shells read").count(), 2, "{said}");
+    assert!(said.contains("`$HOME/x`"), "{said}");
+}
+
+#[test]
+fn what_a_message_says_to_write_is_in_the_range() {
+    let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    for (text, range, said) in [
+        ("90", day..=36_525 * day, "`90d`"),
+        ("30", day / 24..=36_525 * day, "`30h` or `30d`"),
+        ("5", Duration::ZERO..=second * 10, "`5s`"),
+        ("soon", day..=36_525 * day, "`30d`"),
+        ("7", second / 100..=second, "`250ms`"),
+        ("7", second * 2..=second * 3, "`2s`"),
+        ("1s", day..=36_525 * day, "`1day` to `100years`"),
+        ("5000years", day..=36_525 * day, "`1day` to `100years`"),
+        (
+            "5000years",
+            Duration::ZERO..=Duration::MAX,
+            "at most `100years`",
+        ),
+    ] {
+        let refused = parse_duration_within(text, &range).unwrap_err().to_string();
+        assert!(refused.ends_with(said), "{text}: {refused}");
+    }
+    assert_eq!(
+        parse_duration_within("90d", &(day..=91 * day)),
+        Ok(90 * day)
+    );
+}
+
+#[test]
 fn secrets_are_never_printed() {
     let layers = layers(
         "[pii]\nother = 42424242\n[pii.keys]\na = 'sesame'\n[pii.more]\nb = [31337]\n",

@@ -16,18 +16,42 @@ const DURATION_MAX: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// A duration such as `5s`, `250ms`, `1h 30m`; a bare number is refused because its unit is a guess.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
+    parse_duration_within(text, &(Duration::ZERO..=DURATION_MAX))
+}
+
+/// A duration inside `range`; so is what a message says to write.
+pub fn parse_duration_within(
+    text: &str,
+    range: &RangeInclusive<Duration>,
+) -> Result<Duration, ValueError> {
     let mut sum = Duration::ZERO;
     for part in duration_parts(text) {
-        let part = humantime::parse_duration(part).map_err(|error| not_a_duration(text, &error))?;
+        let part = humantime::parse_duration(part);
+        let part = part.map_err(|error| not_a_duration(text, range, &error))?;
         // Part by part, because humantime's own sum may overflow.
         sum = sum.saturating_add(part);
     }
-    if sum > DURATION_MAX {
+    if range.contains(&sum) && sum <= DURATION_MAX {
+        return Ok(sum);
+    }
+    let longest = *range.end().min(&DURATION_MAX);
+    if range.start().is_zero() && longest == DURATION_MAX {
         return Err(ValueError(format!(
-            "`{text}` is too large: write at most `100 years`"
+            "`{text}` is too large: write at most `{}`",
+            shown_duration(&longest)
         )));
     }
-    Ok(sum)
+    let remedy = format!(
+        "`{}` to `{}`",
+        shown_duration(range.start()),
+        shown_duration(&longest)
+    );
+    Err(out_of_range(text, &remedy))
+}
+
+/// A duration as it is written in a configuration.
+pub(super) fn shown_duration(value: &Duration) -> String {
+    humantime::format_duration(*value).to_string()
 }
 
 /// `1h` and `30m` of `1h 30m`; a text without a unit is one part.
@@ -45,7 +69,11 @@ fn duration_parts(text: &str) -> Vec<&str> {
     parts
 }
 
-fn not_a_duration(text: &str, error: &humantime::DurationError) -> ValueError {
+fn not_a_duration(
+    text: &str,
+    range: &RangeInclusive<Duration>,
+    error: &humantime::DurationError,
+) -> ValueError {
     let why = match error {
         humantime::DurationError::UnknownUnit { unit, .. } if unit.is_empty() => {
             "has no unit".to_owned()
@@ -56,8 +84,27 @@ fn not_a_duration(text: &str, error: &humantime::DurationError) -> ValueError {
         humantime::DurationError::NumberOverflow => "is too large".to_owned(),
         _ => "is not a valid duration".to_owned(),
     };
+    let number = text.trim();
+    let meant: Vec<String> = match number.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => ["s", "h", "d"].map(|unit| format!("{number}{unit}")).into(),
+        false => Vec::new(),
+    };
+    let usual = ["5s", "250ms", "1h", "30d"].map(str::to_owned);
+    let fits = |example: &&String| {
+        humantime::parse_duration(example).is_ok_and(|example| range.contains(&example))
+    };
+    let mut examples: Vec<&String> = meant.iter().filter(fits).collect();
+    if examples.is_empty() {
+        examples = usual.iter().filter(fits).take(3).collect();
+    }
+    let shortest = shown_duration(range.start());
+    if examples.is_empty() {
+        examples.push(&shortest);
+    }
+    let examples: Vec<String> = examples.iter().map(|one| format!("`{one}`")).collect();
     ValueError(format!(
-        "`{text}` {why}: write for example `5s`, `250ms` or `1h`"
+        "`{text}` {why}: write for example {}",
+        examples.join(" or ")
     ))
 }
 
