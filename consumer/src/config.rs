@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hydrant_core::settings::refuse_tilde;
 use hydrant_process::config::{Flags, Layers, Problems};
 use hydrant_stream::{StreamUrl, Streams};
 use serde::Serialize;
@@ -89,7 +90,9 @@ impl CopyTarget {
             }
             _ => text,
         };
-        Ok(CopyTarget::File(path.into()))
+        let path = PathBuf::from(path);
+        refuse_tilde(&path).map_err(|error| error.to_string())?;
+        Ok(CopyTarget::File(path))
     }
 }
 
@@ -217,6 +220,10 @@ mod tests {
         for text in ["lcoal:copy", "LOCAL:copy", "Local:data/x", "s3+x:y"] {
             let refused = CopyTarget::parse(text).unwrap_err();
             assert!(refused.contains(&format!("./{text}")), "{refused}");
+        }
+        for text in ["~/copy.ndjson", "file:~/copy.ndjson"] {
+            let refused = CopyTarget::parse(text).unwrap_err();
+            assert!(refused.contains("only shells read"), "{refused}");
         }
         for text in ["./lcoal:copy", "a:b", "2026-11-30T08:00:00.ndjson"] {
             assert_eq!(CopyTarget::parse(text), Ok(CopyTarget::File(text.into())));

@@ -6,7 +6,7 @@ use hydrant_core::disk::is_special;
 use hydrant_core::lease::OutputId;
 use hydrant_core::stage::Stage;
 use hydrant_core::transform::Transform;
-use hydrant_core::{Context, Result, Shutdown};
+use hydrant_core::{Context, Result, Shutdown, places};
 use hydrant_process::config::{Layers, Problems};
 use hydrant_process::{Process, Stdout, count_text, counted};
 use hydrant_stream::Streams;
@@ -78,6 +78,7 @@ pub async fn prepare(parts: CopyParts, config: Config) -> Result<(RunSpec, Arc<C
             Arc::new(print(OutputId::stdout(), printer, filter))
         }
         CopyTarget::File(path) => {
+            places::check_new_file(&*context.disk, &path).await?;
             // Leases know the output by its place.
             let place = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
             let output = OutputId::of_device(&place.display().to_string());

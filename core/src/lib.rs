@@ -4,7 +4,7 @@
 //! rooms: `records/`, the vocabulary, of which each word has one meaning ([`position`], [`shard`], [`interval`], [`batch`],
 //! [`headers`], [`origin`], [`marks`]); `seams/`, where implementations are exchanged ([`stream`], [`admin`],
 //! [`subscription`], [`lease`], [`stage`], [`transform`], [`lake`], [`settings`]); and `machine/`, what a process uses of its
-//! machine ([`disk`], [`workers`], [`clock`], [`random`], [`budget`], [`shutdown`]).
+//! machine ([`disk`], [`places`], [`workers`], [`clock`], [`random`], [`budget`], [`shutdown`]).
 
 pub mod error;
 pub mod limits;
@@ -18,7 +18,7 @@ mod machine;
 mod records;
 mod seams;
 
-pub use machine::{budget, clock, disk, random, shutdown, workers};
+pub use machine::{budget, clock, disk, places, random, shutdown, workers};
 pub use records::{batch, hash, headers, interval, marks, origin, position, shard, varint};
 pub use seams::{admin, lake, lease, settings, stage, stream, subscription, transform};
 

@@ -38,17 +38,18 @@ pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<
     hydrant_process::telemetry::describe(METRICS);
     let (context, behind) = (parts.context, parts.behind);
     // The lake is opened first: a mistake in its URL must not wait for the input.
-    let lake = config.lakes().open(config.to(), &context).await?;
+    let (lakes, names) = (config.lakes(), config.names());
+    lakes.check_table(config.to(), names, &context).await?;
+    let lake = lakes.open(config.to(), &context).await?;
     let input = config.input().open(&parts.shutdown, &context).await?;
     let mut rules = config.rules.clone();
     let digest = behind.as_ref().map(|transform| transform.digest());
     rules.policy = digest.map(str::to_owned);
-    let names = config.names();
     let rebuild = Arc::new(SourceRebuild::new(&input, &lake, &context, names, behind));
     let (flush, stream) = (config.flush, input.id().clone());
     let stage =
         TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
-    let stage = stage.at(&config.lakes().locate(config.to(), &context).await?);
+    let stage = stage.at(&lakes.locate(config.to(), &context).await?);
     let totals = stage.totals();
     let stage = Arc::new(stage);
     let spec = config

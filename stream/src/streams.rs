@@ -16,7 +16,7 @@ use hydrant_core::settings::{
     NoSettings, OutrankingValue, SettingProblem, Settings, SettingsTable, TableReading,
 };
 use hydrant_core::stream::SharedStream;
-use hydrant_core::{Context, Error, Result, Shutdown};
+use hydrant_core::{Context, Error, Result, Shutdown, places};
 
 use crate::local::{self, CreateOptions, LocalStream};
 use crate::url::{StreamKind, StreamPlace, StreamUrl};
@@ -220,6 +220,7 @@ impl Streams {
         let parsed = StreamUrl::parse(url)?;
         match (parsed.place(), self.settings_of(&parsed, flags)?) {
             (StreamPlace::Local { dir }, KindSettings::Local(options)) => {
+                places::check_new_stream(&*ctx.disk, dir).await?;
                 local::create(dir, &CreateOptions { shards, ..options }, ctx).await
             }
         }

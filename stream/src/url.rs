@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use hydrant_core::Error;
-use hydrant_core::settings::{OutrankingValue, split_query};
+use hydrant_core::settings::{OutrankingValue, refuse_tilde, split_query};
 
 /// A kind of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,7 @@ fn directory(url: &str, dir: &str) -> Result<StreamPlace, Error> {
         )));
     }
     let path = PathBuf::from(dir);
+    refuse_tilde(&path)?;
     if path.file_name().is_none() {
         return Err(Error::refused(format!(
             "`{url}` names no directory of its own: write `local:DIR`, for example `local:./events`"

@@ -54,11 +54,28 @@ pub fn split_query(url: &str) -> Result<(&str, Vec<OutrankingValue>)> {
     Ok((named, values))
 }
 
+/// Refuses a path that begins with `~`, which means a home to a shell and nothing to a file system.
+///
+/// # Errors
+/// Refused with what to write instead.
+pub fn refuse_tilde(path: &Path) -> Result<()> {
+    let text = path.to_string_lossy();
+    if !text.starts_with('~') {
+        return Ok(());
+    }
+    let in_home = text.split_once('/').map_or("", |(_, rest)| rest);
+    Err(Error::refused(format!(
+        "`{text}` begins with `~`, which only shells read: write an absolute path, on a command line `$HOME/{in_home}`, or \
+         `./{text}` for a directory of that name"
+    )))
+}
+
 /// Returns a path as a URL holds it.
 ///
 /// # Errors
 /// Refused for a path that no URL can hold.
 pub fn path_in_url(path: &Path) -> Result<&str> {
+    refuse_tilde(path)?;
     let text = path.to_str().filter(|text| !text.contains('?'));
     text.ok_or_else(|| {
         Error::refused(format!(

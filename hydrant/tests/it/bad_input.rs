@@ -13,6 +13,7 @@ mod foreign_lake;
 mod hanging;
 mod owners;
 mod pii;
+mod places;
 mod put_back;
 mod records;
 mod recreated;

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hydrant_core::lake::SharedLake;
-use hydrant_core::settings::{NoSettings, Settings, SettingsTable, TableReading, split_query};
-use hydrant_core::{Context, Error, Result};
+use hydrant_core::settings::{
+    NoSettings, Settings, SettingsTable, TableReading, refuse_tilde, split_query,
+};
+use hydrant_core::{Context, Error, Result, places};
 
 use super::file::FileLake;
+use super::names::TableNames;
 
 /// A kind of lakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +98,21 @@ impl Lakes {
         })
     }
 
+    /// Refuses a place for a table where something else lies.
+    ///
+    /// # Errors
+    /// Refused with what lies there, and what to write instead.
+    pub async fn check_table(
+        &self,
+        url: &str,
+        names: &TableNames,
+        context: &Context,
+    ) -> Result<()> {
+        match self.parse(url)? {
+            LakeUrl::File { dir } => places::check_table(&*context.disk, &dir, names.table()).await,
+        }
+    }
+
     /// Opens the lake that `url` names for reading only.
     ///
     /// # Errors
@@ -150,9 +168,9 @@ fn directory(url: &str, path: &str) -> Result<LakeUrl> {
             "`{url}` does not name a directory: write `file:DIR`"
         )));
     }
-    Ok(LakeUrl::File {
-        dir: PathBuf::from(path),
-    })
+    let dir = PathBuf::from(path);
+    refuse_tilde(&dir)?;
+    Ok(LakeUrl::File { dir })
 }
 
 async fn locate_directory(dir: &Path, context: &Context) -> Result<LakeLocation> {
@@ -187,6 +205,11 @@ mod tests {
             let error = parse(url).unwrap_err();
             assert!(error.contains("file:DIR"), "{error}");
         }
+        for url in ["file:~/lake", "file://~", "file:~me/lake"] {
+            let error = parse(url).unwrap_err();
+            assert!(error.contains("only shells read"), "{error}");
+        }
+        assert_eq!(parse("file:a/~").unwrap(), Path::new("a/~"));
     }
 
     #[test]

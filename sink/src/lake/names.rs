@@ -8,12 +8,13 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hydrant_core::mutant::{self, Mutant};
+use hydrant_core::places::LAKE_SYSTEM;
 use hydrant_core::{Error, Position, Result, ShardId, StreamId, hash};
 
 use super::commit::{CommitFile, FileKind};
 
 /// The prefix of all keys that are not a table's data.
-pub const SYSTEM: &str = "_hydrant";
+pub const SYSTEM: &str = LAKE_SYSTEM;
 
 /// The directory in which a lake in a directory collects uploads.
 pub(crate) const STAGING: &str = "_hydrant/staging";

@@ -15,11 +15,10 @@ use std::path::{Path, PathBuf};
 use hydrant_core::Result;
 use hydrant_core::disk::{Disk, remove_if_there};
 use hydrant_core::error::OrCannot;
+use hydrant_core::places::STREAM_HOME;
 
 use super::segment::{self, EMPTY_HEAD_BYTES};
 
-/// How the name of a home begins.
-const PREFIX: &str = "stream-";
 /// The digits that follow.
 const DIGITS: usize = 12;
 /// How often one directory into which others still write is emptied again.
@@ -27,13 +26,16 @@ const EMPTIED_MAX: u32 = 100;
 
 /// The name of the home of a stream.
 pub(crate) fn name(incarnation: u128) -> String {
-    format!("{PREFIX}{:0DIGITS$x}", incarnation >> (128 - 4 * DIGITS))
+    format!(
+        "{STREAM_HOME}{:0DIGITS$x}",
+        incarnation >> (128 - 4 * DIGITS)
+    )
 }
 
 /// Whether this is the name of a home.
 pub(crate) fn is_name(name: &str) -> bool {
     let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    name.strip_prefix(PREFIX)
+    name.strip_prefix(STREAM_HOME)
         .is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(is_digit))
 }
 

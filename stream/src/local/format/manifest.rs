@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hydrant_core::disk::{self, Lock, LockKind};
 use hydrant_core::error::OrCannot;
+use hydrant_core::places::STREAM_MANIFEST;
 use hydrant_core::{Context, Error, Result, Shard, ShardId, ShardMap, StreamId, clock};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,6 @@ use super::shard_end::ShardEnd;
 
 /// The version of the directory's format.
 pub(crate) const FORMAT: u32 = 3;
-const NAME: &str = "manifest.json";
 /// A process that holds the manifest's lock for longer is taken to stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -78,7 +78,7 @@ struct FormatOnly {
 impl Manifest {
     /// Where the manifest of the stream in `dir` is.
     pub(crate) fn path(dir: &Path) -> PathBuf {
-        dir.join(NAME)
+        dir.join(STREAM_MANIFEST)
     }
 
     /// Reads it; `None` when there is no stream.
@@ -105,7 +105,7 @@ impl Manifest {
     /// Replaces it; the caller holds [`lock`].
     pub(crate) async fn replace(&mut self, ctx: &Context, dir: &Path) -> Result<()> {
         self.version += 1;
-        remove_leftovers(&*ctx.disk, dir, NAME).await?;
+        remove_leftovers(&*ctx.disk, dir, STREAM_MANIFEST).await?;
         json_file::replace(ctx, &Manifest::path(dir), self).await
     }
 
