@@ -11,6 +11,8 @@ use crate::encode::{Compression, EncodeOptions, ParquetProfile};
 use crate::lake::{Lakes, TableNames};
 use crate::schema::ColumnType;
 use crate::shard::flush_rules::{FLUSH_BYTES, FLUSH_INTERVAL, FlushRules};
+use crate::table::layout_text::NO_PARTITION;
+use crate::table::partition::PartitionSpec;
 use crate::table::spec::{OnConflict, TableRules};
 
 /// The table's name when none is given.
@@ -27,20 +29,21 @@ const ROW_GROUP_BYTES_MIN: u64 = 1 << 20;
 const ROW_GROUP_BYTES_MAX: u64 = 1 << 30;
 const ZSTD_LEVEL_MAX: u64 = 22;
 const LATENESS_MIN: Duration = Duration::from_secs(3600);
-const LATENESS_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// A hundred years.
+const LATENESS_MAX: Duration = Duration::from_secs(100 * 31_557_600);
 /// The largest offset that a layout takes.
 const OFFSET_MINUTES_MAX: i64 = 18 * 60;
 
 /// The end of the help: the keys of `[sink]` that have no flag.
 pub const MORE_KEYS: &str = "\
 Settings without a flag are keys of the table [sink] of the configuration file, or environment
-variables such as HYDRANT_SINK_FROZEN=true (all but columns):
-  columns             table of names and types, such as price = \"DECIMAL(9,2)\", instead of the
-                      types that the first records suggest
+variables such as HYDRANT_SINK_FROZEN=true:
+  columns             in the file only: table of names and types, such as price = \"DECIMAL(9,2)\",
+                      instead of the types that the first records suggest
   frozen              true: new keys become no columns [default: false]
   on-conflict         rescue what a column does not take, or dead-letter its record [default: rescue]
   columns-max         most columns of the table [default: 2000]
-  utc-offset-minutes  the time zone of days and hours, in minutes east of UTC [default: 0]
+  utc-offset-minutes  where days and hours begin: minutes east of UTC, not --time-zone [default: 0]
   lateness-max        rows that came into the stream later than this after their event time, such
                       as 30d, share one partition a month
   compression         zstd, snappy, lz4 or none [default: zstd]
@@ -65,7 +68,8 @@ It is tried before the forms that are known anyway, all but RFC 3339:
 A year has four digits, or two behind a day of the week or with a zone: 26-Nov-30 is no time. A text
 of ten digits that may be an hour of this century, such as 2026013110, is no time either, because it
 may be seconds since 1970 from 2033 on: name the format `%Y%m%d%H` if it is. A text of 8, 12 or 14
-digits that begins with 19 or 20 is a date or no time, never a number since 1970.";
+digits that begins with 19 or 20 is a date or no time, never a number since 1970.
+A JSON number is always one since 1970, also 20260131: dates are texts.";
 
 /// The flags. Each outranks its environment variable (`HYDRANT_SINK_FROM`, ...), which outranks the file.
 #[derive(Clone, Debug, Default, clap::Args, Serialize)]
@@ -90,7 +94,7 @@ pub struct SinkArgs {
     #[arg(long, value_name = "FIELD")]
     pub event_time: Option<String>,
     /// Zone of event times that are written without one: UTC, an offset such as +02:00, or a name
-    /// such as Europe/Berlin [default: UTC]
+    /// such as Europe/Berlin; the days of partitions stay those of UTC [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub time_zone: Option<String>,
     /// Another form of event times, such as `%d.%m.%Y %H:%M:%S` (may be repeated)
@@ -100,8 +104,8 @@ pub struct SinkArgs {
         long_help = EVENT_TIME_FORMAT_HELP
     )]
     pub event_time_format: Vec<String>,
-    /// Partition by `date` or `hour` and by fields, separated by commas; `date=NAME` gives the
-    /// column of the day another name [default: date]
+    /// Partition by `date` or `hour` and by fields, separated by commas, or by `none`; `date=NAME`
+    /// gives the column of the day another name [default: date]
     #[arg(long, value_name = "PARTS")]
     pub partition: Option<String>,
     /// Add columns that say where each row came from
@@ -207,7 +211,7 @@ fn read_names(section: &mut Section) -> Option<TableNames> {
 
 /// Reads the rules of the table:
 ///
-/// - `partition`: `date`, `hour` or fields, or nothing (an empty list). Default: `date`. Add fields that queries filter by.
+/// - `partition`: `date`, `hour` or fields, or `none`. Default: `date`. Add fields that queries filter by.
 ///   Cost: a file for each value and interval.
 /// - `utc-offset-minutes`: the time zone of days and hours. Default: 0.
 /// - `time-zone`: the zone of event times that are written without one. Default: UTC.
@@ -225,7 +229,10 @@ fn read_rules(section: &mut Section) -> TableRules {
     let mut rules = TableRules::default();
     let partition = section.list("partition");
     if section.is_given("partition") {
-        rules.partition = partition;
+        rules.partition = match partition == [NO_PARTITION] {
+            true => Vec::new(),
+            false => partition,
+        };
     }
     let minutes = section.integer(
         "utc-offset-minutes",
@@ -233,9 +240,8 @@ fn read_rules(section: &mut Section) -> TableRules {
         -OFFSET_MINUTES_MAX..=OFFSET_MINUTES_MAX,
     );
     rules.offset_minutes = i32::try_from(minutes).unwrap_or_default();
-    if let Err(error) = rules.layout() {
-        section.problem("partition", error.to_string());
-    }
+    let layout = PartitionSpec::try_new(&rules.partition, rules.offset_minutes);
+    let layout = layout.map_err(|error| section.problem("partition", error.to_string()));
     rules.event_time = section.text("event-time");
     if let Some(path) = &rules.event_time
         && path.split('.').any(str::is_empty)
@@ -245,7 +251,7 @@ fn read_rules(section: &mut Section) -> TableRules {
     }
     let zone = section.parsed("time-zone", str::parse);
     rules.time_zone = zone.unwrap_or_default();
-    rules.event_time_formats = section.list("event-time-format");
+    rules.event_time_formats = section.list_with_commas("event-time-format");
     if let Err(error) = rules.time_reader(0) {
         section.problem("event-time-format", error.to_string());
     }
@@ -253,11 +259,20 @@ fn read_rules(section: &mut Section) -> TableRules {
     for (name, kind) in section.table("columns") {
         match kind.parse::<ColumnType>() {
             Ok(kind) => rules.declared.push((name, kind)),
-            Err(error) => section.problem("columns", format!("column `{name}`: {error}")),
+            Err(error) => {
+                section.problem_in("columns", &name, format!("column `{name}`: {error}"));
+            }
         }
     }
-    if let Err(error) = rules.first_schema() {
-        section.problem("columns", error.to_string());
+    let layout = layout.and_then(|layout| {
+        let declared = layout.with_declared(&rules.declared);
+        declared.map_err(|error| section.problem("columns", error.to_string()))
+    });
+    if let Ok(layout) = layout
+        && let Err((column, error)) = rules.first_schema_in(&layout)
+    {
+        let column = column.unwrap_or_default();
+        section.problem_in("columns", &column, error.to_string());
     }
     rules.frozen = section.flag("frozen", false);
     let choices = [
@@ -367,6 +382,49 @@ mod tests {
         assert_eq!(rules.encode.profile, ParquetProfile::Modern);
         assert_eq!(config.flush.interval, Duration::from_secs(5));
         assert_eq!(rules.encode.bloom_filters, ["id"]);
+    }
+
+    #[test]
+    fn a_table_without_partitions_can_be_said_by_flag_and_in_the_file() {
+        let flag = SinkArgs {
+            partition: Some("none".to_owned()),
+            ..args()
+        };
+        for (args, file) in [
+            (flag, ""),
+            (args(), "[sink]\npartition = []\n"),
+            (args(), "[sink]\npartition = \"none\"\n"),
+            (args(), "[sink]\npartition = [\"none\"]\n"),
+        ] {
+            assert!(read(&args, file).unwrap().rules.partition.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_reported_once_where_it_was_made() {
+        let wrong = SinkArgs {
+            partition: Some("date;region".to_owned()),
+            ..args()
+        };
+        let said = read(&wrong, "").unwrap_err();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.contains("flag `--partition`") && said.contains("`date,region`"),
+            "{said}"
+        );
+        let file = "[sink]\nevent-time-format = \"%d.%m.%Y, %H:%M\"\nlateness-max = \"30\"\n[sink.columns]\nok = \"BIGINT\"\n\
+                    n = \"INTEGER\"\nmeta.at = \"DATE\"\n\"a..b\" = \"DATE\"\n";
+        let said = read(&args(), file).unwrap_err();
+        for part in [
+            "(line 2): `%d.%m.%Y, %H:%M` holds a comma",
+            "(line 3): `30` has no unit: write for example `30h` or `30d`",
+            "(line 6): column `n`: `INTEGER` is not a column type: did you mean BIGINT?",
+            "(line 7): `meta.at` is read as tables",
+            "(line 8): `a..b` is not a path of a column",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        assert_eq!(said.lines().count(), 6, "{said}");
     }
 
     #[test]

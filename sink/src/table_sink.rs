@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::lease::{OutputId, Progress};
 use hydrant_core::stage::{LedgerUse, Opened, Output, Scope, ShardStage, Stage};
-use hydrant_core::{Context, Overdraft, Position, Result, Shard, ShardId, StreamId};
+use hydrant_core::{Context, Error, Overdraft, Position, Result, Shard, ShardId, StreamId};
 
 use crate::lake::{
     Chain, ChainProgress, Finisher, LakeLocation, Publisher, Rebuild, TableNames, identify,
 };
 use crate::schema::registry::Registry;
 use crate::shard::buffer::StreamShard;
+use crate::shard::column_values::ValueWarnings;
 use crate::shard::context::SinkContext;
 use crate::shard::flush_rules::FlushRules;
 use crate::shard::pressure::Holders;
@@ -50,6 +51,14 @@ impl TableSink {
         let (declared, layout) = (rules.first_schema()?, rules.layout()?);
         let (columns_max, random) = (rules.columns_max, &context.random);
         let registry = Registry::open(lake, names, declared, &layout, columns_max, random).await?;
+        let newest = registry.newest();
+        if rules.frozen && newest.number == 0 && newest.columns.is_empty() {
+            return Err(Error::refused(format!(
+                "`frozen = true` for the new table `{}` without [sink.columns] would leave it without columns, and every \
+                 value in `_rescued`: declare the columns, or set `frozen` once the table has some",
+                names.table()
+            )));
+        }
         let id = identify(lake, names, random).await?;
         let output = OutputId::new(id, name(names, lake.url()));
         Ok(TableSink {
@@ -69,6 +78,7 @@ impl TableSink {
                 publishing_overdraft: Overdraft::default(),
                 specs: Mutex::default(),
                 totals: Arc::default(),
+                value_warnings: ValueWarnings::default(),
             }),
         })
     }

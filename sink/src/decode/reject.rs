@@ -109,6 +109,14 @@ impl From<JsonFault> for Box<Reject> {
 }
 
 impl Reject {
+    /// Of a record that begins as what JSON has beside objects.
+    pub(super) fn of_no_object(record: &[u8], found: &'static str, at: usize) -> Box<Self> {
+        match serde_json::from_slice::<serde::de::IgnoredAny>(record) {
+            Ok(_) => Self::new(RejectReason::NOT_AN_OBJECT, found, at),
+            Err(_) => Self::malformed("text that is no JSON", at),
+        }
+    }
+
     pub(super) fn new(reason: RejectReason, found: &'static str, offset: usize) -> Box<Self> {
         Box::new(Self {
             reason,

@@ -165,7 +165,7 @@ impl RecordReader<'_> {
 
     #[cold]
     fn not_an_object(&self, found: &'static str) -> Box<Reject> {
-        Reject::new(RejectReason::NOT_AN_OBJECT, found, self.at)
+        Reject::of_no_object(self.bytes(), found, self.at)
     }
 
     #[cold]

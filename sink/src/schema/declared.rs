@@ -5,9 +5,11 @@
 //! fields the records decide.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use hydrant_core::{Error, Result};
 
+use super::fold_name;
 use super::type_text::{read_name, take};
 use super::types::{Column, ColumnType, TableSchema};
 use crate::decode::COLUMN_DEPTH_MAX;
@@ -21,36 +23,23 @@ const DECLARED_MAX: usize = 100_000;
 /// The schema of these columns, given as paths and types.
 ///
 /// # Errors
-/// Refused: paths that cannot be read, columns that clash, names that are taken, and types that are out of range.
-pub fn declared_schema(columns: &[(String, ColumnType)]) -> Result<TableSchema> {
+/// Refused: paths that cannot be read, columns that clash, names that are taken, and types that are out of range. The path
+/// says which column it is, where it is one.
+pub fn declared_schema(
+    columns: &[(String, ColumnType)],
+) -> Result<TableSchema, (Option<String>, Error)> {
     let mut schema = TableSchema::default();
+    let mut seen: HashMap<String, &str> = HashMap::new();
     for (path, kind) in columns {
-        let column = column_at(path, kind).ok_or_else(|| {
-            Error::refused(format!(
-                "`{path}` is not a path of a column: write names with dots between them, such as `meta.size` or `readings[].unit`, \
-                 and double quotes around a name that holds a dot"
-            ))
-        })?;
-        if !nests_up_to(&column.kind, COLUMN_DEPTH_MAX - 1) {
-            return Err(Error::refused(format!(
-                "column `{path}` nests deeper than {COLUMN_DEPTH_MAX} levels, the record included, which readers do not take: declare \
-                 what lies deeper as JSON"
-            )));
-        }
-        let one = TableSchema::try_new(vec![column])?;
-        let joined = schema.join(&one, DECLARED_MAX);
-        if let Some(conflict) = joined.conflicts.first() {
-            return Err(Error::refused(format!(
-                "column `{}` is declared twice, as {} and as {}",
-                conflict.column, conflict.wanted, conflict.found,
-            )));
-        }
-        if joined.schema == schema {
-            return Err(Error::refused(format!("column `{path}` is declared twice")));
-        }
-        schema = joined.schema;
+        let added = match seen.insert(fold_name(path), path) {
+            Some(other) if other != path => Err(Error::refused(format!(
+                "columns `{other}` and `{path}` differ in case only, which readers do not distinguish: declare one of them"
+            ))),
+            _ => with_column(&schema, path, kind),
+        };
+        schema = added.map_err(|error| (Some(path.clone()), error))?;
     }
-    schema.validate()?;
+    schema.validate().map_err(|error| (None, error))?;
     Ok(schema)
 }
 
@@ -60,6 +49,39 @@ pub(crate) fn path_step(name: &str) -> Cow<'_, str> {
         true => format!("\"{}\"", name.replace('"', "\"\"")).into(),
         false => name.into(),
     }
+}
+
+/// The schema with one more column.
+fn with_column(schema: &TableSchema, path: &str, kind: &ColumnType) -> Result<TableSchema> {
+    if let Some((map, _)) = path.split_once("{}").filter(|_| !path.contains('"')) {
+        return Err(Error::refused(format!(
+            "`{path}` leads into a map, which is declared as a whole: write `{map} = \"MAP(VARCHAR, TYPE)\"`"
+        )));
+    }
+    let column = column_at(path, kind).ok_or_else(|| {
+        Error::refused(format!(
+            "`{path}` is not a path of a column: write names with dots between them, such as `meta.size` or `readings[].unit`, \
+             and double quotes around a name that holds a dot"
+        ))
+    })?;
+    if !nests_up_to(&column.kind, COLUMN_DEPTH_MAX - 1) {
+        return Err(Error::refused(format!(
+            "column `{path}` nests deeper than {COLUMN_DEPTH_MAX} levels, the record included, which readers do not take: declare \
+             what lies deeper as JSON"
+        )));
+    }
+    let one = TableSchema::try_new(vec![column])?;
+    let joined = schema.join(&one, DECLARED_MAX);
+    if let Some(conflict) = joined.conflicts.first() {
+        return Err(Error::refused(format!(
+            "column `{}` is declared twice, as {} and as {}",
+            conflict.column, conflict.wanted, conflict.found,
+        )));
+    }
+    if joined.schema == *schema {
+        return Err(Error::refused(format!("column `{path}` is declared twice")));
+    }
+    Ok(joined.schema)
 }
 
 /// Whether containers lie at most so many levels in one another.
@@ -134,7 +156,7 @@ mod tests {
     fn schema(columns: &[(&str, &str)]) -> Result<TableSchema> {
         let columns = columns.iter();
         let columns = columns.map(|(path, kind)| ((*path).to_owned(), kind.parse().unwrap()));
-        declared_schema(&columns.collect::<Vec<_>>())
+        declared_schema(&columns.collect::<Vec<_>>()).map_err(|(_, error)| error)
     }
 
     #[test]
@@ -217,6 +239,23 @@ mod tests {
             &[("_rescued", "JSON")],
         ] {
             assert!(schema(columns).is_err(), "{columns:?}");
+        }
+        for (columns, said) in [
+            (
+                &[("A", "BIGINT"), ("a", "BIGINT")][..],
+                "`A` and `a` differ in case only",
+            ),
+            (
+                &[("m.A", "BIGINT"), ("m.a", "DOUBLE")],
+                "`m.A` and `m.a` differ in case only",
+            ),
+            (
+                &[("m.counters{}", "BIGINT")],
+                "`m.counters = \"MAP(VARCHAR, TYPE)\"`",
+            ),
+        ] {
+            let refused = schema(columns).unwrap_err().to_string();
+            assert!(refused.contains(said), "{refused}");
         }
     }
 }

@@ -74,7 +74,7 @@ impl Registry {
 
     fn check(&self) -> Result<()> {
         let stored = self.newest();
-        self.partition.columns_for(&stored)?;
+        self.check_layout(&stored)?;
         let table = self.names.table();
         if stored.provenance != self.declared.provenance {
             let (has, set) = if stored.provenance {
@@ -88,6 +88,21 @@ impl Registry {
             )));
         }
         self.with_declared(&stored).map(drop)
+    }
+
+    fn check_layout(&self, stored: &TableSchema) -> Result<()> {
+        let fixed = &stored.partition_columns;
+        let why = match stored.number {
+            0 => None,
+            _ => self.partition.contradiction(fixed),
+        };
+        match why {
+            None => Ok(()),
+            Some(why) => Err(Error::refused(format!(
+                "table `{}` {why}",
+                self.names.table()
+            ))),
+        }
     }
 
     /// A schema of the table with what the configuration declares.
@@ -129,7 +144,7 @@ impl Registry {
     pub async fn ensure(&self, wanted: &TableSchema) -> Result<Arc<TableSchema>> {
         let mut current = self.newest();
         loop {
-            self.partition.columns_for(&current)?;
+            self.check_layout(&current)?;
             // Another sink may have stored the first schema since this one started.
             let declared = self.with_declared(&current)?;
             let joined = declared.join(wanted, self.columns_max).schema;

@@ -10,6 +10,7 @@ use hydrant_core::lake::SharedLake;
 use hydrant_core::retry::retry_forever;
 use hydrant_core::{Context, Overdraft, Result, StreamId};
 
+use super::column_values::ValueWarnings;
 use super::flush_rules::FlushRules;
 use super::pressure::Holders;
 use super::totals::Totals;
@@ -40,6 +41,7 @@ pub(crate) struct SinkContext {
     /// The digests of the specs that are in the lake.
     pub(crate) specs: Mutex<HashSet<String>>,
     pub(crate) totals: Arc<Totals>,
+    pub(crate) value_warnings: ValueWarnings,
 }
 
 impl SinkContext {

@@ -15,6 +15,7 @@ use hydrant_core::workers::contain;
 use hydrant_core::{Error, Interval, Position, Result, Sequence};
 
 use super::buffer::{IntervalFacts, StreamShard, log_fault, own_dead_letter};
+use super::column_values::ValueWarnings;
 use super::culprits::{CULPRITS_MAX, culprits, others};
 use super::upload::{PlannedFile, Uploader};
 use crate::decode::{
@@ -24,6 +25,7 @@ use crate::lake::{ChainNames, CommitFile, FileKind, RescuedCount, UntimedRows};
 use crate::schema::TableSchema;
 use crate::table::dead_letter::{StoredDeadLetter, dead_letter_batch, dead_letter_hash};
 use crate::table::event_time::UntimedReason;
+use crate::table::spec::TableRules;
 
 /// A sealed interval whose rows have the stored schema.
 #[derive(Debug)]
@@ -149,6 +151,17 @@ impl ConformedInterval {
         let mut counts: Vec<RescuedCount> = counts.collect();
         counts.sort_by(|a, b| (&a.path, &a.reason).cmp(&(&b.path, &b.reason)));
         counts
+    }
+
+    /// What the values say of the settings.
+    pub(super) fn warnings(
+        &self,
+        warnings: &ValueWarnings,
+        rules: &TableRules,
+        schema: &TableSchema,
+    ) -> Vec<String> {
+        let columns = &schema.partition_columns;
+        warnings.look(rules, columns, &self.partitions, &self.rescued())
     }
 
     fn refuse(&mut self, record: u32, reject: &Reject, row: &[u8]) {

@@ -181,8 +181,16 @@ impl Publish {
         let names = self.publisher.chain.names.clone();
         let time = shared.context.clock.wall_micros();
         let workers = &shared.context.workers;
-        let conforming = workers.run(move || conform(facts, decoded, &schema, time));
-        let conformed = conforming.await??;
+        let looking = Arc::clone(shared);
+        let conforming = workers.run(move || {
+            let conformed = conform(facts, decoded, &schema, time)?;
+            let said = conformed.warnings(&looking.value_warnings, &looking.rules, &schema);
+            Ok::<_, Error>((conformed, said))
+        });
+        let (conformed, said) = conforming.await??;
+        for said in said {
+            tracing::warn!(table = shared.names.table(), "{said}");
+        }
         let uploader = Uploader {
             context: &shared.context,
             options: &shared.rules.encode,

@@ -12,6 +12,7 @@ use chrono::{Datelike as _, NaiveDate};
 use hydrant_core::{Error, Result};
 
 use super::event_time::{MICROS_PER_DAY, MICROS_PER_HOUR, civil_date};
+use super::layout_text::{check_part, otherwise_laid_out};
 use super::partition_value::PartitionValue;
 use super::path_text::{DEFAULT_PARTITION, encode, is_plain_in_name, shortened};
 use crate::schema::{ColumnType, PartitionColumn, PartitionKind, TableSchema, fold_name};
@@ -77,6 +78,7 @@ impl PartitionSpec {
         let mut times = Vec::new();
         for part in parts {
             let part = part.as_ref();
+            check_part(part)?;
             let (source, name) = match part.split_once('=') {
                 Some((source, name)) => (source, Some(name)),
                 None => (part, None),
@@ -170,36 +172,10 @@ impl PartitionSpec {
     pub fn columns_for(&self, schema: &TableSchema) -> Result<Vec<PartitionColumn>> {
         let fixed = &schema.partition_columns;
         if schema.number > 0 || !fixed.is_empty() {
-            let sources = |columns: &[PartitionColumn]| {
-                let sources: Vec<String> =
-                    columns.iter().map(|column| column.source.clone()).collect();
-                match sources.is_empty() {
-                    true => "nothing".to_owned(),
-                    false => sources.join(", "),
-                }
+            return match self.contradiction(fixed) {
+                None => Ok(fixed.clone()),
+                Some(why) => Err(Error::refused(format!("the table {why}"))),
             };
-            let ours: Vec<PartitionColumn> = self.columns().collect();
-            let is_named_otherwise = |(ours, theirs): (&PartitionColumn, &PartitionColumn)| {
-                ours.name != theirs.name
-                    && self.names.iter().flatten().any(|name| *name == ours.name)
-            };
-            let is_typed_otherwise = |(ours, theirs): (&PartitionColumn, &PartitionColumn)| {
-                ours.kind != PartitionKind::Undecided && ours.kind != theirs.kind
-            };
-            let is_other = |pair| is_named_otherwise(pair) || is_typed_otherwise(pair);
-            if sources(fixed) == sources(&ours) && !ours.iter().zip(fixed).any(is_other) {
-                return Ok(fixed.clone());
-            }
-            let names = fixed.iter();
-            let names = names.map(|column| format!("{} {}", column.name, column.kind));
-            let names: Vec<String> = names.collect();
-            return Err(Error::refused(format!(
-                "the table is partitioned by {} (columns: {}), not by {}: leave `partition` as it was, or write into another \
-                 table",
-                sources(fixed),
-                names.join(", "),
-                sources(&ours),
-            )));
         }
         let columns: Vec<PartitionColumn> = self.columns().collect();
         let is_taken = |column: &&PartitionColumn| {
@@ -217,6 +193,28 @@ impl PartitionSpec {
                 source.split('@').next().unwrap_or_default(),
             ))),
         }
+    }
+
+    /// How a table with these columns is laid out otherwise, if it is.
+    pub(crate) fn contradiction(&self, fixed: &[PartitionColumn]) -> Option<String> {
+        let ours: Vec<PartitionColumn> = self.columns().collect();
+        let is_named_otherwise = |(ours, theirs): (&PartitionColumn, &PartitionColumn)| {
+            ours.name != theirs.name && self.names.iter().flatten().any(|name| *name == ours.name)
+        };
+        let sources = |columns: &[PartitionColumn]| -> Vec<String> {
+            columns.iter().map(|column| column.source.clone()).collect()
+        };
+        let mut pairs = ours.iter().zip(fixed);
+        if sources(fixed) != sources(&ours) || pairs.clone().any(is_named_otherwise) {
+            return Some(otherwise_laid_out(fixed, &ours));
+        }
+        let is_typed_otherwise = |(ours, theirs): &(&PartitionColumn, &PartitionColumn)| {
+            ours.kind != PartitionKind::Undecided && ours.kind != theirs.kind
+        };
+        let (_, PartitionColumn { name, kind, .. }) = pairs.find(is_typed_otherwise)?;
+        Some(format!(
+            "has {kind} directories for column `{name}`: declare it so in [sink.columns], or leave its declaration out"
+        ))
     }
 
     /// The partition columns of a new table.
@@ -411,6 +409,14 @@ mod tests {
             "date=",
             "hour,date=hour",
             "a,b,c,d,e,f,g",
+            "date;region",
+            "date=a=b",
+            "date = d",
+            "date, region",
+            "meta.region",
+            "day",
+            "day=d",
+            "date,none",
         ] {
             let parts: Vec<&str> = spec.split(',').collect();
             assert!(PartitionSpec::try_new(&parts, 0).is_err(), "{spec}");

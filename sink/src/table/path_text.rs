@@ -14,7 +14,7 @@ const TAIL_BYTES: usize = 17;
 
 /// A text as a part of a path. Percent signs are those that Spark writes and every reader takes back; other characters
 /// stay as they are, because Spark takes them back byte by byte.
-pub(super) fn encode(text: &str, is_plain: fn(char) -> bool) -> String {
+pub(crate) fn encode(text: &str, is_plain: fn(char) -> bool) -> String {
     let mut encoded = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         if is_plain(c) && !(at == 0 && c == '.') {
@@ -67,6 +67,6 @@ pub(super) fn is_plain_in_value(c: char) -> bool {
 
 /// Characters of a column's name that need no percent sign: as many as possible, because DuckDB and Polars take names
 /// as they are.
-pub(super) fn is_plain_in_name(c: char) -> bool {
+pub(crate) fn is_plain_in_name(c: char) -> bool {
     !c.is_ascii_control() && !matches!(c, '/' | '\\' | '=' | '%' | ':' | '*' | '?' | '"' | '#')
 }

@@ -5,8 +5,8 @@
 //! whatever the configuration says by then. Refuses specs of a newer version.
 
 use bytes::Bytes;
-use hydrant_core::Result;
 use hydrant_core::lake::SharedLake;
+use hydrant_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::event_time::TimeReader;
@@ -116,12 +116,22 @@ impl TableRules {
     /// # Errors
     /// Refused when declared columns clash with each other or with the layout.
     pub fn first_schema(&self) -> Result<TableSchema> {
-        let layout = self.layout()?;
+        self.first_schema_in(&self.layout()?)
+            .map_err(|(_, error)| error)
+    }
+
+    /// As [`TableRules::first_schema`] with this layout. The path says which declared column is wrong, where it is one.
+    pub(crate) fn first_schema_in(
+        &self,
+        layout: &PartitionSpec,
+    ) -> Result<TableSchema, (Option<String>, Error)> {
         // The column of a partition lies in the path only.
         let is_in_file = |(name, _): &&(String, ColumnType)| !layout.fields().contains(name);
         let declared: Vec<_> = self.declared.iter().filter(is_in_file).cloned().collect();
-        let schema = declared_schema(&declared)?.with_provenance(self.provenance)?;
-        layout.columns_for(&schema)?;
+        let of_none = |error| (None, error);
+        let schema = declared_schema(&declared)?;
+        let schema = schema.with_provenance(self.provenance).map_err(of_none)?;
+        layout.columns_for(&schema).map_err(of_none)?;
         Ok(schema)
     }
 
