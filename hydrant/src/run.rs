@@ -363,6 +363,16 @@ async fn prepare(plan: &RunPlan, context: &Context) -> Result<()> {
         let made = context.disk.create_dir_all(dir).await;
         made.map_err(|error| Error::io("make", dir, error))?;
     }
+    if let (Some(producer), None, Some(sink)) = (&plan.producer, &plan.transform, &plan.sink) {
+        let (to, from) = (&producer.to, sink.input().from());
+        let is_missing = || wire::is_missing(&producer.streams, from, context);
+        if to != from && is_missing().await {
+            tracing::warn!(
+                "no stage of this run fills `{from}`, which the sink reads: name `transform` in `stages`, or write \
+                 `from = \"{to}\"` in [sink]"
+            );
+        }
+    }
     let (Some(transform), Some(sink)) = (&plan.transform, &plan.sink) else {
         return Ok(());
     };

@@ -71,7 +71,7 @@ pub(crate) async fn sink(
         shutdown,
         behind: behind.clone(),
     };
-    let (mut spec, totals) = hydrant_sink::wire::prepare(parts, config).await?;
+    let (mut spec, table) = hydrant_sink::wire::prepare(parts, config).await?;
     spec.worker = worker;
     spec.finish = finish;
     if let Some(transform) = behind {
@@ -86,7 +86,9 @@ pub(crate) async fn sink(
         );
         spec.stage = Arc::new(stage);
     }
-    SinkReport::try_new(runtime::run(spec).await, &totals, config)
+    let report = SinkReport::try_new(runtime::run(spec).await, table.totals(), config)?;
+    table.registry().check_again().await?;
+    Ok(report)
 }
 
 /// Whether the sink's table holds records that it read directly from the stream `from`, when that is not the stream
@@ -109,6 +111,14 @@ pub(crate) async fn has_taken_from(
         }
         _ => Ok(false),
     }
+}
+
+/// Whether there is no such stream yet.
+pub(crate) async fn is_missing(streams: &Streams, url: &str, context: &Context) -> bool {
+    matches!(
+        streams.open(url, context).await,
+        Err(Error::NotFound { .. })
+    )
 }
 
 fn if_there<T>(opened: Result<T>) -> Result<Option<T>> {

@@ -117,6 +117,8 @@ pub(crate) struct RunTally {
     counters: std::sync::Arc<Counters>,
     report: RunReport,
     latency: Histogram<u64>,
+    /// The key that records should have, until it is known whether any has.
+    wanted_key: Option<String>,
 }
 
 impl RunTally {
@@ -130,11 +132,32 @@ impl RunTally {
             report,
             latency: Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3)
                 .expect("the bounds are constants that fit"),
+            wanted_key: None,
         }
+    }
+
+    /// Warns when none of the first records has this key.
+    pub(crate) fn wanting_key(mut self, key: Option<&str>) -> Self {
+        self.wanted_key = key.map(str::to_owned);
+        self
+    }
+
+    /// What is to be said when so many first records lack the key that they should have.
+    fn about_first(&mut self, records: u64, keyless: u64) -> Option<String> {
+        let key = self.wanted_key.take_if(|_| records > 0)?;
+        (keyless == records).then(|| {
+            format!(
+                "none of the first {records} records has the field of `--key {key}`: they have no key, and records of one device \
+                 are in no order"
+            )
+        })
     }
 
     pub(crate) fn accepted(&mut self, records: u64, keyless: u64, bytes: u64) {
         self.counters.accepted.fetch_add(records, Ordering::Relaxed);
+        if let Some(said) = self.about_first(records, keyless) {
+            tracing::warn!("{said}");
+        }
         self.report.keyless += keyless;
         self.report.bytes += bytes;
         metrics::counter!("hydrant_producer_records_total").increment(records);
@@ -340,6 +363,21 @@ mod tests {
         ] {
             assert!(table.contains(text), "`{text}` is not in\n{table}");
         }
+    }
+
+    #[test]
+    fn a_key_that_no_first_record_has_is_told_once() {
+        let tally = || RunTally::new(Arc::default(), RunReport::default()).wanting_key(Some("id"));
+        let (mut none, mut some) = (tally(), tally());
+        assert_eq!(none.about_first(0, 0), None);
+        let said = none.about_first(7, 7).unwrap();
+        assert!(
+            said.contains("first 7 records") && said.contains("`--key id`"),
+            "{said}"
+        );
+        assert_eq!(none.about_first(7, 7), None);
+        assert_eq!(some.about_first(7, 6), None);
+        assert_eq!(some.about_first(7, 7), None);
     }
 
     #[test]

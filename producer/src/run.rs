@@ -27,6 +27,7 @@ use crate::input::chunk_source::{self, ChunkSource};
 use crate::input::files::own_files::OwnFiles;
 use crate::input::indexer::ChunkLimits;
 use crate::input::pace::SendPace;
+use crate::key::KeyTemplate;
 use crate::ledger::ProducerLedger;
 use crate::ledger::writer::LedgerWriter;
 use crate::output;
@@ -96,7 +97,8 @@ pub async fn run_into(
         counters: Arc::clone(&counters),
         is_remembered: config.remembered.is_some(),
     };
-    let mut tally = RunTally::new(counters, named);
+    let key = config.key.as_ref().map(KeyTemplate::text);
+    let mut tally = RunTally::new(counters, named).wanting_key(key);
     let mut source = ChunkSource::open(config, context, limits)?;
     let ledger = match &config.remembered {
         Some(Remembered { name, ledger }) => {

@@ -269,10 +269,10 @@ fn read_rules(section: &mut Section) -> TableRules {
         declared.map_err(|error| section.problem("columns", error.to_string()))
     });
     if let Ok(layout) = layout
-        && let Err((column, error)) = rules.first_schema_in(&layout)
+        && let Err((column, why)) = rules.first_schema_in(&layout)
     {
         let column = column.unwrap_or_default();
-        section.problem_in("columns", &column, error.to_string());
+        section.problem_in("columns", &column, why);
     }
     rules.frozen = section.flag("frozen", false);
     let choices = [

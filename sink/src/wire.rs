@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hydrant_consumer::runtime::{self, RunSpec, Summary};
+use hydrant_core::stage::Stage;
 use hydrant_core::transform::Transform;
 use hydrant_core::{Context, Disposition, Position, Result, Shutdown};
 use hydrant_process::{Process, counted};
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::shard::rebuild::SourceRebuild;
-use crate::shard::totals::{METRICS, Published, Totals};
+use crate::shard::totals::{METRICS, Published};
 use crate::table_sink::TableSink;
 
 /// The parts of a run that are not configuration.
@@ -29,12 +30,12 @@ pub struct SinkParts {
     pub behind: Option<Arc<dyn Transform>>,
 }
 
-/// Prepares a run: opens input and lake, and returns what to run and the counters of the sink. With
-/// [`SinkParts::behind`] the caller puts the transform in front of the stage.
+/// Prepares a run: opens input and lake, and returns what to run and the sink. With [`SinkParts::behind`] the
+/// caller puts the transform in front of the stage; at the end it calls [`Registry::check_again`](crate::schema::registry::Registry::check_again).
 ///
 /// # Errors
 /// The input does not appear in time, the lake cannot be opened, or the table contradicts the configuration.
-pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<Totals>)> {
+pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<TableSink>)> {
     hydrant_process::telemetry::describe(METRICS);
     let (context, behind) = (parts.context, parts.behind);
     // The lake is opened first: a mistake in its URL must not wait for the input.
@@ -50,12 +51,12 @@ pub async fn prepare(parts: SinkParts, config: &Config) -> Result<(RunSpec, Arc<
     let stage =
         TableSink::open(&lake, &context, &stream, names, rules, flush, Some(rebuild)).await?;
     let stage = stage.at(&lakes.locate(config.to(), &context).await?);
-    let totals = stage.totals();
-    let stage = Arc::new(stage);
+    let table = Arc::new(stage);
+    let stage = Arc::clone(&table) as Arc<dyn Stage>;
     let spec = config
         .input()
         .run(context, input, parts.app, stage, parts.shutdown);
-    Ok((spec, totals))
+    Ok((spec, table))
 }
 
 /// What a sink did, as its summary prints it.
@@ -160,10 +161,11 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
         shutdown: process.shutdown.clone(),
         behind: None,
     };
-    let (mut spec, totals) = prepare(parts, &config).await?;
+    let (mut spec, table) = prepare(parts, &config).await?;
     spec.worker = process.worker.clone();
     process.ready.set();
-    let report = SinkReport::try_new(runtime::run(spec).await, &totals, &config)?;
+    let report = SinkReport::try_new(runtime::run(spec).await, table.totals(), &config)?;
+    table.registry().check_again().await?;
     if json {
         process.stdout.json(&report)
     } else {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use hydrant_core::lake::SharedLake;
 use hydrant_core::{Context, Error, Result};
-use hydrant_sink::inspect::RowFilter;
 use hydrant_process::config::parse_duration_within;
+use hydrant_sink::inspect::RowFilter;
 use hydrant_sink::lake::{
     ExpiredFiles, GivenUpFiles, Lakes, TableNames, TableRetention, WhatExpires, expire,
     give_up_missing,

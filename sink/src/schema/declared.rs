@@ -27,7 +27,7 @@ const DECLARED_MAX: usize = 100_000;
 /// says which column it is, where it is one.
 pub fn declared_schema(
     columns: &[(String, ColumnType)],
-) -> Result<TableSchema, (Option<String>, Error)> {
+) -> Result<TableSchema, (Option<String>, String)> {
     let mut schema = TableSchema::default();
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (path, kind) in columns {
@@ -37,9 +37,11 @@ pub fn declared_schema(
             ))),
             _ => with_column(&schema, path, kind),
         };
-        schema = added.map_err(|error| (Some(path.clone()), error))?;
+        schema = added.map_err(|error| (Some(path.clone()), error.to_string()))?;
     }
-    schema.validate().map_err(|error| (None, error))?;
+    schema
+        .validate()
+        .map_err(|error| (None, error.to_string()))?;
     Ok(schema)
 }
 
@@ -156,7 +158,7 @@ mod tests {
     fn schema(columns: &[(&str, &str)]) -> Result<TableSchema> {
         let columns = columns.iter();
         let columns = columns.map(|(path, kind)| ((*path).to_owned(), kind.parse().unwrap()));
-        declared_schema(&columns.collect::<Vec<_>>()).map_err(|(_, error)| error)
+        declared_schema(&columns.collect::<Vec<_>>()).map_err(|(_, why)| Error::refused(why))
     }
 
     #[test]

@@ -105,6 +105,20 @@ impl Registry {
         }
     }
 
+    /// Looks again, where the table was new: another sink may have made it since with other settings.
+    ///
+    /// # Errors
+    /// Those of the lake; refused as by [`Registry::open`].
+    pub async fn check_again(&self) -> Result<()> {
+        if self.newest().number == 0
+            && let Some(stored) = newest(&self.lake, &self.names).await?
+        {
+            self.learn(stored);
+            self.check()?;
+        }
+        Ok(())
+    }
+
     /// A schema of the table with what the configuration declares.
     fn with_declared(&self, stored: &TableSchema) -> Result<TableSchema> {
         // Whatever the records brought, what is declared has room.

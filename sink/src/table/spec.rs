@@ -117,18 +117,18 @@ impl TableRules {
     /// Refused when declared columns clash with each other or with the layout.
     pub fn first_schema(&self) -> Result<TableSchema> {
         self.first_schema_in(&self.layout()?)
-            .map_err(|(_, error)| error)
+            .map_err(|(_, why)| Error::refused(why))
     }
 
     /// As [`TableRules::first_schema`] with this layout. The path says which declared column is wrong, where it is one.
     pub(crate) fn first_schema_in(
         &self,
         layout: &PartitionSpec,
-    ) -> Result<TableSchema, (Option<String>, Error)> {
+    ) -> Result<TableSchema, (Option<String>, String)> {
         // The column of a partition lies in the path only.
         let is_in_file = |(name, _): &&(String, ColumnType)| !layout.fields().contains(name);
         let declared: Vec<_> = self.declared.iter().filter(is_in_file).cloned().collect();
-        let of_none = |error| (None, error);
+        let of_none = |error: Error| (None, error.to_string());
         let schema = declared_schema(&declared)?;
         let schema = schema.with_provenance(self.provenance).map_err(of_none)?;
         layout.columns_for(&schema).map_err(of_none)?;

@@ -20,6 +20,60 @@ async fn publish_one(process: &SinkProcess, shard: &str, payload: &str) -> Resul
     stage.publish(Flush::Drain).await.map(drop)
 }
 
+/// Two sinks lay a new table out differently: the slower one is refused, also when it has published nothing by its end.
+#[tokio::test]
+async fn of_two_layouts_of_a_new_table_the_slower_one_is_refused() {
+    let world = world(1);
+    let by = |parts: &[&str], name: &'static str| ProcessSetup {
+        rules: TableRules {
+            partition: parts.iter().map(|part| (*part).to_owned()).collect(),
+            ..TableRules::default()
+        },
+        ..ProcessSetup::named(&world, name)
+    };
+    let a = by(&["date"], "a").run().await.unwrap();
+    let b = by(&["region"], "b").run().await.unwrap();
+    let idle = by(&[], "c").run().await.unwrap();
+    let same = by(&["date"], "d").run().await.unwrap();
+    for sink in [&a, &b, &idle, &same] {
+        sink.stage.registry().check_again().await.unwrap();
+    }
+    let record = "{\"n\":1,\"region\":\"eu\"}";
+    publish_one(&a, "000000", record).await.unwrap();
+    let refused = publish_one(&b, "000001", record).await.unwrap_err();
+    let said = "table `events` is laid out by `--partition date`, not by `region`";
+    assert!(refused.to_string().contains(said), "{refused}");
+    let refused = idle.stage.registry().check_again().await.unwrap_err();
+    assert!(refused.to_string().contains("not by `none`"), "{refused}");
+    for sink in [&a, &same] {
+        sink.stage.registry().check_again().await.unwrap();
+    }
+    assert_eq!(rows_of(&*a.lake, &names().data()).await.len(), 1);
+}
+
+/// A frozen table without columns would hold nothing but rescued values, for ever.
+#[tokio::test]
+async fn a_new_frozen_table_needs_columns() {
+    let world = world(1);
+    let frozen = |name: &'static str, declared: &[(&str, ColumnType)]| ProcessSetup {
+        rules: TableRules {
+            frozen: true,
+            declared: declared
+                .iter()
+                .map(|(path, kind)| ((*path).to_owned(), kind.clone()))
+                .collect(),
+            ..TableRules::default()
+        },
+        ..ProcessSetup::named(&world, name)
+    };
+    let refused = frozen("a", &[]).run().await.err().unwrap().to_string();
+    assert!(refused.contains("`frozen = true`"), "{refused}");
+    let declared = [("n", ColumnType::Bigint)];
+    let a = frozen("b", &declared).run().await.unwrap();
+    publish_one(&a, "000000", "{\"n\":1}").await.unwrap();
+    frozen("c", &[]).run().await.unwrap();
+}
+
 /// Two sinks decide on the first schema at once; the slower one finds that its rows fit, or not, one by one.
 #[tokio::test]
 async fn two_sinks_race_for_a_schema() {
