@@ -427,7 +427,11 @@ fn results_count_things_and_a_normal_run_is_quiet() {
     run(&place, "hydrant stream list .").expect(0, &["local:./one"]);
     place.write("empty/nothing", "");
     run(&place, "hydrant stream list empty").expect(0, &["no local streams in `empty`"]);
-    let stored = place.feed("hydrant", &["stream", "put", "local:one"], b"{\"a\":1}\n");
+    let stored = place.feed(
+        "hydrant",
+        &["stream", "put", "local:one"],
+        b"{\"a\":1,\"ts\":\"2026-01-31\"}\n",
+    );
     stored.expect(0, &["1 record stored, 1 without key, 0 refused"]);
     run(&place, "hydrant stream trim local:one --to-bytes 1GiB").expect(0, &["freed nothing"]);
     run(

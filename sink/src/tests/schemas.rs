@@ -41,7 +41,7 @@ async fn of_two_layouts_of_a_new_table_the_slower_one_is_refused() {
     let record = "{\"n\":1,\"region\":\"eu\"}";
     publish_one(&a, "000000", record).await.unwrap();
     let refused = publish_one(&b, "000001", record).await.unwrap_err();
-    let said = "table `events` is laid out by `--partition date`, not by `region`";
+    let said = "table `devices` is laid out by `--partition date`, not by `region`";
     assert!(refused.to_string().contains(said), "{refused}");
     let refused = idle.stage.registry().check_again().await.unwrap_err();
     assert!(refused.to_string().contains("not by `none`"), "{refused}");

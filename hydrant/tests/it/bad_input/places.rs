@@ -97,7 +97,7 @@ fn what_lies_beside_each_other_stays_allowed() {
     place.create("local:lake/beside", 1);
     place.create("local:data/raw", 1);
     place.write("site/manifest.json", "{}");
-    place.create("local:site/events", 1);
+    place.create("local:site/raw", 1);
     for to in [
         &["file:."][..],
         &["file:lake", "--table", "more"],
