@@ -21,9 +21,9 @@ use super::error::ObjectError;
 use super::names::TableNames;
 use super::slots::{NewestSlot, SlotChain};
 
-pub use expire::{AbsentValue, ExpiredFiles, expire};
+pub use expire::{ExpiredFiles, expire};
 pub use missing::{GivenUpFiles, give_up_missing};
-pub use what_expires::WhatExpires;
+pub use what_expires::{AbsentValue, WhatExpires};
 
 /// The newest version of [`LayoutRecord`].
 pub(crate) const LAYOUT_VERSION: u32 = 1;

@@ -15,7 +15,7 @@ use hydrant_core::{Context, Result};
 use serde::Serialize;
 
 use super::named_files::{ChainFiles, NamedFile, chains};
-use super::what_expires::{PlaceVerdict, WhatExpires};
+use super::what_expires::{AbsentValue, PlaceVerdict, WhatExpires};
 use super::{LAYOUT_VERSION, LayoutChain, LayoutInput, LayoutRecord, key_digest};
 use crate::lake::chain::{Chain, ChainTip, PRODUCT};
 use crate::lake::clean_up::Leftovers;
@@ -51,17 +51,6 @@ pub struct ExpiredFiles {
     pub not_found: Vec<AbsentValue>,
     /// Uploads of dead sinks, which hold rows too.
     pub uploads: u64,
-}
-
-/// A value of a partition column that no file has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AbsentValue {
-    /// The column.
-    pub column: String,
-    /// The value.
-    pub value: String,
-    /// The values that the column has.
-    pub there_are: BTreeSet<String>,
 }
 
 /// Takes files away; with `dry_run` only counts them.

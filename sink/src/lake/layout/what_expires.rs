@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use chrono::{Datelike as _, Months, NaiveDate};
 use hydrant_core::{Error, Result};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::expire::AbsentValue;
 use crate::schema::{PartitionColumn, PartitionKind, TableSchema};
 use crate::table::partition_path::columns_of;
 use crate::table::path_text::{DEFAULT_PARTITION, is_short_for};
@@ -25,6 +25,17 @@ pub enum WhatExpires {
     Before(i64),
     /// Files in the partition with all of these values of its columns.
     Partition(Vec<(String, String)>),
+}
+
+/// A value of a partition column that no file has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AbsentValue {
+    /// The column.
+    pub column: String,
+    /// The value.
+    pub value: String,
+    /// The values that the column has.
+    pub there_are: BTreeSet<String>,
 }
 
 /// What a place says of the files in it.
