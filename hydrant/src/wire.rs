@@ -86,7 +86,7 @@ pub(crate) async fn sink(
         );
         spec.stage = Arc::new(stage);
     }
-    let report = SinkReport::try_new(runtime::run(spec).await, table.totals(), config)?;
+    let report = SinkReport::try_new(runtime::run(spec).await, &table.totals(), config)?;
     table.registry().check_again().await?;
     Ok(report)
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::shard::rebuild::SourceRebuild;
-use crate::shard::totals::{METRICS, Published};
+use crate::shard::totals::{METRICS, Published, Totals};
 use crate::table_sink::TableSink;
 
 /// The parts of a run that are not configuration.
@@ -164,7 +164,7 @@ pub async fn run(process: Process, config: Config, json: bool) -> Result<()> {
     let (mut spec, table) = prepare(parts, &config).await?;
     spec.worker = process.worker.clone();
     process.ready.set();
-    let report = SinkReport::try_new(runtime::run(spec).await, table.totals(), &config)?;
+    let report = SinkReport::try_new(runtime::run(spec).await, &table.totals(), &config)?;
     table.registry().check_again().await?;
     if json {
         process.stdout.json(&report)
