@@ -85,6 +85,25 @@ impl Bits {
         }
     }
 
+    /// How many ones there are in this range.
+    pub(super) fn ones_in(&self, range: std::ops::Range<usize>) -> usize {
+        if !self.few.is_empty() {
+            let before = |end: usize| self.few.partition_point(|index| (*index as usize) < end);
+            return before(range.end) - before(range.start);
+        }
+        let mut at = range.start;
+        let mut ones = 0;
+        while at < range.end
+            && let Some(word) = self.words.get(at / 64)
+        {
+            let end = range.end.min((at / 64 + 1) * 64);
+            let mask = (u64::MAX >> (64 - (end - at))) << (at % 64);
+            ones += (word & mask).count_ones() as usize;
+            at = end;
+        }
+        ones
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
         if len >= self.len {
             return;
@@ -207,6 +226,10 @@ mod tests {
             }
             prop_assert!(list.iter().enumerate().all(|(index, bit)| bits.get(index) == *bit));
             prop_assert!(!bits.get(list.len()) && !bits.get(list.len() + 64));
+            for (from, to) in [(0, list.len()), (list.len() / 3, list.len() / 2), (63, 129)] {
+                let wanted = (from..to).filter(|index| list.get(*index) == Some(&true)).count();
+                prop_assert_eq!(bits.ones_in(from..to), wanted);
+            }
             let mut ones = Vec::new();
             bits.each(|index| ones.push(index));
             let wanted: Vec<usize> = (0..list.len()).filter(|index| list[*index]).collect();

@@ -1,7 +1,9 @@
 //! The values of columns as JSON: those of JSON columns as they are, in whatever they lie.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
-use arrow_array::{Array as _, ArrayRef};
+use arrow_array::{Array as _, ArrayRef, StringArray};
 use arrow_schema::ArrowError;
 
 use crate::encode::{write_json_text, write_json_value};
@@ -87,4 +89,30 @@ pub(super) fn are_the_same(ours: &ColumnType, target: &ColumnType) -> bool {
         }
         (ours, target) => ours == target,
     }
+}
+
+/// The values as JSON.
+pub(super) fn json_of(kind: &ColumnType, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let nulls = array.logical_nulls();
+    let mut texts = Vec::with_capacity(array.len());
+    for index in 0..array.len() {
+        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(index));
+        texts.push(if is_null {
+            None
+        } else {
+            let mut json = Vec::new();
+            write_column_value(kind, array, index, &mut json)?;
+            String::from_utf8(json).ok()
+        });
+    }
+    Ok(Arc::new(StringArray::from(texts)))
+}
+
+/// JSON as a declared VARCHAR takes it: strings as their text.
+pub(super) fn texts_of_json(array: &ArrayRef) -> ArrayRef {
+    let texts = array.as_string::<i32>().iter();
+    let texts = texts.map(|json| {
+        json.map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()))
+    });
+    Arc::new(texts.collect::<StringArray>())
 }

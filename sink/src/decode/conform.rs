@@ -13,10 +13,10 @@ use arrow_schema::{ArrowError, Field, Fields};
 
 use hydrant_core::workers::contain;
 
-use super::column_value::{are_the_same, write_column_value};
+use super::column_value::{are_the_same, json_of, texts_of_json, write_column_value};
 use super::finish::{DecodedRows, map_array};
 use super::reject::{Reject, RejectReason};
-use super::rescue::{RescueKind, RescueKinds, push_key};
+use super::rescue::{RescueKind, RescueKinds, Uncounted, path_of, push_key};
 use super::rescue_tree::{PlaceOf, RescueStep, RescueTree, RowRescue};
 use crate::encode::{FileRows, Picked, RowsColumn, write_json_row};
 use crate::schema::{
@@ -84,6 +84,8 @@ struct Misfits {
     /// The row and the kind of each rescued value.
     values: Vec<(usize, u32)>,
     kinds: RescueKinds,
+    /// What was rescued before, of values that are rescued as a whole.
+    uncounted: Uncounted,
 }
 
 /// A column of a row or of an object with its values, and, of a row, the column that these are of.
@@ -122,7 +124,12 @@ impl DecodedRows {
         });
         let mut columns: Vec<RowsColumn> = columns.collect();
         misfits.partition_values(self, target);
-        misfits.refuse_conflicts(self);
+        let mut rescued_values = self.rescued_values.clone();
+        let uncounted = std::mem::take(&mut misfits.uncounted);
+        uncounted.take_from(&mut rescued_values, &misfits.kinds, |row| {
+            self.records[row as usize]
+        });
+        misfits.refuse_conflicts(self, &rescued_values);
         columns.push(RowsColumn::dense(misfits.rescued(&self.rescued)));
         let schema = Arc::new(target.to_arrow());
         if target.provenance {
@@ -141,7 +148,6 @@ impl DecodedRows {
         } = misfits;
         let mut rejects = self.rejects(refused.iter().map(|(row, reject)| (*row, &**reject)));
         rejects.sort_by_key(|reject| reject.record);
-        let mut rescued_values = self.rescued_values.clone();
         rescued_values.extend(values.iter().map(|(row, kind)| (self.records[*row], *kind)));
         if !refused.is_empty() {
             let refused = refused.keys().map(|row| self.records[*row]);
@@ -289,6 +295,10 @@ impl Misfits {
     ) -> Result<(), ArrowError> {
         let nulls = array.logical_nulls();
         let (mut steps, mut json) = (Vec::new(), Vec::new());
+        let holds_values = matches!(
+            kind,
+            ColumnType::Struct(_) | ColumnType::List(_) | ColumnType::Map(_)
+        );
         let valid = |index: &usize| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(*index));
         for index in (0..array.len()).filter(valid) {
             if !is_misfit(index) {
@@ -299,7 +309,7 @@ impl Misfits {
             if !self.refuses || !reason.is_conflict() {
                 json.clear();
                 write_column_value(kind, array, index, &mut json)?;
-                if self.is_what_is_left(row, &steps, &json) {
+                if holds_values && self.is_what_is_left(row, &steps, &json, reason) {
                     continue;
                 }
                 self.rescue(row, &steps, &json);
@@ -355,42 +365,71 @@ impl Misfits {
         }
     }
 
-    /// Whether a value of a row is what was left of it when all that was in it was rescued.
-    fn is_what_is_left(&self, row: usize, steps: &[RescueStep], json: &[u8]) -> bool {
-        let Some(before) = self.before.as_ref().map(|before| before.as_string::<i32>()) else {
+    /// Whether a value without a type is what was left of it when all that was in it was rescued. Else that is counted no
+    /// more.
+    fn is_what_is_left(
+        &mut self,
+        row: usize,
+        steps: &[RescueStep],
+        json: &[u8],
+        reason: RejectReason,
+    ) -> bool {
+        let before = self.before.as_ref().map(|before| before.as_string::<i32>());
+        let Some(before) = before.filter(|before| before.is_valid(row)) else {
+            return false;
+        };
+        let before = before.value(row).as_bytes();
+        if let Some(RescueStep::Key(key)) = steps.first()
+            && let Ok(key) = serde_json::to_vec(key)
+            && !key.contains(&b'\\')
+            && memchr::memmem::find(before, &key).is_none()
+            && !before.contains(&b'\\')
+        {
+            return false;
+        }
+        let before = RescueTree::read(before);
+        let Some(before) = before.at(steps).filter(|before| !before.is_null()) else {
             return false;
         };
         let value = RescueTree::read(json);
-        if !before.is_valid(row) || !value.holds_nothing() {
+        if !value.holds_nothing() || reason != RejectReason::NO_TYPE {
+            self.uncounted
+                .add_within(row, &path_of(steps), &value, before);
             return false;
         }
-        let before = RescueTree::read(before.value(row).as_bytes());
-        before.at(steps).is_some_and(|before| {
-            let mut whole = before.clone();
-            whole.merge(value);
-            !before.is_null() && whole == *before
-        })
+        let mut whole = before.clone();
+        whole.merge(value);
+        whole == *before
     }
 
     /// Refuses the rows of what was rescued for a conflict, where that is asked for.
-    fn refuse_conflicts(&mut self, rows: &DecodedRows) {
+    fn refuse_conflicts(&mut self, rows: &DecodedRows, rescued_values: &[(u32, u32)]) {
         let Some(refusals) = &rows.refusals else {
             return;
         };
-        let conflicts = rows.rescued_values.iter();
+        let conflicts = rescued_values.iter();
         let conflicts = conflicts.filter(|(_, kind)| self.kinds.get(*kind).reason.is_conflict());
-        let conflicts: HashMap<u32, u32> = conflicts.copied().collect();
-        if conflicts.is_empty() {
+        let mut kinds: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (record, kind) in conflicts {
+            kinds.entry(*record).or_default().push(*kind);
+        }
+        if kinds.is_empty() {
             return;
         }
         for (row, record) in rows.records.iter().enumerate() {
-            let Some(kind) = conflicts.get(record) else {
+            let Some(kinds) = kinds.get(record) else {
                 continue;
             };
-            let reject = match refusals.get(record) {
-                Some(refusal) => Box::new(refusal.reject.clone()),
-                None => {
-                    let RescueKind { path, reason } = self.kinds.get(*kind);
+            let mut kinds = kinds.iter().map(|kind| self.kinds.get(*kind));
+            let first = kinds.clone().next();
+            let mut is_left = |reject: &Reject| {
+                kinds.any(|kind| kind.path == reject.column && kind.reason == reject.reason)
+            };
+            let reject = match (refusals.get(record), first) {
+                (Some(refusal), _) if is_left(&refusal.reject) => Box::new(refusal.reject.clone()),
+                (_, None) => continue,
+                // Its column takes by now what it was refused for.
+                (_, Some(RescueKind { path, reason })) => {
                     let found = "a kind of value that fewer records have";
                     let mut reject = Reject::new(*reason, found, 0);
                     reject.column.clone_from(path);
@@ -635,32 +674,6 @@ fn path_within(parent: &str, name: &str) -> String {
     let mut path = parent.to_owned();
     push_key(&mut path, name);
     path
-}
-
-/// The values as JSON.
-fn json_of(kind: &ColumnType, array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let nulls = array.logical_nulls();
-    let mut texts = Vec::with_capacity(array.len());
-    for index in 0..array.len() {
-        let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(index));
-        texts.push(if is_null {
-            None
-        } else {
-            let mut json = Vec::new();
-            write_column_value(kind, array, index, &mut json)?;
-            String::from_utf8(json).ok()
-        });
-    }
-    Ok(Arc::new(StringArray::from(texts)))
-}
-
-/// JSON as a declared VARCHAR takes it: strings as their text.
-fn texts_of_json(array: &ArrayRef) -> ArrayRef {
-    let texts = array.as_string::<i32>().iter();
-    let texts = texts.map(|json| {
-        json.map(|json| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()))
-    });
-    Arc::new(texts.collect::<StringArray>())
 }
 
 /// The rows of the values of a column of the table; those of a field lie where the object's do.

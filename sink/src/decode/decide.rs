@@ -11,15 +11,22 @@ use super::bits::Bits;
 use super::column::{ColumnNode, ColumnRole, Fields, MapEntries, TextColumn, Values, end_of};
 use super::column_value::write_column_value;
 use super::evidence::{KEYS_MANY, as_map, no_columns};
-use super::finish::finish;
-use super::reject::RejectReason;
-use super::rescue::{RescueColumn, push_key};
-use super::rescue_tree::{PlaceOf, RescueStep};
+use super::finish::{finish, gather};
+use super::rescue::{RescueColumn, RescueKind, RescuedValue, Uncounted, path_of};
+use super::rescue_tree::{PlaceOf, RescueStep, RescueTree};
 use super::row::{RecordReader, RecordRules, RecordState};
 use crate::schema::{Column, ColumnType, TableSchema};
 
-/// A value that a map does not take: where it lies in its row, and its JSON.
-type LostValue = (Vec<RescueStep>, Vec<u8>);
+/// A value that a map does not take, or what is left of it.
+struct LostValue {
+    /// Where it lies in its row.
+    steps: Vec<RescueStep>,
+    json: Vec<u8>,
+    /// Whether nothing of it is taken.
+    is_whole: bool,
+    /// Where in it values were rescued, and why.
+    kinds: Vec<RescueKind>,
+}
 
 /// What deciding needs.
 struct Deciding<'a> {
@@ -52,34 +59,35 @@ pub(super) fn decide(
             steps.push(RescueStep::Key(name.to_string()));
             row
         };
-        deciding.node(&mut field.node, rows, 1, &place_of);
+        deciding.node(&mut field.node, 1, &place_of);
     }
     deciding.state.width = root.width();
     let mut lost = deciding.lost;
     if lost.is_empty() {
         return;
     }
-    rescue.rewrite(rows, |rescue, row, tree| {
+    let (mut uncounted, mut counted) = (Uncounted::default(), Vec::new());
+    rescue.rewrite(rows, |_, row, tree| {
         let lost = lost.remove(&row).unwrap_or_default();
-        for (steps, json) in &lost {
+        for value in &lost {
+            let LostValue { steps, json, .. } = value;
+            if value.is_whole
+                && let Some(rescued) = tree.at(steps)
+            {
+                let path = path_of(steps);
+                uncounted.add_within(row, &path, &RescueTree::read(json), rescued);
+            }
             tree.add(steps, json);
-            rescue.count(row, &path_of(steps), RejectReason::TYPE_CONFLICT);
         }
+        let kinds = lost.iter().flat_map(|value| &value.kinds);
+        counted.extend(kinds.map(|kind| (row, kind.clone())));
         !lost.is_empty()
     });
-}
-
-/// The path of a value in a map.
-fn path_of(steps: &[RescueStep]) -> String {
-    let mut path = String::new();
-    for (at, step) in steps.iter().enumerate() {
-        match step {
-            RescueStep::Key(_) if at + 1 == steps.len() => path.push_str("{}"),
-            RescueStep::Key(key) => push_key(&mut path, key),
-            RescueStep::Item(_) => path.push_str("[]"),
-        }
+    rescue.uncount(uncounted);
+    for (row, kind) in counted {
+        rescue.count(row, &kind.path, kind.reason);
     }
-    path
+    rescue.values.sort_unstable();
 }
 
 /// The rules for reading values again, which bring no columns beyond those that there are.
@@ -95,14 +103,14 @@ fn lenient(rules: &RecordRules) -> RecordRules {
 
 impl Deciding<'_> {
     /// Decides about a column of objects at this depth, and about what lies in it.
-    fn node(&mut self, node: &mut ColumnNode, len: usize, depth: usize, place_of: PlaceOf<'_>) {
+    fn node(&mut self, node: &mut ColumnNode, depth: usize, place_of: PlaceOf<'_>) {
         if let Values::Struct(fields) = &mut node.values
             && !node.known
             && fields.role == ColumnRole::default()
             && (self.ends || fields.fields.len() >= KEYS_MANY)
             && let Some((kind, why)) = as_map(fields, node.valid.ones())
         {
-            let entries = self.entries(fields, &node.valid, (len, depth), (kind, why), place_of);
+            let entries = self.entries(fields, &node.valid, depth, (kind, why), place_of);
             node.values = Values::Map(Box::new(entries));
         }
         let valid = &node.valid;
@@ -115,7 +123,7 @@ impl Deciding<'_> {
                         steps.push(RescueStep::Key(name.to_string()));
                         row
                     };
-                    self.node(&mut field.node, len, depth + 1, &place_of);
+                    self.node(&mut field.node, depth + 1, &place_of);
                 }
             }
             Values::List(items) => {
@@ -127,8 +135,7 @@ impl Deciding<'_> {
                     steps.push(RescueStep::Item(index - from));
                     row
                 };
-                let count = end_of(&items.ends);
-                self.node(&mut items.item, count, depth + 1, &place_of);
+                self.node(&mut items.item, depth + 1, &place_of);
             }
             Values::Map(entries) => {
                 let places = OnceCell::new();
@@ -142,7 +149,7 @@ impl Deciding<'_> {
                     steps.push(RescueStep::Key(key.into_owned()));
                     row
                 };
-                self.node(value, end_of(ends), depth + 1, &place_of);
+                self.node(value, depth + 1, &place_of);
             }
             _ => {}
         }
@@ -154,7 +161,7 @@ impl Deciding<'_> {
         &mut self,
         fields: &mut Fields,
         valid: &Bits,
-        (len, depth): (usize, usize),
+        depth: usize,
         (kind, why): (ColumnType, String),
         place_of: PlaceOf<'_>,
     ) -> MapEntries {
@@ -166,29 +173,36 @@ impl Deciding<'_> {
             value: ColumnNode::of(&value, ColumnRole::default(), &no_role),
             why: Some(why),
         };
+        // The object, the field and the place among the values of that, of each value.
+        let mut values: Vec<[u32; 3]> = Vec::new();
         let fields = std::mem::take(&mut fields.fields).into_iter();
-        let arrays = fields.map(|field| {
+        let arrays = (0..).zip(fields).map(|(at, mut field)| {
+            let mut places = Vec::with_capacity(field.node.valid.ones());
+            field.node.valid.each(|place| {
+                values.push([place as u32, at, places.len() as u32]);
+                places.push(place as u32);
+            });
             let kind = field.node.kind();
-            let array = finish(field.node, len);
-            (field.name, kind, array.logical_nulls(), array)
+            gather(&mut field.node, &places);
+            (field.name, kind, finish(field.node, places.len()))
         });
         let arrays: Vec<_> = arrays.collect();
+        values.sort_unstable();
+        let mut values = values.into_iter().peekable();
         let mut count = 0;
         let mut json = Vec::new();
-        valid.each(|row| {
-            for (name, kind, nulls, array) in &arrays {
-                if nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
-                    continue;
-                }
+        valid.each(|place| {
+            while let Some([_, at, value]) = values.next_if(|[of, ..]| *of as usize == place) {
+                let (name, kind, array) = &arrays[at as usize];
                 json.clear();
-                write_column_value(kind, array, row, &mut json)
+                write_column_value(kind, array, value as usize, &mut json)
                     .expect("a column of a table is written");
-                let rescued = self.entry(&mut entries.value, count, depth + 1, &json);
-                if let Some(rescued) = rescued {
-                    let mut steps = Vec::new();
-                    let row = place_of(row, &mut steps);
+                let mut steps = Vec::new();
+                if let Some(rescued) = self.entry(&mut entries.value, count, depth + 1, &json) {
+                    let row = place_of(place, &mut steps);
                     steps.push(RescueStep::Key(name.to_string()));
-                    self.lost.entry(row).or_default().push((steps, rescued));
+                    let lost = LostValue::new(steps, &json, &rescued);
+                    self.lost.entry(row).or_default().push(lost);
                     if !entries.value.valid.get(count) {
                         continue;
                     }
@@ -212,7 +226,7 @@ impl Deciding<'_> {
         index: usize,
         depth: usize,
         json: &[u8],
-    ) -> Option<Vec<u8>> {
+    ) -> Option<Vec<RescuedValue>> {
         self.state.rescued.clear();
         self.state.other_keys.clear();
         let mut reader = RecordReader {
@@ -223,15 +237,38 @@ impl Deciding<'_> {
         };
         let read = reader.value(value, index, depth, ColumnRole::default());
         read.expect("a value that was read before is read again");
-        match self.state.rescued.as_slice() {
-            [] => None,
-            [whole] if whole.start == 0 => Some(json.to_vec()),
-            parts => {
-                let mut part = RescueColumn::default();
-                part.extract(0, String::new(), json, parts)
-                    .expect("it was read before");
-                Some(part.texts.bytes)
-            }
+        let rescued = std::mem::take(&mut self.state.rescued);
+        (!rescued.is_empty()).then_some(rescued)
+    }
+}
+
+impl LostValue {
+    /// What the map does not take of this value.
+    fn new(steps: Vec<RescueStep>, json: &[u8], rescued: &[RescuedValue]) -> Self {
+        let path = path_of(&steps);
+        if let [
+            RescuedValue {
+                start: 0, reason, ..
+            },
+        ] = *rescued
+        {
+            return Self {
+                steps,
+                json: json.to_vec(),
+                is_whole: true,
+                kinds: vec![RescueKind { path, reason }],
+            };
+        }
+        let mut part = RescueColumn::default();
+        part.extract(0, path, json, rescued)
+            .expect("it was read before");
+        let kinds = part.values.iter();
+        let kinds = kinds.map(|(_, kind)| part.kinds.get(*kind).clone());
+        Self {
+            steps,
+            kinds: kinds.collect(),
+            json: part.texts.bytes,
+            is_whole: false,
         }
     }
 }

@@ -223,9 +223,10 @@ impl Decoder {
             .partition_point(|(row, _)| (*row as usize) < rows);
         self.untimed.truncate(untimed);
         self.rescue.truncate(rows, self.at.kinds);
-        let refusals = self.refusals.iter();
-        let refusals = refusals.take_while(|(row, _)| (*row as usize) < rows);
-        self.refusals.truncate(refusals.count());
+        let refusals = self
+            .refusals
+            .partition_point(|(row, _)| (*row as usize) < rows);
+        self.refusals.truncate(refusals);
         self.provenance.truncate(rows);
     }
 

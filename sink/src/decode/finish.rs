@@ -141,7 +141,7 @@ fn finish_column(mut node: ColumnNode, len: usize) -> RowsColumn {
 }
 
 /// Moves what a node has at `rows`, and nowhere else, together.
-fn gather(node: &mut ColumnNode, rows: &[u32]) {
+pub(super) fn gather(node: &mut ColumnNode, rows: &[u32]) {
     let (mut valid, mut at) = (Bits::default(), 0);
     node.valid.each(|row| {
         while (rows[at] as usize) < row {

@@ -14,7 +14,7 @@ use super::bits::Bits;
 use super::column::TextColumn;
 use super::evidence::is_data;
 use super::reject::{DecodeResult, Reject, RejectReason};
-use super::rescue_tree::{RescueTree, compact};
+use super::rescue_tree::{RescueStep, RescueTree, compact};
 
 /// How many pairs of path and reason are counted apart in an interval.
 pub const RESCUE_KINDS_MAX: usize = 256;
@@ -54,6 +54,18 @@ pub(super) fn push_key(path: &mut String, key: &str) {
     path.push_str(key);
 }
 
+/// The path of what lies at the end of these steps.
+pub(super) fn path_of(steps: &[RescueStep]) -> String {
+    let mut path = String::new();
+    for step in steps {
+        match step {
+            RescueStep::Key(key) => push_key(&mut path, key),
+            RescueStep::Item(_) => path.push_str("[]"),
+        }
+    }
+    path
+}
+
 /// The kinds of rescued values of an interval, numbered as they come.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RescueKinds {
@@ -69,6 +81,91 @@ pub(super) struct RescueColumn {
     pub(super) kinds: RescueKinds,
     /// The row and the kind of each rescued value, by row.
     pub(super) values: Vec<(u32, u32)>,
+}
+
+/// Values that were counted as rescued and are not any more: how many, by path and row.
+#[derive(Debug, Default)]
+pub(super) struct Uncounted {
+    by_path: HashMap<String, HashMap<u32, usize>>,
+}
+
+impl Uncounted {
+    /// Counts a value of a row no more.
+    pub(super) fn add(&mut self, row: usize, path: &str) {
+        if !self.by_path.contains_key(path) {
+            self.by_path.insert(path.to_owned(), HashMap::new());
+        }
+        if let Some(rows) = self.by_path.get_mut(path) {
+            *rows.entry(row_number(row)).or_default() += 1;
+        }
+    }
+
+    /// Counts no more what was rescued of the value at `path`, given what its column took of it.
+    pub(super) fn add_within(
+        &mut self,
+        row: usize,
+        path: &str,
+        taken: &RescueTree,
+        rescued: &RescueTree,
+    ) {
+        match (taken, rescued) {
+            (RescueTree::Object(fields), RescueTree::Object(others)) => {
+                let fields = fields.iter().map(|(name, field)| (&**name, field));
+                let fields: HashMap<&str, &RescueTree> = fields.collect();
+                for (name, other) in others {
+                    let mut path = path.to_owned();
+                    push_key(&mut path, name);
+                    match fields.get(&**name) {
+                        Some(field) => self.add_within(row, &path, field, other),
+                        None => self.add(row, &path),
+                    }
+                }
+            }
+            (RescueTree::List(items), RescueTree::List(others)) => {
+                let path = format!("{path}[]");
+                for (item, other) in items.iter().zip(others) {
+                    self.add_within(row, &path, item, other);
+                }
+            }
+            (_, rescued) if rescued.is_null() => {}
+            _ => self.add(row, path),
+        }
+    }
+}
+
+impl Uncounted {
+    /// Takes them out of what was counted by these numbers of their rows.
+    pub(super) fn take_from(
+        self,
+        values: &mut Vec<(u32, u32)>,
+        kinds: &RescueKinds,
+        number_of: impl Fn(u32) -> u32,
+    ) {
+        if self.by_path.is_empty() {
+            return;
+        }
+        let numbered = |(row, count): (u32, usize)| (number_of(row), count);
+        let by_path = self.by_path.into_iter();
+        let by_path = by_path.map(|(path, rows)| (path, rows.into_iter().map(numbered).collect()));
+        let mut by_path: HashMap<String, HashMap<u32, usize>> = by_path.collect();
+        let take = |rows: Option<&mut HashMap<u32, usize>>, row: u32| {
+            let left = rows.and_then(|rows| rows.get_mut(&row));
+            let left = left.filter(|left| **left > 0);
+            left.map(|left| *left -= 1).is_some()
+        };
+        values.retain(|(row, kind)| {
+            let path = &*kinds.get(*kind).path;
+            !take(by_path.get_mut(path), *row)
+        });
+        // Not each path is counted apart.
+        let mut others = HashMap::new();
+        for (row, left) in by_path.into_values().flatten() {
+            *others.entry(row).or_default() += left;
+        }
+        values.retain(|(row, kind)| {
+            kinds.get(*kind).path != OTHER_PATHS || !take(Some(&mut others), *row)
+        });
+    }
 }
 
 impl RescueKinds {
@@ -89,11 +186,6 @@ impl RescueKinds {
         self.kinds.push(kind(path));
         self.ids.insert(kind(path), id);
         id
-    }
-
-    /// The paths that are counted apart.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.kinds.iter().map(|kind| &*kind.path)
     }
 
     /// How many kinds there are.
@@ -184,6 +276,11 @@ impl RescueColumn {
             }
         }
         self.values.sort_unstable();
+    }
+
+    /// Counts these values no more.
+    pub(super) fn uncount(&mut self, uncounted: Uncounted) {
+        uncounted.take_from(&mut self.values, &self.kinds, |row| row);
     }
 
     /// Ends the text of a row.

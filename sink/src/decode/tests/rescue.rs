@@ -182,6 +182,11 @@ pub(super) fn check(base: &TableSchema, target: Option<&TableSchema>, records: &
     }
 }
 
+/// Checks that a text is the record, but for nulls and the spelling of numbers.
+pub(super) fn assert_same(record: &str, found: &str) {
+    assert!(same(&doc(record), &doc(found)), "{record}\n{found}");
+}
+
 fn records(records: &[&str]) -> Vec<String> {
     records.iter().map(|record| (*record).to_owned()).collect()
 }
