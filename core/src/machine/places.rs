@@ -183,6 +183,14 @@ pub async fn check_table(disk: &dyn Disk, lake: &Path, table: &str) -> Result<()
     if let Some(owner) = owner_above(disk, &lake).await {
         return Err(inside(&lake, &owner));
     }
+    let parts = lake.components().map(|part| part.as_os_str());
+    let parts = parts.map(|part| part.to_string_lossy());
+    if let Some(part) = parts.into_iter().find(|part| part.contains('=')) {
+        return Err(Error::refused(format!(
+            "`{}` lies in `{part}`, which readers of the table would take for a column of it: name a directory without `=`",
+            shown(&lake)
+        )));
+    }
     let dir = lake.join(table);
     let (found, remedy) = if is_stream(disk, &dir).await {
         let remedy = "name another `--table`, or a lake in a directory of its own".to_owned();

@@ -122,6 +122,12 @@ impl PartitionSpec {
                      name: partition by another field, or give a time another name, such as `date=event_date`"
                 )));
             }
+            if !name.chars().all(is_plain_in_name) {
+                return Err(Error::refused(format!(
+                    "partition `{name}`: readers do not find a column whose name has one of `/ \\ = % : * ? \" #`: partition by \
+                     another field"
+                )));
+            }
             seen.push(name);
         }
         let long = spec.names.iter().flatten();

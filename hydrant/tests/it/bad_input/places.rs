@@ -149,3 +149,17 @@ fn a_home_that_only_a_shell_knows_is_no_directory() {
     }
     assert!(!place.path("~").exists());
 }
+
+/// Readers take each directory `name=value` above a file for a column, and find no column whose name is written otherwise.
+#[test]
+fn what_readers_of_a_table_would_misread_is_refused() {
+    let place = filled();
+    let sink = "hydrant-sink --exit-at-end --from local:raw --app other";
+    for lake in ["file:date=2026-01-01/lake", "file:a/env=prod"] {
+        refused(&place, &format!("{sink} --to {lake}"), &["without `=`"]);
+    }
+    for field in ["em:0", "app/name", "100%", "a*", "a#b"] {
+        let line = format!("{sink} --to file:second --partition {field}");
+        refused(&place, &line, &["readers do not find a column", field]);
+    }
+}
