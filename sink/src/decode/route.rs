@@ -210,11 +210,11 @@ fn event_time(token: &[u8], times: &TimeReader) -> Option<i64> {
         b'"' => {
             let inner = token.get(1..token.len() - 1)?;
             if !inner.contains(&b'\\') {
-                return times.text(inner);
+                return times.event_time(inner);
             }
             let mut text = Vec::new();
             unescape(token, inside(0, token.len()), &mut text).ok()?;
-            times.text(&text)
+            times.event_time(&text)
         }
         b'-' | b'0'..=b'9' => times.number(token),
         _ => None,

@@ -150,6 +150,8 @@ impl UntimedReason {
 #[derive(Clone, Debug)]
 pub(crate) struct TimeReader {
     zone: Zone,
+    /// The zone of the days of partitions.
+    day_zone: Zone,
     formats: Vec<Vec<Item<'static>>>,
     /// `None` when the clock is not set.
     latest: Option<i64>,
@@ -166,9 +168,16 @@ impl TimeReader {
         let formats = formats.iter().map(|format| format_items(format));
         Ok(TimeReader {
             zone,
+            day_zone: Zone::default(),
             formats: formats.collect::<Result<_, _>>()?,
             latest: (now_micros >= CLOCK_UNSET_MICROS).then_some(latest),
         })
+    }
+
+    /// The same reader where the days of partitions are of another zone than UTC.
+    pub(crate) fn with_days_of(mut self, offset_minutes: i32) -> Self {
+        self.day_zone = Zone::Fixed(offset_minutes * 60);
+        self
     }
 
     /// The event time if it names a partition: within [2000-01-01, now + 1 day].
@@ -184,6 +193,16 @@ impl TimeReader {
 
     /// Reads the text of a string as microseconds since 1970. A day without a year is the last one.
     pub(crate) fn text(&self, text: &[u8]) -> Option<i64> {
+        self.text_in(text, self.zone)
+    }
+
+    /// Reads the text of an event time as microseconds since 1970. A day alone is the day of that name in the partitions,
+    /// whatever the zone of other times is.
+    pub(crate) fn event_time(&self, text: &[u8]) -> Option<i64> {
+        self.text_in(text, self.day_zone)
+    }
+
+    fn text_in(&self, text: &[u8], day_zone: Zone) -> Option<i64> {
         if let Some(micros) = parse_rfc3339(text) {
             return Some(micros);
         }
@@ -191,26 +210,31 @@ impl TimeReader {
         if text.len() > TEXT_BYTES_MAX {
             return None;
         }
-        self.formatted(text)
-            .or_else(|| written_time(text)?.since_1970(self.zone, self.latest))
+        self.formatted(text, day_zone)
+            .or_else(|| self.micros(written_time(text)?, day_zone))
             .or_else(|| text_since_1970(text))
+    }
+
+    fn micros(&self, time: WrittenTime, day_zone: Zone) -> Option<i64> {
+        let zone = if time.is_day { day_zone } else { self.zone };
+        time.since_1970(zone, self.latest)
     }
 
     /// Reads the text of a JSON number as microseconds since 1970.
     pub(crate) fn number(&self, text: &[u8]) -> Option<i64> {
-        self.formatted(text).or_else(|| since_1970(text))
+        self.formatted(text, self.zone).or_else(|| since_1970(text))
     }
 
-    fn formatted(&self, text: &[u8]) -> Option<i64> {
+    fn formatted(&self, text: &[u8], day_zone: Zone) -> Option<i64> {
         if self.formats.is_empty() {
             return None;
         }
         let text = std::str::from_utf8(text).ok()?;
         let mut formats = self.formats.iter();
-        formats.find_map(|format| self.by_format(text, format))
+        formats.find_map(|format| self.by_format(text, format, day_zone))
     }
 
-    fn by_format(&self, text: &str, format: &[Item<'static>]) -> Option<i64> {
+    fn by_format(&self, text: &str, format: &[Item<'static>], day_zone: Zone) -> Option<i64> {
         let mut parsed = Parsed::new();
         parse(&mut parsed, text, format.iter()).ok()?;
         if parsed.timestamp().is_some() {
@@ -240,13 +264,15 @@ impl TimeReader {
             }
             None => (0, 0),
         };
+        let zone = parsed.offset().map(Zone::Fixed);
         let time = WrittenTime {
             day,
             second_of_day,
             micros: nanos / 1_000,
-            zone: parsed.offset().map(Zone::Fixed),
+            zone,
+            is_day: parsed.hour_div_12().is_none(),
         };
-        time.since_1970(self.zone, self.latest)
+        self.micros(time, day_zone)
     }
 }
 

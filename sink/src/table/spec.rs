@@ -108,7 +108,8 @@ impl TableRules {
     /// # Errors
     /// Refused with what is wrong with a format.
     pub(crate) fn time_reader(&self, now_micros: i64) -> Result<TimeReader> {
-        TimeReader::try_new(self.time_zone, &self.event_time_formats, now_micros)
+        let times = TimeReader::try_new(self.time_zone, &self.event_time_formats, now_micros)?;
+        Ok(times.with_days_of(self.offset_minutes))
     }
 
     /// The schema of a table that has no stored schema yet.

@@ -27,6 +27,8 @@ pub(super) struct WrittenTime {
     pub(super) micros: u32,
     /// `None` without one.
     pub(super) zone: Option<Zone>,
+    /// Whether a day alone is written.
+    pub(super) is_day: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -266,6 +268,7 @@ impl<'a> TimeScanner<'a> {
                 second_of_day: 0,
                 micros: 0,
                 zone: None,
+                is_day: true,
             });
         }
         if self.eat_any(b"Tt_").is_some() {
@@ -375,6 +378,7 @@ impl<'a> TimeScanner<'a> {
             second_of_day: hour * 3_600 + minute * 60 + second,
             micros,
             zone: self.zone()?,
+            is_day: false,
         })
     }
 

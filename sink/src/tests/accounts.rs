@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hydrant_core::batch::{AccountOf, AccountSpan, Batch, RunBuilder, Step};
+use hydrant_core::mutant::{self, Mutant};
 use hydrant_core::origin::{Account, DeadLetter, WriterId};
 use hydrant_core::stage::{Flush, ShardStage};
 use hydrant_core::stream::Read;
@@ -15,7 +16,7 @@ use crate::shard::buffer::{Buffer, StreamShard, TakeOutcome};
 use crate::shard::interval::conform;
 use crate::shard::sink_shard::growth_bytes;
 use crate::table::dead_letter::dead_letter_hash;
-use crate::table::spec::TableRules;
+use crate::table::spec::{OnConflict, TableRules};
 use crate::verify::{Depth, verify};
 
 const HOUR: i64 = 3_600_000_000;
@@ -451,4 +452,46 @@ fn letters_lie_in_the_same_order_however_their_records_were_read() {
     together.to = Position::offset(11);
     let together = with_account(together, 5, account(5, 2, 0));
     assert_eq!(digest(&apart), digest(&[together]));
+}
+
+/// Records that are refused when they are read, and those that are refused at the end of the interval.
+#[test]
+fn letters_stand_by_position_however_batches_are_cut() {
+    let records = [
+        "{\"n\":1}",
+        "{\"n\":\"x\"}",
+        "bad",
+        "{\"n\":2}",
+        "{\"n\":[]}",
+        "{",
+        "{\"n\":3}",
+    ];
+    let records = records.map(str::to_owned);
+    let source = StreamShard::new(&stream_id(), &shard("000000").id);
+    let rules = TableRules {
+        on_conflict: OnConflict::DeadLetter,
+        ..TableRules::default()
+    };
+    let letters = |batches: usize| {
+        let (base, begin) = (Arc::new(TableSchema::default()), Position::Begin);
+        let mut buffer = Buffer::open(&source, &rules, &base, NOW, begin, begin).unwrap();
+        for (at, records) in records.chunks(batches).enumerate() {
+            let batch = batch((at * batches) as u64, records);
+            let taken = buffer.take(&batch, 0, NOW, u64::MAX, false).unwrap();
+            assert_eq!(taken, TakeOutcome::All);
+        }
+        let (decoded, facts) = buffer.seal();
+        let schema = decoded.schema().clone();
+        let conformed = conform(facts, decoded, &schema, NOW).unwrap();
+        let letters = conformed.facts.dead_letters.iter();
+        letters
+            .map(|letter| letter.entry.sequence)
+            .collect::<Vec<_>>()
+    };
+    let wanted = [1, 2, 4, 5].map(Sequence::from).to_vec();
+    for batches in 1..=records.len() {
+        assert_eq!(letters(batches), wanted, "{batches}");
+        let unsorted = mutant::with(Some(Mutant::LettersAsTheyCame), || letters(batches));
+        assert_ne!(unsorted, wanted, "the order in which they are refused");
+    }
 }

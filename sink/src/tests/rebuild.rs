@@ -71,6 +71,23 @@ async fn a_file_is_made_again_by_the_rules_of_its_record() {
     assert_eq!(found, (0..8).map(|n| (n, 1)).collect());
 }
 
+/// Under the settings of the heir every value would be rescued.
+#[tokio::test]
+async fn a_file_is_made_again_by_the_settings_of_its_record() {
+    let world = world(1);
+    all_vanished(&world, &payloads(0..8)).await;
+    let heir = ProcessSetup {
+        rules: TableRules {
+            frozen: true,
+            ..TableRules::default()
+        },
+        ..ProcessSetup::named(&world, "b")
+    };
+    let heir = heir.over(stream_of(40)).await.unwrap();
+    heir.claim("000000").await.unwrap();
+    assert_exactly_once(&world, 0..8, "").await;
+}
+
 #[tokio::test]
 async fn a_source_that_holds_other_records_is_an_alarm() {
     let world = world(1);

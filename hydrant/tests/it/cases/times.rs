@@ -54,7 +54,10 @@ fn the_forms_of_time_name_their_hours_in_a_zone_of_the_user() {
         // Berlin, in winter and in summer.
         (json!("2026-01-31T10:00:00"), "2026-01-31/09"),
         (json!("2026-07-01 00:30"), "2026-06-30/22"),
-        (json!("2026-07-01"), "2026-06-30/22"),
+        // A day alone is that day.
+        (json!("2026-07-01"), "2026-07-01/00"),
+        (json!("01.07.2026"), "2026-07-01/00"),
+        (json!("2026-W27-3"), "2026-07-01/00"),
         (json!("20260701T003000"), "2026-06-30/22"),
         // Of the user's forms; the first that fits counts.
         (json!("31.01.2026, 10:00"), "2026-01-31/09"),
@@ -75,6 +78,8 @@ fn the_forms_of_time_name_their_hours_in_a_zone_of_the_user() {
         "Europe/Berlin",
         "--event-time-format",
         "%d.%m.%Y, %H:%M",
+        "--event-time-format",
+        "%d.%m.%Y",
         "--event-time-format",
         "%d/%m/%Y %H:%M:%S",
     ];

@@ -19,10 +19,9 @@ use hydrant_core::mutant::Mutant;
 use hydrant_core::stage::{Flush, Opened, Output, ShardStage, Stage};
 use hydrant_core::stream::{Read, SharedStream, Stream};
 use hydrant_core::{Batch, Permit, Position, Result, Shard, ShardId, ShardMap};
-use hydrant_sink::lake::Rebuild;
 use hydrant_testing::layer::{DiskLayer, Layered, StageLayer, StreamLayer};
 
-use self::lake::{OtherRules, VariantLake};
+use self::lake::VariantLake;
 
 /// A broken variant: what is wrong in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +62,6 @@ pub(super) enum BrokenVariant {
     RebuiltWithoutLook,
     /// A file is rebuilt without a rebuild record.
     RebuiltUnclaimed,
-    /// A file is rebuilt by other rules than the recorded ones.
-    RebuiltOtherwise,
     /// The control file names a durable end before the sync has returned.
     DurableEndBeforeSync,
 }
@@ -125,16 +122,6 @@ impl BrokenVariant {
     pub(super) fn stream(self, inner: SharedStream) -> SharedStream {
         match self {
             BrokenVariant::ChildrenBeforeParents => Arc::new(Layered(Orphans(inner))),
-            _ => inner,
-        }
-    }
-
-    pub(super) fn rebuild(self, inner: Arc<dyn Rebuild>, lake: &SharedLake) -> Arc<dyn Rebuild> {
-        match self {
-            BrokenVariant::RebuiltOtherwise => Arc::new(OtherRules {
-                inner,
-                lake: SharedLake::clone(lake),
-            }),
             _ => inner,
         }
     }

@@ -187,11 +187,6 @@ fn kills_aggregates_that_are_cut() {
 }
 
 #[test]
-fn kills_letters_in_the_order_of_arrival() {
-    killed(BrokenVariant::Inside(Mutant::LettersAsTheyCame));
-}
-
-#[test]
 fn kills_names_that_are_drawn() {
     killed(BrokenVariant::Inside(Mutant::NamesDrawn));
 }
@@ -219,11 +214,6 @@ fn kills_a_rebuild_without_a_look() {
 #[test]
 fn kills_a_rebuild_without_a_claim() {
     killed(BrokenVariant::RebuiltUnclaimed);
-}
-
-#[test]
-fn kills_a_rebuild_by_other_rules() {
-    killed(BrokenVariant::RebuiltOtherwise);
 }
 
 #[test]

@@ -175,12 +175,6 @@ impl PipelineShape {
                 self.flush_bytes = 1 << 20;
                 self.flush_interval = Duration::from_millis(250);
             }
-            // Intervals of many batches, which are cut differently when they are read again.
-            BrokenVariant::Inside(Mutant::LettersAsTheyCame) => {
-                self.linger = Duration::ZERO;
-                self.flush_bytes = 1 << 20;
-                self.flush_interval = Duration::from_millis(700);
-            }
             // Leave time for another owner between the upload of a file and its commit record.
             BrokenVariant::Inside(Mutant::CleanedAtTip) => {
                 self.sinks = 2;
@@ -451,9 +445,7 @@ impl Chance {
                 let slot = 1 + self.below(2) as usize;
                 vec![step(at, PipelineFault::AtCall { slot, fate })]
             }
-            BrokenVariant::Inside(Mutant::LettersAsTheyCame | Mutant::NamesDrawn) => {
-                vec![step(at, self.remake())]
-            }
+            BrokenVariant::Inside(Mutant::NamesDrawn) => vec![step(at, self.remake())],
             BrokenVariant::BuffersKept
             | BrokenVariant::FoundUnfinished
             | BrokenVariant::RenamedRecords
@@ -479,9 +471,7 @@ impl Chance {
                     step(soon, PipelineFault::AtCall { slot, fate }),
                 ]
             }
-            BrokenVariant::RebuiltWithoutLook
-            | BrokenVariant::RebuiltUnclaimed
-            | BrokenVariant::RebuiltOtherwise => {
+            BrokenVariant::RebuiltWithoutLook | BrokenVariant::RebuiltUnclaimed => {
                 vec![step(at, PipelineFault::Sweep)]
             }
             // Claims and units meet shards that are not those that they were sent to.

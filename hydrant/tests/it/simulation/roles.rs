@@ -187,10 +187,7 @@ async fn sink(
     };
     let names = table();
     let rebuild = SourceRebuild::new(from, &lake, context, &names, transform);
-    let mut rebuild: Arc<dyn Rebuild> = Arc::new(rebuild);
-    if let Some(broken) = orders.broken {
-        rebuild = broken.rebuild(rebuild, &lake);
-    }
+    let rebuild: Arc<dyn Rebuild> = Arc::new(rebuild);
     TableSink::open(
         &lake,
         context,

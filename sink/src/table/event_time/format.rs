@@ -30,7 +30,7 @@ pub(super) fn format_items(format: &str) -> Result<Vec<Item<'static>>, Error> {
     let mut text = String::new();
     let is_written = write!(text, "{}", sample.format_with_items(items.iter())).is_ok();
     let reader = TimeReader::try_new(Zone::default(), &[], sample.timestamp_micros())?;
-    if is_written && reader.by_format(&text, &items).is_some() {
+    if is_written && reader.by_format(&text, &items, reader.zone).is_some() {
         return Ok(items);
     }
     // With a day and an hour in front it would be one.
@@ -38,7 +38,7 @@ pub(super) fn format_items(format: &str) -> Result<Vec<Item<'static>>, Error> {
         let whole = format!("{more} {format}");
         let items = StrftimeItems::new(&whole).parse_to_owned().ok()?;
         let text = sample.format_with_items(items.iter()).to_string();
-        reader.by_format(&text, &items)
+        reader.by_format(&text, &items, reader.zone)
     };
     Err(refused(
         match (is_time("%Y-%m-%d"), is_time("%H:%M"), is_time("%p")) {

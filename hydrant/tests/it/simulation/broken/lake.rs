@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hydrant_core::Result;
-use hydrant_core::lake::{Lake, Object, Put, Reveal, Sealed, SharedLake, Upload};
-use hydrant_core::lease::Progress;
-use hydrant_sink::lake::{Commit, Leftovers, Rebuild, Remade};
+use hydrant_core::lake::{Lake, Put, Reveal, Sealed, SharedLake, Upload};
+use hydrant_sink::lake::Commit;
 use hydrant_testing::layer::LakeLayer;
 
 use super::{BrokenVariant, lock};
@@ -118,36 +117,5 @@ impl Upload for VariantUpload {
             self.lake.reveal(&sealed).await?;
         }
         Ok(sealed)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct OtherRules {
-    pub(super) inner: Arc<dyn Rebuild>,
-    pub(super) lake: SharedLake,
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Rebuild for OtherRules {
-    async fn rebuild(
-        &self,
-        commit: &Commit,
-        from: Progress,
-        files: &[(usize, String)],
-        leftovers: &Arc<Leftovers>,
-    ) -> Result<Remade> {
-        let mut other = commit.clone();
-        let specs = self.lake.list("_hydrant/events/specs/").await?;
-        let digest = |object: &Object| {
-            let name = object.key.rsplit('/').next()?;
-            Some(name.strip_suffix(".json")?.to_owned())
-        };
-        let others = specs.iter().filter_map(digest);
-        if let Some(digest) = others.into_iter().find(|digest| *digest != commit.spec) {
-            other.spec = digest;
-        }
-        let inner = &self.inner;
-        inner.rebuild(&other, from, files, leftovers).await
     }
 }
