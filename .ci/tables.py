@@ -358,8 +358,8 @@ def make_mixed(bin, work):
     quiet = {"check": True, "cwd": work, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     for id, n in MIXED:
         (work / "mixed.ndjson").write_text(json.dumps({"id": id, "n": int(n) if n.is_integer() else n}) + "\n")
-        subprocess.run([bin / "hydrant-producer", "--to", "local:mixed", "--input", "mixed.ndjson", "--shards", "1"], **quiet)
-        subprocess.run([bin / "hydrant-sink", "--from", "local:mixed", "--to", "file:mixed", "--exit-at-end"], **quiet)
+        subprocess.run([bin / "hydrant-producer", "--to", "local:numbers", "--input", "mixed.ndjson", "--shards", "1"], **quiet)
+        subprocess.run([bin / "hydrant-sink", "--from", "local:numbers", "--to", "file:mixed", "--exit-at-end"], **quiet)
 
 
 def main():
